@@ -1,0 +1,135 @@
+#include "launcher/engine/archive_session.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "cache/codec.h"
+#include "launcher/engine/clock.h"
+#include "launcher/engine/report.h"
+#include "launcher/engine/seal_process.h"
+
+namespace pylaunch::engine {
+namespace {
+
+// Frames made while the program waits: fast beats small. The sealer compresses what it reads itself
+// at a better level.
+constexpr int kForegroundLevel = 1;
+
+// A folder that changes in every run (the program writes its results there) is not worth rewriting
+// the archive for.
+constexpr size_t kFoldersWorthSealing = 8;
+
+// Set once this process tree has been told that its archive is unusable; children inherit it.
+constexpr const char* kWarnedVariable = "PYLAUNCH_WARNED";
+
+}  // namespace
+
+void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
+                          std::vector<std::string> suffixes) {
+  explain_ = handoff.explain;
+  wait_for_seal_ = handoff.wait_for_seal;
+  readonly_ = handoff.cache_readonly;
+  refresh_ = handoff.cache_refresh;
+  sealer_ = handoff.sealer;
+  key_ = key;
+  path_ = handoff.cache_folder + "/" + key.FileName();
+  enabled_ = true;
+  if (!refresh_) {
+    auto opened = cache::ArchiveReader::Open(cache::PosixFileEnv(), path_, key);
+    if (opened) {
+      reader_ = std::move(*opened);
+    } else if (opened.error().code != cache::ErrorCode::kNotFound) {
+      Warn(opened.error().message);
+    }
+  }
+  if (explain_) {
+    Explain(reader_ ? "archive " + path_ + ": " + std::to_string(reader_->module_count()) +
+                          " modules, " + std::to_string(reader_->folder_count()) + " folders"
+                    : "archive " + path_ + ": none yet");
+  }
+  folders_.Init(std::move(suffixes), reader_.get());
+}
+
+void ArchiveSession::Warn(const std::string& what) {
+  if (getenv(kWarnedVariable) != nullptr) return;
+  setenv(kWarnedVariable, "1", 1);
+  Warning(what + "; running without it");
+}
+
+bool ArchiveSession::ReadCode(const std::string& path, const cache::SourceStamp& stamp,
+                              std::string_view* code) {
+  std::optional<cache::ModuleEntry> entry;
+  if (reader_ && !reject_all_) entry = reader_->FindModule(path);
+  if (!entry) {
+    ++misses_;
+    return false;
+  }
+  if (entry->stamp != stamp) {
+    ++stale_;
+    return false;
+  }
+  if (auto read = reader_->ReadCode(*entry, &code_); !read) {
+    RejectCode(path);
+    return false;
+  }
+  ++hits_;
+  *code = code_;
+  return true;
+}
+
+void ArchiveSession::RejectCode(const std::string& path) {
+  ++misses_;
+  if (reject_all_) return;
+  // One bad frame makes the whole file suspect: take nothing more from it, and write a new one.
+  reject_all_ = refresh_ = true;
+  Warn("archive " + path_ + " is corrupt (code of " + path + ")");
+}
+
+void ArchiveSession::AddFromPyc(const std::string& path, const cache::SourceStamp& stamp,
+                                int64_t read_at_ns, std::string pyc_path) {
+  if (readonly_ || !cache::IsProvable(stamp.mtime_ns, read_at_ns)) return;
+  modules_.push_back({path, stamp, read_at_ns, std::move(pyc_path), "", 0});
+}
+
+void ArchiveSession::AddFromCode(const std::string& path, const cache::SourceStamp& stamp,
+                                 int64_t read_at_ns, std::string_view code) {
+  if (readonly_ || !cache::IsProvable(stamp.mtime_ns, read_at_ns)) return;
+  auto frame = cache::Compress(code, kForegroundLevel);
+  if (!frame) return;
+  modules_.push_back(
+      {path, stamp, read_at_ns, "", std::move(*frame), static_cast<uint32_t>(code.size())});
+}
+
+bool ArchiveSession::WorthSealing(const cache::SealJob& job) const {
+  return !job.modules.empty() || job.folders.size() >= kFoldersWorthSealing;
+}
+
+void ArchiveSession::Seal() {
+  if (!enabled_ || readonly_) return;
+  cache::SealJob job;
+  job.archive_path = path_;
+  job.key = key_;
+  job.discard_existing = refresh_;
+  job.modules = std::move(modules_);
+  job.folders = folders_.TakeNew();
+  modules_.clear();
+  if (!WorthSealing(job)) return;
+  refresh_ = false;  // Later jobs of this process add to what this one writes.
+  if (explain_) {
+    Explain("archive: sealing " + std::to_string(job.modules.size()) + " modules, " +
+            std::to_string(job.folders.size()) + " folders");
+  }
+  // PID 1 takes the whole namespace with it when it exits, the sealer too (pid_namespaces(7)).
+  bool wait = wait_for_seal_ || getpid() == 1;
+  std::string error = RunSealer(sealer_, job, wait);
+  if (!error.empty()) Warn(error);
+}
+
+void ArchiveSession::ReportCounts() const {
+  if (!enabled_ || !explain_) return;
+  Explain("archive: " + std::to_string(hits_) + " hits, " + std::to_string(misses_) + " misses, " +
+          std::to_string(stale_) + " stale");
+}
+
+}  // namespace pylaunch::engine

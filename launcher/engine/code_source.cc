@@ -1,0 +1,216 @@
+#include "launcher/engine/code_source.h"
+
+#include <marshal.h>
+#include <structmember.h>
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "launcher/engine/clock.h"
+#include "launcher/engine/py_ref.h"
+
+namespace pylaunch::engine {
+namespace {
+
+ArchiveSession* g_session = nullptr;
+const ImportlibTypes* g_types = nullptr;
+PyTypeObject* g_code_source_type = nullptr;
+PyObject* g_get_code_name = nullptr;
+
+struct CodeSource {
+  PyObject_HEAD PyObject* loader;  // Makes a cycle until the first call; hence garbage collected.
+  std::string* path;               // Of the source file, as bytes.
+};
+
+CodeSource* Cast(PyObject* self) { return reinterpret_cast<CodeSource*>(self); }
+
+// `loader.get_code` becomes the class's again. The loader's dict may have been changed by others
+// meanwhile.
+void Detach(PyObject* self) {
+  PyRef dict = PyRef::Steal(PyObject_GenericGetDict(Cast(self)->loader, nullptr));
+  if (dict && PyDict_GetItem(dict.get(), g_get_code_name) == self) {
+    PyDict_DelItem(dict.get(), g_get_code_name);
+  }
+  PyErr_Clear();
+}
+
+// As importlib's _compile_bytecode: code compiled when the file lay elsewhere gets its present
+// name.
+bool FixFilename(PyObject* code, PyObject* path) {
+  PyRef none =
+      PyRef::Steal(PyObject_CallFunctionObjArgs(g_types->fix_co_filename, code, path, nullptr));
+  return static_cast<bool>(none);
+}
+
+// New reference, or null without an exception: ask CPython.
+PyObject* FromArchive(const std::string& path, PyObject* path_object,
+                      const cache::SourceStamp& stamp) {
+  std::string_view bytes;
+  if (!g_session->ReadCode(path, stamp, &bytes)) return nullptr;
+  PyRef code = PyRef::Steal(
+      PyMarshal_ReadObjectFromString(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+  if (!code || !PyCode_Check(code.get()) || !FixFilename(code.get(), path_object)) {
+    PyErr_Clear();
+    g_session->RejectCode(path);
+    return nullptr;
+  }
+  return code.release();
+}
+
+// How CPython will load this module next time: from a .pyc proved by the source's mtime and size,
+// from one proved by nothing, or not from a .pyc as it stands (PEP 552; a hash-checked one needs no
+// care, since equal stamps mean equal sources).
+enum class PycKind { kNone, kTimestamp, kUnchecked };
+
+uint32_t LittleEndian32(const unsigned char* p) {
+  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
+}
+
+PycKind ClassifyPyc(const std::string& pyc_path, const cache::SourceStamp& stamp) {
+  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen(pyc_path.c_str(), "rbe"), fclose);
+  unsigned char head[16];
+  if (!file || fread(head, 1, sizeof head, file.get()) != sizeof head ||
+      LittleEndian32(head) != static_cast<uint32_t>(PyImport_GetMagicNumber())) {
+    return PycKind::kNone;
+  }
+  uint32_t flags = LittleEndian32(head + 4);
+  if (flags == 1) return PycKind::kUnchecked;
+  bool current =
+      flags == 0 &&
+      LittleEndian32(head + 8) == static_cast<uint32_t>(stamp.mtime_ns / 1'000'000'000) &&
+      LittleEndian32(head + 12) == static_cast<uint32_t>(stamp.size);
+  return current ? PycKind::kTimestamp : PycKind::kNone;
+}
+
+std::string PycPath(PyObject* path_object) {
+  std::string pyc;
+  PyRef cached =
+      PyRef::Steal(PyObject_CallFunctionObjArgs(g_types->cache_from_source, path_object, nullptr));
+  if (!cached || !FileSystemBytes(cached.get(), &pyc)) pyc.clear();
+  PyErr_Clear();
+  return pyc;
+}
+
+// Tells the archive about code that CPython itself found for `path`.
+void Record(PyObject* code, const std::string& path, PyObject* path_object,
+            const cache::SourceStamp& stamp, int64_t read_at_ns) {
+  std::string pyc = PycPath(path_object);
+  PycKind kind = pyc.empty() ? PycKind::kNone : ClassifyPyc(pyc, stamp);
+  if (kind == PycKind::kTimestamp) {
+    g_session->AddFromPyc(path, stamp, read_at_ns, std::move(pyc));
+    return;
+  }
+  // Whatever an unchecked .pyc says is right, even when the source says otherwise: no stamp of the
+  // source proves it.
+  if (kind == PycKind::kUnchecked) return;
+  PyRef bytes = PyRef::Steal(PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION));
+  if (!bytes) {
+    PyErr_Clear();
+    return;
+  }
+  g_session->AddFromCode(
+      path, stamp, read_at_ns,
+      {PyBytes_AS_STRING(bytes.get()), static_cast<size_t>(PyBytes_GET_SIZE(bytes.get()))});
+}
+
+PyObject* FromCpython(PyObject* loader, PyObject* fullname) {
+  return PyObject_CallMethodObjArgs(loader, g_get_code_name, fullname, nullptr);
+}
+
+PyObject* Call(PyObject* self, PyObject* args, PyObject* kwargs) {
+  static const char* keywords[] = {"fullname", nullptr};
+  PyObject* fullname;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:get_code", const_cast<char**>(keywords),
+                                   &fullname))
+    return nullptr;
+  PyRef loader = PyRef::Share(Cast(self)->loader);
+  if (!loader) {
+    PyErr_SetString(PyExc_ReferenceError, "the loader is gone");
+    return nullptr;
+  }
+  PyRef keep = PyRef::Share(self);  // Detach may drop the last reference.
+  Detach(self);
+  PyRef path_object = PyRef::Steal(PyObject_GetAttrString(loader.get(), "path"));
+  PyRef name = PyRef::Steal(PyObject_GetAttrString(loader.get(), "name"));
+  if (!path_object || !name) return nullptr;
+  const std::string& path = *Cast(self)->path;
+  std::string loader_path;
+  int same_name = PyObject_RichCompareBool(name.get(), fullname, Py_EQ);
+  if (same_name < 0) return nullptr;
+  struct stat st;
+  int64_t now = RealtimeNs();
+  if (same_name == 0 || !FileSystemBytes(path_object.get(), &loader_path) || loader_path != path ||
+      !g_types->Unchanged() || stat(path.c_str(), &st) != 0) {
+    return FromCpython(loader.get(), fullname);
+  }
+  cache::SourceStamp stamp = cache::SourceStampOf(st);
+  if (PyObject* code = FromArchive(path, path_object.get(), stamp)) return code;
+  PyRef code = PyRef::Steal(FromCpython(loader.get(), fullname));
+  if (code && PyCode_Check(code.get())) Record(code.get(), path, path_object.get(), stamp, now);
+  return code.release();
+}
+
+int Traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  Py_VISIT(Cast(self)->loader);
+  return 0;
+}
+
+int Clear(PyObject* self) {
+  Py_CLEAR(Cast(self)->loader);
+  return 0;
+}
+
+void Dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  Clear(self);
+  delete Cast(self)->path;
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+// copy.copy and pickle of a loader that has not been used yet give the plain method back.
+PyObject* Reduce(PyObject* self, PyObject*) {
+  PyRef builtins = PyRef::Steal(PyImport_ImportModule("builtins"));
+  if (!builtins || Cast(self)->loader == nullptr) return nullptr;
+  PyRef getattr = PyRef::Steal(PyObject_GetAttrString(builtins.get(), "getattr"));
+  if (!getattr) return nullptr;
+  return Py_BuildValue("O(Os)", getattr.get(), Cast(self)->loader, "get_code");
+}
+
+PyMethodDef kMethods[] = {{"__reduce__", Reduce, METH_NOARGS, nullptr},
+                          {nullptr, nullptr, 0, nullptr}};
+
+PyType_Slot kSlots[] = {{Py_tp_call, reinterpret_cast<void*>(Call)},
+                        {Py_tp_traverse, reinterpret_cast<void*>(Traverse)},
+                        {Py_tp_clear, reinterpret_cast<void*>(Clear)},
+                        {Py_tp_dealloc, reinterpret_cast<void*>(Dealloc)},
+                        {Py_tp_methods, kMethods},
+                        {0, nullptr}};
+
+PyType_Spec kSpec = {"pylaunch.CodeSource", sizeof(CodeSource), 0,
+                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                     kSlots};
+
+}  // namespace
+
+bool InitCodeSource(ArchiveSession* session, const ImportlibTypes* types) {
+  g_session = session;
+  g_types = types;
+  g_get_code_name = PyUnicode_InternFromString("get_code");
+  g_code_source_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&kSpec));
+  return g_get_code_name != nullptr && g_code_source_type != nullptr;
+}
+
+bool AttachCodeSource(PyObject* loader, const std::string& path) {
+  PyRef self = PyRef::Steal(g_code_source_type->tp_alloc(g_code_source_type, 0));
+  if (!self) return false;
+  Cast(self.get())->loader = PyRef::Share(loader).release();
+  Cast(self.get())->path = new std::string(path);
+  return PyObject_SetAttr(loader, g_get_code_name, self.get()) == 0;
+}
+
+}  // namespace pylaunch::engine

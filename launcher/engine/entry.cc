@@ -1,0 +1,130 @@
+// The engine: a shared object that the front end has the dynamic loader put into the real python
+// executable. It takes the place of that executable's main() and does what Modules/main.c does,
+// with ours in between. Reading order: this file, interpreter, finder, code_source,
+// archive_session, preloader.
+
+#include <Python.h>
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "launcher/engine/archive_session.h"
+#include "launcher/engine/finder.h"
+#include "launcher/engine/interpreter.h"
+#include "launcher/engine/preloader.h"
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/report.h"
+#include "launcher/engine/takeover.h"
+
+extern "C" const PyConfig* _Py_GetConfig(void);
+
+namespace pylaunch::engine {
+namespace {
+
+using MainFunction = int (*)(int, char**, char**);
+using StartMain = int (*)(MainFunction, int, char**, void (*)(), void (*)(), void (*)(), void*);
+
+// What outlives the interpreter: code of ours runs until the very end of the process.
+Handoff* g_handoff = nullptr;
+ArchiveSession* g_session = nullptr;
+
+std::string SysString(const char* name) {
+  std::string text;
+  FileSystemBytes(PySys_GetObject(name), &text);
+  return text;
+}
+
+// The environment that `site` will make sys.prefix of: the one whose pyvenv.cfg lies beside or
+// above the executable (PEP 405). Needed before `site` has run.
+std::string VirtualEnvironment() {
+  std::string folder = g_handoff->python.substr(0, g_handoff->python.rfind('/'));
+  std::string above = folder.substr(0, folder.rfind('/'));
+  if (access((folder + "/pyvenv.cfg").c_str(), R_OK) == 0) return folder;
+  return access((above + "/pyvenv.cfg").c_str(), R_OK) == 0 ? above : "";
+}
+
+// sys.executable is <prefix>/bin/pylaunch where that is installed in a virtual environment: started
+// with nothing in its environment, it finds the same prefix by the pyvenv.cfg above it. CPython has
+// already found its own files by its own executable.
+void SetExecutable() {
+  std::string prefix = VirtualEnvironment();
+  std::string ours = prefix + "/bin/pylaunch";
+  if (prefix.empty() || access(ours.c_str(), X_OK) != 0) return;
+  PyRef executable = PyRef::Steal(PyUnicode_DecodeFSDefault(ours.c_str()));
+  if (!executable || PySys_SetObject("executable", executable.get()) < 0) return;
+  // Sub-interpreters start from the configuration, which no public call can change this late.
+  PyConfig* config = const_cast<PyConfig*>(_Py_GetConfig());
+  PyConfig_SetBytesString(config, &config->executable, ours.c_str());
+}
+
+std::vector<std::string> ModuleSuffixes() {
+  std::vector<std::string> suffixes = {".py", ".pyc", ".so"};
+  return suffixes;
+}
+
+cache::BuildKey Key(const Program& program) {
+  cache::BuildKey key;
+  key.python = Py_GetVersion();
+  // Code compiled without positions would lose another process its tracebacks' carets.
+  if (_Py_GetConfig()->code_debug_ranges == 0) key.python += " no_debug_ranges";
+  key.environment = VirtualEnvironment();
+  if (key.environment.empty()) key.environment = SysString("prefix");
+  key.magic = static_cast<uint32_t>(PyImport_GetMagicNumber());
+  key.optimize = program.optimize;
+  return key;
+}
+
+// -v prints what importlib itself looks at: then importlib itself shall look.
+void SetUpArchive(const Program& program) {
+  if (g_handoff->cache_folder.empty() || program.verbose) return;
+  g_session->Open(*g_handoff, Key(program), ModuleSuffixes());
+  if (!InstallFinder(g_session, program.optimize)) {
+    PyErr_Clear();
+    if (g_handoff->explain)
+      Explain("archive: not used, this CPython's importlib is not the one we know");
+  }
+}
+
+void OnPath(const Program& program) {
+  SetExecutable();
+  SetUpArchive(program);
+  PyErr_Clear();
+}
+
+int EngineMain(int argc, char** argv, char**) {
+  std::optional<int> done = StartInterpreter(argc, argv, g_handoff->python, OnPath);
+  if (done) return *done;
+  if (!g_handoff->plan.entries.empty()) {
+    Program program = CurrentProgram();
+    if (!IsResourceTracker(program)) done = Preload(g_handoff->plan, program, g_handoff->explain);
+    if (done) {
+      Py_FinalizeEx();
+      return *done;
+    }
+    g_session->Seal();
+  }
+  int exit_code = Py_RunMain();
+  g_session->Seal();
+  g_session->ReportCounts();
+  return exit_code;
+}
+
+}  // namespace
+}  // namespace pylaunch::engine
+
+// glibc's start-up code of every executable calls this with the executable's main
+// (csu/libc-start.c).
+extern "C" __attribute__((visibility("default"))) int __libc_start_main(
+    pylaunch::engine::MainFunction main, int argc, char** argv, void (*init)(), void (*fini)(),
+    void (*rtld_fini)(), void* stack_end) {
+  using pylaunch::engine::EngineMain;
+  auto real = reinterpret_cast<pylaunch::engine::StartMain>(dlsym(RTLD_NEXT, "__libc_start_main"));
+  if (std::optional<pylaunch::Handoff> handoff = pylaunch::engine::TakeHandoff()) {
+    pylaunch::engine::g_handoff = new pylaunch::Handoff(std::move(*handoff));
+    pylaunch::engine::g_session = new pylaunch::engine::ArchiveSession();
+    main = EngineMain;
+  }
+  return real(main, argc, argv, init, fini, rtld_fini, stack_end);
+}

@@ -1,0 +1,168 @@
+#include "launcher/engine/failure.h"
+
+#include "launcher/engine/py_ref.h"
+
+namespace pylaunch::engine {
+namespace {
+
+constexpr size_t kLongestCause = 600;
+
+std::string Text(PyObject* object) {
+  PyRef str = object == nullptr ? PyRef() : PyRef::Steal(PyObject_Str(object));
+  const char* utf8 = str ? PyUnicode_AsUTF8(str.get()) : nullptr;
+  std::string text = utf8 == nullptr ? "" : utf8;
+  PyErr_Clear();
+  return text;
+}
+
+std::string Attribute(PyObject* object, const char* name) {
+  PyRef value = PyRef::Steal(PyObject_GetAttrString(object, name));
+  PyErr_Clear();
+  return value && value.get() != Py_None ? Text(value.get()) : "";
+}
+
+// One line: blanks and line ends run together.
+std::string OneLine(const std::string& text) {
+  std::string line;
+  for (char c : text) {
+    bool blank = c == '\n' || c == '\r' || c == '\t' || c == ' ';
+    if (!blank) {
+      line += c;
+    } else if (!line.empty() && line.back() != ' ') {
+      line += ' ';
+    }
+  }
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  if (line.size() > kLongestCause) line = line.substr(0, kLongestCause) + "...";
+  return line;
+}
+
+// "file.py:12" of the frame that raised, or an empty string.
+std::string Where(PyObject* exception) {
+  PyRef traceback = PyRef::Steal(PyException_GetTraceback(exception));
+  if (!traceback) return "";
+  while (true) {
+    PyRef next = PyRef::Steal(PyObject_GetAttrString(traceback.get(), "tb_next"));
+    if (!next || next.get() == Py_None) break;
+    traceback = std::move(next);
+  }
+  PyRef frame = PyRef::Steal(PyObject_GetAttrString(traceback.get(), "tb_frame"));
+  PyRef code = frame ? PyRef::Steal(PyObject_GetAttrString(frame.get(), "f_code")) : PyRef();
+  std::string file = code ? Attribute(code.get(), "co_filename") : "";
+  std::string line = Attribute(traceback.get(), "tb_lineno");
+  PyErr_Clear();
+  return file.empty() || file.front() == '<' ? "" : file + ":" + line;
+}
+
+// The exception at the root of `raise ... from ...`: what went wrong first.
+PyRef Root(PyObject* exception) {
+  PyRef root = PyRef::Share(exception);
+  for (int depth = 0; depth < 100; ++depth) {
+    PyRef cause = PyRef::Steal(PyException_GetCause(root.get()));
+    if (!cause) break;
+    root = std::move(cause);
+  }
+  return root;
+}
+
+std::string Describe(PyObject* exception) {
+  std::string text = OneLine(Text(exception));
+  std::string described = Py_TYPE(exception)->tp_name;
+  if (!text.empty()) described += ": " + text;
+  std::string where = Where(exception);
+  if (!where.empty()) described += " (" + where + ")";
+  return described;
+}
+
+// True if `name` is `module` or a package above it.
+bool IsOrContains(const std::string& name, const std::string& module) {
+  return module == name || module.starts_with(name + ".");
+}
+
+std::string Statement(const PreloadEntry& entry) {
+  if (entry.kind == PreloadEntry::Kind::kImport) return "import " + entry.module;
+  std::string statement = "from " + entry.module + " import ";
+  for (size_t i = 0; i < entry.names.size(); ++i) statement += (i > 0 ? ", " : "") + entry.names[i];
+  return statement;
+}
+
+std::string Executable() { return Text(PySys_GetObject("executable")); }
+
+// The nearest names that the module does have.
+std::string CloseNames(const PreloadEntry& entry) {
+  if (entry.kind == PreloadEntry::Kind::kImport) return "";
+  PyRef difflib = PyRef::Steal(PyImport_ImportModule("difflib"));
+  PyRef module = PyRef::Steal(PyImport_ImportModule(entry.module.c_str()));
+  PyRef names = module ? PyRef::Steal(PyObject_Dir(module.get())) : PyRef();
+  std::string close;
+  for (const std::string& name : entry.names) {
+    if (!difflib || !names || PyObject_HasAttrString(module.get(), name.c_str())) continue;
+    PyRef matches = PyRef::Steal(
+        PyObject_CallMethod(difflib.get(), "get_close_matches", "sO", name.c_str(), names.get()));
+    for (Py_ssize_t i = 0; matches && i < PyList_Size(matches.get()); ++i) {
+      close += (close.empty() ? "'" : ", '") + Text(PyList_GET_ITEM(matches.get(), i)) + "'";
+    }
+  }
+  PyErr_Clear();
+  return close;
+}
+
+void Explain(PyObject* exception, const PreloadEntry& entry, Failure* failure) {
+  const std::string otherwise = ", or mark the entry 'optional'";
+  if (PyErr_GivenExceptionMatches(exception, PyExc_ModuleNotFoundError)) {
+    std::string name = Attribute(exception, "name");
+    failure->missing = IsOrContains(name, entry.module);
+    std::string top = name.substr(0, name.find('.'));
+    failure->hint = name == top ? "install the package that has '" + top + "' into " +
+                                      Text(PySys_GetObject("prefix")) + otherwise
+                                : "'" + top + "' is there but has no '" + name +
+                                      "': check its version" + otherwise;
+    return;
+  }
+  if (PyErr_GivenExceptionMatches(exception, PyExc_ImportError) &&
+      Attribute(exception, "name") == entry.module &&
+      OneLine(Text(exception)).starts_with("cannot import name")) {
+    failure->missing = true;
+    std::string close = CloseNames(entry);
+    failure->hint = close.empty() ? "check the name and the package's version" + otherwise
+                                  : "did you mean " + close + "?";
+    return;
+  }
+  failure->hint = "see the whole traceback with: " + Executable() + " -c '" + Statement(entry) +
+                  "'" + otherwise;
+}
+
+}  // namespace
+
+Failure TakeFailure(const PreloadEntry& entry) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
+  PyRef own_type = PyRef::Steal(type), own_value = PyRef::Steal(value),
+        own_traceback = PyRef::Steal(traceback);
+  Failure failure;
+  failure.interrupted = PyErr_GivenExceptionMatches(value, PyExc_KeyboardInterrupt) != 0;
+  PyRef root = Root(value);
+  failure.cause = Describe(value);
+  if (root.get() != value) failure.cause += "; first: " + Describe(root.get());
+  Explain(root.get(), entry, &failure);
+  PyErr_Clear();
+  return failure;
+}
+
+std::string MissingBackends(PyObject* object) {
+  std::string_view metaclass = Py_TYPE(object)->tp_name;
+  if (!PyType_Check(object) || metaclass.substr(metaclass.rfind('.') + 1) != "DummyObject")
+    return "";
+  PyRef backends = PyRef::Steal(PyObject_GetAttrString(object, "_backends"));
+  PyRef list = backends ? PyRef::Steal(PySequence_List(backends.get())) : PyRef();
+  std::string names;
+  for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list.get()); ++i) {
+    names += (names.empty() ? "" : ", ") + Text(PyList_GET_ITEM(list.get(), i));
+  }
+  PyErr_Clear();
+  return names;
+}
+
+}  // namespace pylaunch::engine

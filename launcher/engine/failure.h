@@ -1,0 +1,31 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_FAILURE_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_FAILURE_H_
+
+#include <Python.h>
+
+#include <string>
+
+#include "launcher/preload_plan.h"
+
+namespace pylaunch::engine {
+
+// Why an entry did not load, for people: what an error report needs.
+struct Failure {
+  bool missing =
+      false;  // The module, the name or its backend is not there, as opposed to there but broken.
+  bool interrupted = false;
+  std::string cause;
+  std::string hint;
+};
+
+// Takes the current exception (and clears it). REQUIRES: PyErr_Occurred().
+Failure TakeFailure(const PreloadEntry& entry);
+
+// A stand-in for a class whose optional dependency is missing, e.g.
+// transformers.utils.import_utils.DummyObject: its metaclass has that name, and it lists what it
+// lacks in `_backends`. Returns those, comma separated, or an empty string for a real object.
+std::string MissingBackends(PyObject* object);
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_FAILURE_H_

@@ -1,0 +1,87 @@
+#include "launcher/engine/folders.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+
+#include "launcher/engine/clock.h"
+
+namespace pylaunch::engine {
+
+bool Folder::Contains(std::string_view name) const {
+  if (from_archive_) return archived_.Contains(name);
+  return std::binary_search(listed_.begin(), listed_.end(), name);
+}
+
+void Folders::Init(std::vector<std::string> suffixes, const cache::ArchiveReader* archive) {
+  suffixes_ = std::move(suffixes);
+  archive_ = archive;
+}
+
+const Folder* Folders::Get(const std::string& path) {
+  Folder& folder = folders_[path];
+  struct stat st;
+  int64_t now = RealtimeNs();
+  if (stat(path.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) {
+    folder = Folder();
+    return &folder;
+  }
+  cache::FolderStamp stamp = cache::FolderStampOf(st);
+  if (folder.known_ && folder.stamp_ == stamp) return &folder;
+  folder = Folder();
+  folder.stamp_ = stamp;
+  folder.read_at_ns_ = now;
+  if (archive_ != nullptr) {
+    std::optional<cache::FolderEntry> entry = archive_->FindFolder(path);
+    if (entry && entry->stamp == stamp) {
+      folder.archived_ = entry->names;
+      folder.from_archive_ = folder.known_ = true;
+      return &folder;
+    }
+  }
+  if (!List(path, &folder)) return nullptr;
+  folder.known_ = true;
+  return &folder;
+}
+
+bool Folders::List(const std::string& path, Folder* folder) const {
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()), closedir);
+  if (!dir) return errno == EACCES || errno == ENOENT || errno == ENOTDIR;
+  errno = 0;
+  while (const dirent* entry = readdir(dir.get())) {
+    std::string_view name = entry->d_name;
+    if (IsImportable(name)) folder->listed_.emplace_back(name);
+    errno = 0;
+  }
+  if (errno != 0) return false;
+  std::sort(folder->listed_.begin(), folder->listed_.end());
+  return true;
+}
+
+bool Folders::IsImportable(std::string_view name) const {
+  if (name.find('.') == std::string_view::npos) return name != "__pycache__";
+  return std::any_of(suffixes_.begin(), suffixes_.end(),
+                     [&](const std::string& suffix) { return name.ends_with(suffix); });
+}
+
+void Folders::Invalidate() {
+  folders_.clear();
+  archive_ = nullptr;
+}
+
+std::vector<cache::FolderRecord> Folders::TakeNew() {
+  std::vector<cache::FolderRecord> records;
+  for (auto& [path, folder] : folders_) {
+    if (!folder.known_ || folder.from_archive_ ||
+        !cache::IsProvable(folder.stamp_.mtime_ns, folder.read_at_ns_))
+      continue;
+    records.push_back({path, folder.stamp_, folder.read_at_ns_, folder.listed_});
+    folder.read_at_ns_ = 0;  // Not provable any more: told once.
+  }
+  return records;
+}
+
+}  // namespace pylaunch::engine

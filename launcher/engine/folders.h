@@ -1,0 +1,62 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_FOLDERS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_FOLDERS_H_
+
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "cache/archive_reader.h"
+#include "cache/seal.h"
+
+namespace pylaunch::engine {
+
+// The names in a folder that an import can ask for: those without a dot (packages) and those with a
+// module suffix.
+class Folder {
+ public:
+  bool Contains(std::string_view name) const;
+
+ private:
+  friend class Folders;
+  bool known_ = false;
+  bool from_archive_ = false;
+  cache::FolderStamp stamp_;
+  int64_t read_at_ns_ = 0;
+  cache::NameList archived_;
+  std::vector<std::string> listed_;  // Sorted.
+};
+
+// What importlib's FileFinder keeps for each folder (its `_path_cache`), with the archive behind
+// it: a folder is stat'ed at each use and listed only when neither memory nor archive has its names
+// under the present stamp. Needs the GIL or a single thread.
+class Folders {
+ public:
+  // `suffixes`: importlib.machinery.all_suffixes(). `archive` may be null and must outlive this.
+  void Init(std::vector<std::string> suffixes, const cache::ArchiveReader* archive);
+
+  // The folder's present names; an absent or unreadable folder has none, as in
+  // FileFinder._fill_cache. nullptr: an error that FileFinder would raise. Valid until the next
+  // call for the same path.
+  const Folder* Get(const std::string& path);
+
+  // Forgets all listings, the archive's too (importlib.invalidate_caches: the caller knows of a
+  // change that stamps may not show).
+  void Invalidate();
+
+  // Folders that were listed here because the archive did not know them, and whose stamp will prove
+  // them. Each is told once.
+  std::vector<cache::FolderRecord> TakeNew();
+
+ private:
+  bool List(const std::string& path, Folder* folder) const;
+  bool IsImportable(std::string_view name) const;
+
+  std::vector<std::string> suffixes_;
+  const cache::ArchiveReader* archive_ = nullptr;
+  std::unordered_map<std::string, Folder> folders_;
+};
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_FOLDERS_H_

@@ -1,0 +1,86 @@
+#include "launcher/engine/importlib_types.h"
+
+#include "launcher/engine/py_ref.h"
+
+namespace pylaunch::engine {
+namespace {
+
+PyTypeObject* TypeAttribute(PyObject* module, const char* name) {
+  PyObject* type = PyObject_GetAttrString(module, name);
+  if (type != nullptr && !PyType_Check(type)) {
+    PyErr_Format(PyExc_TypeError, "importlib's %s is no class", name);
+    Py_CLEAR(type);
+  }
+  return reinterpret_cast<PyTypeObject*>(type);
+}
+
+bool ReadSuffixes(std::vector<std::string>* out) {
+  PyRef imp = PyRef::Steal(PyImport_ImportModule("_imp"));
+  if (!imp) return false;
+  PyRef list = PyRef::Steal(PyObject_CallMethod(imp.get(), "extension_suffixes", nullptr));
+  if (!list || !PyList_Check(list.get())) return false;
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list.get()); ++i) {
+    const char* text = PyUnicode_AsUTF8(PyList_GET_ITEM(list.get(), i));
+    if (text == nullptr) return false;
+    out->push_back(text);
+  }
+  return true;
+}
+
+// New reference, or null with or without an exception set.
+PyObject* CacheTag() {
+  PyObject* implementation = PySys_GetObject("implementation");
+  return implementation == nullptr ? nullptr : PyObject_GetAttrString(implementation, "cache_tag");
+}
+
+}  // namespace
+
+bool ImportlibTypes::Load() {
+  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
+  PyRef external = PyRef::Steal(PyImport_ImportModule("_frozen_importlib_external"));
+  PyRef imp = PyRef::Steal(PyImport_ImportModule("_imp"));
+  if (!bootstrap || !external || !imp) return false;
+  module_spec = PyObject_GetAttrString(bootstrap.get(), "ModuleSpec");
+  path_finder = TypeAttribute(external.get(), "PathFinder");
+  file_finder = TypeAttribute(external.get(), "FileFinder");
+  source_loader = TypeAttribute(external.get(), "SourceFileLoader");
+  sourceless_loader = TypeAttribute(external.get(), "SourcelessFileLoader");
+  extension_loader = TypeAttribute(external.get(), "ExtensionFileLoader");
+  cache_from_source = PyObject_GetAttrString(external.get(), "cache_from_source");
+  fix_co_filename = PyObject_GetAttrString(imp.get(), "_fix_co_filename");
+  if (module_spec == nullptr || path_finder == nullptr || file_finder == nullptr ||
+      source_loader == nullptr || sourceless_loader == nullptr || extension_loader == nullptr ||
+      cache_from_source == nullptr || fix_co_filename == nullptr ||
+      !ReadSuffixes(&extension_suffixes) || (cache_tag_object_ = CacheTag()) == nullptr) {
+    return false;
+  }
+  const char* tag = PyUnicode_AsUTF8(cache_tag_object_);
+  if (tag == nullptr) return false;
+  cache_tag = tag;
+  PyTypeObject* watched[kWatched] = {path_finder, file_finder, source_loader, sourceless_loader,
+                                     extension_loader};
+  for (int i = 0; i < kWatched; ++i) {
+    watched_[i] = watched[i];
+    // Any attribute look-up makes CPython assign the type a version tag.
+    PyRef name =
+        PyRef::Steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(watched[i]), "__init__"));
+    if (!name) return false;
+    tags_[i] = watched[i]->tp_version_tag;
+  }
+  return true;
+}
+
+bool ImportlibTypes::Unchanged() const {
+  for (int i = 0; i < kWatched; ++i) {
+    if (tags_[i] == 0 || watched_[i]->tp_version_tag != tags_[i]) return false;
+  }
+  return true;
+}
+
+bool ImportlibTypes::CacheTagUnchanged() const {
+  PyRef now = PyRef::Steal(CacheTag());
+  PyErr_Clear();
+  return now.get() == cache_tag_object_;
+}
+
+}  // namespace pylaunch::engine

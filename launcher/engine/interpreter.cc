@@ -1,0 +1,114 @@
+#include "launcher/engine/interpreter.h"
+
+#include <Python.h>
+
+#include "launcher/engine/py_ref.h"
+
+// Exported by CPython 3.10 to 3.13, declared only in internal headers
+// (Include/internal/pycore_initconfig.h); public since it is what embedders that initialise in two
+// phases call (Doc/c-api/init_config.rst, "Multi-Phase Initialization Private Provisional API").
+extern "C" {
+PyStatus _Py_InitializeMain(void);
+const PyConfig* _Py_GetConfig(void);
+}
+
+namespace pylaunch::engine {
+namespace {
+
+std::function<void(const Program&)>* g_on_path = nullptr;
+PyObject* g_install_external_importers = nullptr;
+
+std::string Bytes(const wchar_t* text) {
+  std::string out;
+  if (text == nullptr) return out;
+  char* bytes = Py_EncodeLocale(text, nullptr);
+  if (bytes != nullptr) out = bytes;
+  PyMem_Free(bytes);
+  return out;
+}
+
+// Stands in for importlib._bootstrap._install_external_importers during its one call: PathFinder
+// enters sys.meta_path there.
+PyObject* OnExternalImporters(PyObject*, PyObject*) {
+  PyRef result = PyRef::Steal(PyObject_CallNoArgs(g_install_external_importers));
+  if (!result) return nullptr;
+  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
+  if (!bootstrap || PyObject_SetAttrString(bootstrap.get(), "_install_external_importers",
+                                           g_install_external_importers) < 0) {
+    return nullptr;
+  }
+  (*g_on_path)(CurrentProgram());
+  return PyErr_Occurred() ? nullptr : result.release();
+}
+
+PyMethodDef kHook = {"_install_external_importers", OnExternalImporters, METH_NOARGS, nullptr};
+
+bool HookExternalImporters() {
+  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
+  PyRef hook = PyRef::Steal(PyCFunction_New(&kHook, nullptr));
+  if (!bootstrap || !hook) return false;
+  g_install_external_importers =
+      PyObject_GetAttrString(bootstrap.get(), "_install_external_importers");
+  return g_install_external_importers != nullptr &&
+         PyObject_SetAttrString(bootstrap.get(), "_install_external_importers", hook.get()) == 0;
+}
+
+// As pymain_exit_error and Py_ExitStatusException: a status is an exit code or fatal.
+std::optional<int> ExitCode(const PyStatus& status) {
+  if (PyStatus_IsExit(status)) return status.exitcode;
+  if (PyStatus_Exception(status)) Py_ExitStatusException(status);
+  return std::nullopt;
+}
+
+PyStatus InitializeCore(int argc, char** argv, const std::string& program_name) {
+  PyPreConfig preconfig;
+  PyPreConfig_InitPythonConfig(&preconfig);
+  PyStatus status = Py_PreInitializeFromBytesArgs(&preconfig, argc, argv);
+  if (PyStatus_Exception(status)) return status;
+  PyConfig config;
+  PyConfig_InitPythonConfig(&config);
+  status = PyConfig_SetBytesArgv(&config, argc, argv);
+  if (!PyStatus_Exception(status)) {
+    status = PyConfig_SetBytesString(&config, &config.program_name, program_name.c_str());
+  }
+  // Two phases, so that the finder can be in place before the second one imports `encodings` and
+  // `site`.
+  config._init_main = 0;
+  if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
+  PyConfig_Clear(&config);
+  return status;
+}
+
+}  // namespace
+
+Program CurrentProgram() {
+  const PyConfig* config = _Py_GetConfig();
+  Program program;
+  program.command = Bytes(config->run_command);
+  program.filename = Bytes(config->run_filename);
+#if PY_VERSION_HEX >= 0x030B0000
+  program.safe_path = config->safe_path != 0;
+#else
+  program.safe_path = config->isolated != 0;
+#endif
+  program.optimize = config->optimization_level;
+  program.verbose = config->verbose != 0;
+  return program;
+}
+
+std::optional<int> StartInterpreter(int argc, char** argv, const std::string& program_name,
+                                    const std::function<void(const Program&)>& on_path) {
+  std::function<void(const Program&)> hook = on_path;
+  g_on_path = &hook;
+  std::optional<int> exit_code = ExitCode(InitializeCore(argc, argv, program_name));
+  if (exit_code) return exit_code;
+  if (!HookExternalImporters()) {
+    PyErr_Print();
+    return 1;
+  }
+  exit_code = ExitCode(_Py_InitializeMain());
+  g_on_path = nullptr;
+  return exit_code;
+}
+
+}  // namespace pylaunch::engine

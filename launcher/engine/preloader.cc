@@ -1,0 +1,126 @@
+#include "launcher/engine/preloader.h"
+
+#include <Python.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "launcher/engine/failure.h"
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/report.h"
+#include "launcher/engine/surroundings.h"
+
+namespace pylaunch::engine {
+namespace {
+
+// The statement that CPython itself runs for an entry; the parser has proved every part an
+// identifier.
+std::string Statement(const PreloadEntry& entry) {
+  if (entry.kind == PreloadEntry::Kind::kImport) return "import " + entry.module;
+  std::string statement = "from " + entry.module + " import ";
+  for (size_t i = 0; i < entry.names.size(); ++i) statement += (i > 0 ? ", " : "") + entry.names[i];
+  return statement;
+}
+
+// Runs the statement in a namespace of its own, which is returned; null with an exception set.
+PyRef RunStatement(const PreloadEntry& entry) {
+  PyRef globals = PyRef::Steal(PyDict_New());
+  PyRef name = PyRef::Steal(PyUnicode_FromString("__pylaunch_preload__"));
+  if (!globals || !name ||
+      PyDict_SetItemString(globals.get(), "__builtins__", PyEval_GetBuiltins()) < 0 ||
+      PyDict_SetItemString(globals.get(), "__name__", name.get()) < 0) {
+    return PyRef();
+  }
+  std::string file = "<preload " + entry.location.ToString() + ">";
+  PyRef code =
+      PyRef::Steal(Py_CompileString(Statement(entry).c_str(), file.c_str(), Py_file_input));
+  if (!code) return PyRef();
+  PyRef done = PyRef::Steal(PyEval_EvalCode(code.get(), globals.get(), globals.get()));
+  return done ? std::move(globals) : PyRef();
+}
+
+// An empty string, or the backends that a placeholder among the loaded names lacks.
+std::string Placeholder(const PreloadEntry& entry, PyObject* globals, std::string* name) {
+  for (const std::string& n : entry.names) {
+    PyObject* object = PyDict_GetItemString(globals, n.c_str());
+    std::string backends = object == nullptr ? "" : MissingBackends(object);
+    if (backends.empty()) continue;
+    *name = n;
+    return backends;
+  }
+  return "";
+}
+
+std::optional<Failure> Load(const PreloadEntry& entry) {
+  EntryEnvironment environment(entry.env);
+  PyRef globals = RunStatement(entry);
+  if (!globals) return TakeFailure(entry);
+  std::string name;
+  std::string backends = Placeholder(entry, globals.get(), &name);
+  if (!backends.empty()) {
+    Failure failure;
+    failure.missing = true;
+    failure.cause =
+        "'" + name + "' is only a placeholder: it needs " + backends + ", which is not installed";
+    failure.hint = "install " + backends + ", or mark the entry 'optional'";
+    return failure;
+  }
+  if (entry.kind == PreloadEntry::Kind::kCall) {
+    PyObject* function = PyDict_GetItemString(globals.get(), entry.names[0].c_str());
+    PyRef result = PyRef::Steal(PyObject_CallNoArgs(function));
+    if (!result) return TakeFailure(entry);
+  }
+  return std::nullopt;
+}
+
+// As stock ends a program that an interrupt stopped (Modules/main.c, exit_sigint): by the signal,
+// so that shells see it.
+[[noreturn]] void DieOfInterrupt() {
+  Py_FinalizeEx();
+  signal(SIGINT, SIG_DFL);
+  kill(getpid(), SIGINT);
+  _exit(128 + SIGINT);
+}
+
+// True if the launch may go on.
+bool Judge(const PreloadEntry& entry, const Failure& failure, bool explain) {
+  if (!entry.optional) {
+    ErrorReport(entry.location.ToString() + ": required entry '" + entry.text + "' did not load",
+                failure.cause, failure.hint);
+    return false;
+  }
+  std::string what = entry.location.ToString() + ": optional entry '" + entry.text + "' ";
+  if (!failure.missing) {
+    Warning(what + "is broken: " + failure.cause);
+  } else if (explain) {
+    Explain(what + "is missing: " + failure.cause);
+  }
+  return true;
+}
+
+}  // namespace
+
+bool IsResourceTracker(const Program& program) {
+  return program.command.find("resource_tracker import main") != std::string::npos;
+}
+
+std::optional<int> Preload(const PreloadPlan& plan, const Program& program, bool explain) {
+  bool interrupted = false;
+  bool stop = false;
+  {
+    ProgramPath path(program);
+    MainFile main_file(program);
+    CollectionHeldBack collection;
+    for (const PreloadEntry& entry : plan.entries) {
+      std::optional<Failure> failure = Load(entry);
+      if (!failure) continue;
+      interrupted = failure->interrupted;
+      stop = interrupted || !Judge(entry, *failure, explain);
+      if (stop) break;
+    }
+  }
+  if (interrupted) DieOfInterrupt();
+  if (stop) return 1;
+  return std::nullopt;
+}
+
+}  // namespace pylaunch::engine

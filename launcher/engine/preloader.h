@@ -1,0 +1,25 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_PRELOADER_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_PRELOADER_H_
+
+#include <optional>
+
+#include "launcher/engine/interpreter.h"
+#include "launcher/preload_plan.h"
+
+namespace pylaunch::engine {
+
+// True for the helper processes of multiprocessing and loky that only track resources: they use
+// nothing of what the user's variable asks to preload.
+bool IsResourceTracker(const Program& program);
+
+// Loads every entry of `plan` in order, on this thread, in the surroundings the program will have:
+// sys.path[0], sys.argv and
+// __main__.__file__ are as at its first line, and are taken back afterwards because Py_RunMain sets
+// them itself. Automatic garbage collection is held back meanwhile. Returns an exit code if the
+// launch must stop: a required entry that did not load has been told on stderr (1), or the user
+// interrupted. REQUIRES: the interpreter is started, no other thread of Python exists.
+std::optional<int> Preload(const PreloadPlan& plan, const Program& program, bool explain);
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_PRELOADER_H_

@@ -1,0 +1,148 @@
+#include "launcher/engine/surroundings.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <climits>
+
+namespace pylaunch::engine {
+namespace {
+
+PyRef Decode(const std::string& bytes) {
+  return PyRef::Steal(
+      PyUnicode_DecodeFSDefaultAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+}
+
+// sys.argv[0] as the interpreter left it for Py_RunMain: "-c", "-m", "", "-" or a file.
+std::string Argv0() {
+  std::string argv0;
+  PyObject* argv = PySys_GetObject("argv");
+  if (argv != nullptr && PyList_Check(argv) && PyList_GET_SIZE(argv) > 0)
+    FileSystemBytes(PyList_GET_ITEM(argv, 0), &argv0);
+  return argv0;
+}
+
+// Python/pathconfig.c, _PyPathConfig_ComputeSysPath0. Null: nothing is put in front.
+PyRef ComputePath0() {
+  char buffer[PATH_MAX];
+  std::string argv0 = Argv0();
+  if (argv0 == "-m") return getcwd(buffer, sizeof buffer) != nullptr ? Decode(buffer) : PyRef();
+  if (argv0 == "-c") return Decode("");
+  std::string path = realpath(argv0.c_str(), buffer) != nullptr ? buffer : argv0;
+  size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return Decode("");
+  return Decode(path.substr(0, slash == 0 ? 1 : slash));
+}
+
+// A folder or zip file that is run stands in sys.path itself, safe path or not
+// (pymain_get_importer).
+bool IsImportable(PyObject* path) {
+  PyRef importer = PyRef::Steal(PyImport_GetImporter(path));
+  return importer && importer.get() != Py_None;
+}
+
+PyRef Path0(const Program& program) {
+  if (!program.filename.empty()) {
+    PyRef filename = Decode(program.filename);
+    if (!filename || IsImportable(filename.get())) return filename;
+  }
+  return program.safe_path ? PyRef() : ComputePath0();
+}
+
+}  // namespace
+
+ProgramPath::ProgramPath(const Program& program) {
+  PyRef path0 = Path0(program);
+  PyObject* path = PySys_GetObject("path");
+  if (path0 && path != nullptr && PyList_Check(path)) {
+    // A str of our own, so that the destructor finds just this one.
+    entry_ = PyRef::Steal(PyUnicode_FromKindAndData(PyUnicode_KIND(path0.get()),
+                                                    PyUnicode_DATA(path0.get()),
+                                                    PyUnicode_GET_LENGTH(path0.get())));
+    if (entry_) PyList_Insert(path, 0, entry_.get());
+  }
+  PyErr_Clear();
+}
+
+ProgramPath::~ProgramPath() {
+  PyObject* path = PySys_GetObject("path");
+  if (!entry_ || path == nullptr || !PyList_Check(path)) return;
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(path); ++i) {
+    if (PyList_GET_ITEM(path, i) != entry_.get()) continue;
+    if (PyList_SetSlice(path, i, i + 1, nullptr) < 0) PyErr_Clear();
+    return;
+  }
+}
+
+MainFile::MainFile(const Program& program) {
+  if (program.filename.empty()) return;
+  PyObject* main = PyImport_AddModule("__main__");
+  PyRef filename = Decode(program.filename);
+  if (main != nullptr && filename && !IsImportable(filename.get())) {
+    set_ = PyDict_SetItemString(PyModule_GetDict(main), "__file__", filename.get()) == 0;
+  }
+  PyErr_Clear();
+}
+
+MainFile::~MainFile() {
+  PyObject* main = set_ ? PyImport_AddModule("__main__") : nullptr;
+  if (main != nullptr) PyDict_DelItemString(PyModule_GetDict(main), "__file__");
+  PyErr_Clear();
+}
+
+CollectionHeldBack::CollectionHeldBack() {
+  gc_ = PyRef::Steal(PyImport_ImportModule("gc"));
+  if (gc_) thresholds_ = PyRef::Steal(PyObject_CallMethod(gc_.get(), "get_threshold", nullptr));
+  if (thresholds_ && PyTuple_Check(thresholds_.get()) && PyTuple_GET_SIZE(thresholds_.get()) == 3) {
+    PyRef done = PyRef::Steal(PyObject_CallMethod(gc_.get(), "set_threshold", "i", 0));
+    if (done) return;
+  }
+  PyErr_Clear();
+  thresholds_ = PyRef();
+}
+
+CollectionHeldBack::~CollectionHeldBack() {
+  if (!thresholds_) return;
+  PyRef now = PyRef::Steal(PyObject_CallMethod(gc_.get(), "get_threshold", nullptr));
+  // Another value means that a preloaded module chose its own.
+  if (now && PyTuple_Check(now.get()) && PyLong_AsLong(PyTuple_GetItem(now.get(), 0)) == 0) {
+    PyRef set_threshold = PyRef::Steal(PyObject_GetAttrString(gc_.get(), "set_threshold"));
+    PyRef done = set_threshold
+                     ? PyRef::Steal(PyObject_CallObject(set_threshold.get(), thresholds_.get()))
+                     : PyRef();
+    PyRef frozen = PyRef::Steal(PyObject_CallMethod(gc_.get(), "freeze", nullptr));
+    PyRef thawed = PyRef::Steal(PyObject_CallMethod(gc_.get(), "unfreeze", nullptr));
+  }
+  PyErr_Clear();
+}
+
+EntryEnvironment::EntryEnvironment(const std::vector<EnvSetting>& settings) {
+  if (settings.empty()) return;
+  PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
+  if (os) environ_ = PyRef::Steal(PyObject_GetAttrString(os.get(), "environ"));
+  for (const EnvSetting& setting : settings) {
+    if (!environ_) break;
+    PyRef name = Decode(setting.name);
+    PyRef value = Decode(setting.value);
+    if (!name || !value) break;
+    PyRef old = PyRef::Steal(PyObject_GetItem(environ_.get(), name.get()));
+    PyErr_Clear();
+    if (old && setting.only_if_unset) continue;
+    if (PyObject_SetItem(environ_.get(), name.get(), value.get()) == 0)
+      before_.emplace_back(std::move(name), std::move(old));
+  }
+  PyErr_Clear();
+}
+
+EntryEnvironment::~EntryEnvironment() {
+  for (auto it = before_.rbegin(); it != before_.rend(); ++it) {
+    if (it->second) {
+      PyObject_SetItem(environ_.get(), it->first.get(), it->second.get());
+    } else {
+      PyObject_DelItem(environ_.get(), it->first.get());
+    }
+    PyErr_Clear();
+  }
+}
+
+}  // namespace pylaunch::engine

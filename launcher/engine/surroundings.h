@@ -1,0 +1,76 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_SURROUNDINGS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_SURROUNDINGS_H_
+
+#include <Python.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "launcher/engine/interpreter.h"
+#include "launcher/engine/py_ref.h"
+#include "launcher/preload_plan.h"
+
+namespace pylaunch::engine {
+
+// Each of these puts something in place for as long as it lives. Their destructors leave no
+// exception behind.
+
+// sys.path[0] as Py_RunMain will set it (Modules/main.c, pymain_run_python): the script's folder,
+// the folder or zip file that is run, '' or the working directory.
+class ProgramPath {
+ public:
+  explicit ProgramPath(const Program& program);
+  ~ProgramPath();
+  ProgramPath(const ProgramPath&) = delete;
+  ProgramPath& operator=(const ProgramPath&) = delete;
+
+ private:
+  PyRef entry_;
+};
+
+// __main__.__file__, which libraries look at to tell a script from a session; only for scripts, as
+// in stock.
+class MainFile {
+ public:
+  explicit MainFile(const Program& program);
+  ~MainFile();
+  MainFile(const MainFile&) = delete;
+  MainFile& operator=(const MainFile&) = delete;
+
+ private:
+  bool set_ = false;
+};
+
+// No automatic collection: importing makes millions of objects that live on, and collecting among
+// them takes a tenth of the time. Done with gc's first threshold and not with gc.disable(), so that
+// modules which disable or enable collection are obeyed. In the end all objects are in the oldest
+// generation, where they would be after the collections that did not happen, and none is frozen.
+class CollectionHeldBack {
+ public:
+  CollectionHeldBack();
+  ~CollectionHeldBack();
+  CollectionHeldBack(const CollectionHeldBack&) = delete;
+  CollectionHeldBack& operator=(const CollectionHeldBack&) = delete;
+
+ private:
+  PyRef gc_;
+  PyRef thresholds_;  // Before; null: nothing to put back.
+};
+
+// Environment variables of one entry, through os.environ so that Python and C code both see them.
+class EntryEnvironment {
+ public:
+  explicit EntryEnvironment(const std::vector<EnvSetting>& settings);
+  ~EntryEnvironment();
+  EntryEnvironment(const EntryEnvironment&) = delete;
+  EntryEnvironment& operator=(const EntryEnvironment&) = delete;
+
+ private:
+  PyRef environ_;
+  std::vector<std::pair<PyRef, PyRef>> before_;  // Name and value; a null value: was unset.
+};
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_SURROUNDINGS_H_

@@ -1,0 +1,82 @@
+#include "launcher/engine/takeover.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+extern char** environ;
+
+namespace pylaunch::engine {
+namespace {
+
+constexpr std::string_view kPreloadVariable = "LD_PRELOAD";
+
+// The whole "NAME=value" string of a variable in `environ`; null: not there.
+char** FindVariable(std::string_view name) {
+  for (char** e = environ; *e != nullptr; ++e) {
+    std::string_view entry = *e;
+    if (entry.size() > name.size() && entry[name.size()] == '=' && entry.starts_with(name))
+      return e;
+  }
+  return nullptr;
+}
+
+void Wipe(char* text, size_t from) { std::memset(text + from, 0, std::strlen(text + from)); }
+
+void Remove(char** variable) {
+  Wipe(*variable, 0);
+  do {
+    variable[0] = variable[1];
+  } while (*variable++ != nullptr);
+}
+
+// "LD_PRELOAD=<engine>:<the user's>" becomes "LD_PRELOAD=<the user's>" where it stands; without a
+// user's part it goes.
+void RestorePreload() {
+  char** variable = FindVariable(kPreloadVariable);
+  if (variable == nullptr) return;
+  char* value = *variable + kPreloadVariable.size() + 1;
+  char* users = std::strchr(value, ':');
+  if (users == nullptr) {
+    Remove(variable);
+    return;
+  }
+  ++users;
+  size_t size = std::strlen(users);
+  std::memmove(value, users, size);
+  Wipe(*variable, static_cast<size_t>(value - *variable) + size);
+}
+
+std::string ReadAll(int fd) {
+  std::string bytes;
+  lseek(fd, 0, SEEK_SET);
+  char buffer[16384];
+  ssize_t n;
+  while ((n = read(fd, buffer, sizeof buffer)) > 0) bytes.append(buffer, static_cast<size_t>(n));
+  return bytes;
+}
+
+}  // namespace
+
+std::optional<Handoff> TakeHandoff() {
+  char** variable = FindVariable(kHandoffVariable);
+  if (variable == nullptr) return std::nullopt;
+  int fd = -1;
+  int engine_fd = -1;
+  int pid = 0;
+  const char* value = *variable + std::strlen(kHandoffVariable) + 1;
+  if (std::sscanf(value, "%d:%d:%d", &fd, &engine_fd, &pid) != 3 || pid != getpid())
+    return std::nullopt;
+  Remove(variable);
+  RestorePreload();
+  std::string bytes = ReadAll(fd);
+  close(fd);
+  if (engine_fd >= 0) close(engine_fd);
+  return Handoff::Parse(bytes);
+}
+
+}  // namespace pylaunch::engine

@@ -1,0 +1,18 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_TAKEOVER_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_TAKEOVER_H_
+
+#include <optional>
+
+#include "launcher/handoff.h"
+
+namespace pylaunch::engine {
+
+// Reads the handoff that the front end left for this process and takes every trace of it away: the
+// variable and LD_PRELOAD's first part vanish from `environ` and from the block that
+// /proc/self/environ shows, the descriptor is closed. Nothing: no handoff, or one for another
+// process; then this process is none of our business. Call before main, single-threaded.
+std::optional<Handoff> TakeHandoff();
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_TAKEOVER_H_

@@ -1,0 +1,214 @@
+// The front end: argv -> options -> which Python -> execve of that Python with our engine preloaded
+// by the dynamic loader. It is static and knows no libpython, so that it costs one cheap execve;
+// everything else happens in the real executable, which is why /proc/self/exe, a debugger and the
+// loader's map see what they see under stock python.
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "cache/file_env.h"
+#include "cache/stats.h"
+#include "launcher/handoff.h"
+#include "launcher/options.h"
+#include "launcher/preload_file.h"
+#include "launcher/python_home.h"
+
+extern char** environ;
+
+namespace pylaunch {
+namespace {
+
+constexpr int kUsageError = 2;
+
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "pylaunch: error: %s\n", std::string(status.message()).c_str());
+  return kUsageError;
+}
+
+std::string Getenv(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::string SelfPath(const char* argv0) {
+  char buffer[4096];
+  ssize_t n = readlink("/proc/self/exe", buffer, sizeof buffer);
+  return n > 0 ? std::string(buffer, static_cast<size_t>(n)) : std::string(argv0);
+}
+
+// Engine and sealer lie beside the front end in a build tree and in <prefix>/lib/pylaunch when
+// installed.
+std::string LibraryFile(const std::string& self, const std::string& name) {
+  std::string folder = self.substr(0, self.rfind('/') + 1);
+  std::string built = absl::StrCat(folder, name);
+  if (access(built.c_str(), R_OK) == 0) return built;
+  return absl::StrCat(folder, "../lib/pylaunch/", name);
+}
+
+std::string EngineName(const PythonHome& home) {
+  return absl::StrCat("engine-cpython-", home.major, ".", home.minor, ".so");
+}
+
+// Why the engine cannot enter this Python; empty if it can.
+std::string WhyNotEnter(const PythonHome& home, const std::string& engine) {
+  if (home.implementation != "cpython")
+    return absl::StrCat("it is ", home.implementation, ", not CPython");
+  if (home.free_threaded) return "it is a free-threaded build";
+  if (access(engine.c_str(), R_OK) != 0) {
+    return absl::StrCat("there is no engine for CPython ", home.major, ".", home.minor);
+  }
+  return "";
+}
+
+class Environment {
+ public:
+  explicit Environment(char** from) {
+    for (; *from != nullptr; ++from) entries_.push_back(*from);
+  }
+  void Set(const std::string& name, const std::string& value) {
+    std::string entry = absl::StrCat(name, "=", value);
+    if (std::string* old = Find(name)) {
+      *old = entry;
+    } else {
+      entries_.push_back(std::move(entry));
+    }
+  }
+  void Apply(const std::vector<EnvSetting>& settings) {
+    for (const EnvSetting& s : settings) {
+      if (!s.only_if_unset || Find(s.name) == nullptr) Set(s.name, s.value);
+    }
+  }
+  // LD_PRELOAD keeps its place, and the handoff stands last: the engine takes both back in place.
+  void Prepend(const std::string& name, const std::string& value) {
+    std::string* old = Find(name);
+    Set(name, old == nullptr ? std::string(value)
+                             : absl::StrCat(value, ":", old->substr(name.size() + 1)));
+  }
+  std::vector<char*> Block() {
+    std::vector<char*> block;
+    for (std::string& e : entries_) block.push_back(e.data());
+    block.push_back(nullptr);
+    return block;
+  }
+
+ private:
+  std::string* Find(const std::string& name) {
+    for (std::string& e : entries_) {
+      if (absl::StartsWith(e, name) && e.size() > name.size() && e[name.size()] == '=') return &e;
+    }
+    return nullptr;
+  }
+  std::vector<std::string> entries_;
+};
+
+int Exec(const std::string& program, const std::vector<std::string>& args,
+         Environment& environment) {
+  std::vector<char*> argv;
+  for (const std::string& a : args) argv.push_back(const_cast<char*>(a.c_str()));
+  argv.push_back(nullptr);
+  execve(program.c_str(), argv.data(), environment.Block().data());
+  std::fprintf(stderr, "pylaunch: error: cannot run %s\n  cause: %s\n", program.c_str(),
+               std::strerror(errno));
+  return kUsageError;
+}
+
+// The dynamic loader splits LD_PRELOAD at colons and blanks (ld.so(8)); a path that has some goes
+// by way of a descriptor, which survives execve. -1: not needed, or not to be had.
+int EngineDescriptor(const std::string& engine) {
+  return engine.find_first_of(": ") == std::string::npos ? -1 : open(engine.c_str(), O_RDONLY);
+}
+
+// Returns the descriptor, which survives execve, or -1.
+int WriteHandoff(const Handoff& handoff) {
+  int fd = memfd_create("pylaunch-handoff", 0);
+  if (fd < 0) return -1;
+  std::string bytes = handoff.Serialize();
+  size_t done = 0;
+  while (done < bytes.size()) {
+    ssize_t n = write(fd, bytes.data() + done, bytes.size() - done);
+    if (n <= 0) return -1;
+    done += static_cast<size_t>(n);
+  }
+  return fd;
+}
+
+int Version(const PythonHome& home) {
+  std::printf("Python %s (pylaunch %s, engine cpython-%d.%d, archive format %d)\n",
+              home.version.c_str(), PYLAUNCH_VERSION, home.major, home.minor,
+              static_cast<int>(cache::FormatVersion()));
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  std::vector<std::string> args(argv, argv + argc);
+  std::vector<std::string> variables;
+  for (char** e = environ; *e != nullptr; ++e) variables.push_back(*e);
+  absl::StatusOr<Options> options = ParseOptions(args, variables);
+  if (!options.ok()) return Fail(options.status());
+  if (options->help) {
+    std::fputs(HelpText().c_str(), stdout);
+    return 0;
+  }
+
+  Handoff handoff;
+  for (const Options::PreloadArgument& p : options->preload) {
+    absl::Status status = AddPreloadArgument(p.text, p.source, &handoff.plan);
+    if (!status.ok()) return Fail(status);
+  }
+  std::string self = SelfPath(argv[0]);
+  handoff.cache_folder = CacheFolder(options->cache, Getenv);
+  if (options->stats) return cache::PrintStats(cache::PosixFileEnv(), handoff.cache_folder);
+
+  absl::StatusOr<PythonHome> home =
+      FindPython({options->python, self, handoff.cache_folder, Getenv});
+  if (!home.ok()) return Fail(home.status());
+  if (options->version) return Version(*home);
+  if (options->explain) {
+    std::fprintf(stderr, "pylaunch: explain: python %s %s (%s)\n", home->executable.c_str(),
+                 home->version.c_str(), home->why.c_str());
+  }
+
+  Environment environment(environ);
+  environment.Apply(handoff.plan.environment);
+  std::string engine = LibraryFile(self, EngineName(*home));
+  std::string obstacle = WhyNotEnter(*home, engine);
+  int fd = -1;
+  if (obstacle.empty()) {
+    handoff.python = home->executable;
+    handoff.sealer = LibraryFile(self, "pylaunch-sealer");
+    if (options->cache_mode == CacheMode::kOff) handoff.cache_folder.clear();
+    handoff.cache_readonly = options->cache_mode == CacheMode::kReadonly;
+    handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
+    handoff.explain = options->explain;
+    handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
+    fd = WriteHandoff(handoff);
+    if (fd < 0) obstacle = absl::StrCat("no memory file: ", std::strerror(errno));
+  }
+  if (!obstacle.empty()) {
+    std::fprintf(stderr, "pylaunch: warning: running %s without pylaunch: %s\n",
+                 home->executable.c_str(), obstacle.c_str());
+    options->python_argv[0] = home->executable;
+  } else {
+    int engine_fd = EngineDescriptor(engine);
+    environment.Prepend("LD_PRELOAD",
+                        engine_fd < 0 ? engine : absl::StrCat("/proc/self/fd/", engine_fd));
+    environment.Set(kHandoffVariable, absl::StrCat(fd, ":", engine_fd, ":", getpid()));
+  }
+  return Exec(home->executable, options->python_argv, environment);
+}
+
+}  // namespace
+}  // namespace pylaunch
+
+int main(int argc, char** argv) { return pylaunch::Main(argc, argv); }

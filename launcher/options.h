@@ -1,0 +1,57 @@
+#ifndef PYLAUNCH_LAUNCHER_OPTIONS_H_
+#define PYLAUNCH_LAUNCHER_OPTIONS_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace pylaunch {
+
+enum class CacheMode { kAuto, kReadonly, kRefresh, kOff };
+std::string_view CacheModeName(CacheMode mode);
+
+// What the command line and the environment ask of pylaunch itself, and what is left for Python.
+struct Options {
+  struct PreloadArgument {
+    std::string text;
+    std::string source;  // "--preload" or "PYLAUNCH_PRELOAD".
+  };
+  std::vector<PreloadArgument> preload;  // The variable's (one a line), then the flags', in order.
+  std::string python;                    // --python; empty: search.
+  std::string cache;                     // --cache: the folder of archives; empty: the default one.
+  CacheMode cache_mode = CacheMode::kAuto;
+  bool explain = false;
+  bool stats = false;
+  bool help = false;
+  bool version = false;
+  bool ignore_environment = false;       // -E or -I stands among Python's options.
+  std::vector<std::string> python_argv;  // argv[0] and everything that is not ours, in order.
+};
+
+// `environment` ("NAME=value") is searched for the twins (PYLAUNCH_PRELOAD, PYLAUNCH_PYTHON,
+// PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_EXPLAIN, PYLAUNCH_STATS) unless -E or -I is given;
+// a flag wins over its twin, except that --preload adds; an empty variable counts as unset.
+//
+// Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
+// '--', or the first argument that is no option; they may stand between Python's. `--name=value`
+// and
+// `--name value` both work; a value that begins with '-' needs the first form, so that a forgotten
+// value does not swallow an option. Python's own long options (--help-env, --help-xoptions,
+// --help-all, --check-hash-based-pycs) pass through; --help and --version are ours, -h and -V
+// Python's.
+//
+// INVALID_ARGUMENT: the message is a report in the house shape without the leading "pylaunch:
+// error:
+// "; an unknown long option names the nearest known one, ours or Python's.
+absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
+                                     const std::vector<std::string>& environment);
+
+// The text of --help: at most 24 lines of 80 columns, with defaults, ends with where Python's own
+// help is (`-h`).
+std::string HelpText();
+
+}  // namespace pylaunch
+
+#endif  // PYLAUNCH_LAUNCHER_OPTIONS_H_

@@ -1,0 +1,55 @@
+#ifndef PYLAUNCH_LAUNCHER_PRELOAD_PLAN_H_
+#define PYLAUNCH_LAUNCHER_PRELOAD_PLAN_H_
+
+#include <string>
+#include <vector>
+
+// What to preload, as data: preload_file makes it, handoff carries it through execve, the engine's
+// preloader runs it.
+
+namespace pylaunch {
+
+// Where an entry stands, for messages: "configs.txt:4:1". Lines and columns count from 1, columns
+// in code points. An inline argument's source is "--preload" (or "PYLAUNCH_PRELOAD"), line 1.
+struct Location {
+  std::string source;
+  int line = 1;
+  int column = 1;
+  std::string ToString() const {
+    return source + ":" + std::to_string(line) + ":" + std::to_string(column);
+  }
+};
+
+// `NAME=value` sets always, `NAME?=value` only where the variable is not set yet.
+struct EnvSetting {
+  std::string name;
+  std::string value;
+  bool only_if_unset = false;
+};
+
+struct PreloadEntry {
+  enum class Kind {
+    kImport,  // `import a.b`, bare `a.b`: load module.
+    kFrom,    // `from a.b import X, Y`, `a.b:X`: load module, then take each name.
+    kCall,    // `call a.b:f`: load module, take the one name, call it without arguments.
+  };
+  Kind kind = Kind::kImport;
+  Location location;  // Of the entry's first word after environment settings and `optional`.
+  std::string text;   // The line as written, without comment and surrounding blanks; for messages.
+  bool optional = false;
+  std::vector<EnvSetting> env;  // In force for this entry only.
+  std::string module;           // Dotted, every part an identifier.
+  std::vector<std::string> names;
+};
+
+// What --preload asked for, files and inline arguments together, in order. Environment lines that
+// stand alone apply to the process from its start, wherever they stand.
+struct PreloadPlan {
+  std::vector<EnvSetting> environment;
+  std::vector<PreloadEntry> entries;
+  bool empty() const { return environment.empty() && entries.empty(); }
+};
+
+}  // namespace pylaunch
+
+#endif  // PYLAUNCH_LAUNCHER_PRELOAD_PLAN_H_
