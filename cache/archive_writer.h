@@ -1,0 +1,49 @@
+#ifndef PYLAUNCH_CACHE_ARCHIVE_WRITER_H_
+#define PYLAUNCH_CACHE_ARCHIVE_WRITER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cache/error.h"
+#include "cache/file_env.h"
+#include "cache/stamp.h"
+
+namespace pylaunch::cache {
+
+// Builds one archive: Create, Add…, then Finish or Abandon (which the destructor does). Nothing is
+// visible under `path` before Finish has renamed the complete, synced file into place; the file has
+// mode 0600. Not thread-safe.
+class ArchiveWriter {
+ public:
+  // Creates the temporary file beside `path`, whose folder must exist. kIo: it cannot be created.
+  static Result<std::unique_ptr<ArchiveWriter>> Create(FileEnv& env, const std::string& path,
+                                                       const BuildKey& key);
+  ~ArchiveWriter();
+
+  // Adds a module's marshal data, compressing it. Modules keep the order in which they are added.
+  // Adding a path twice is a programming error (the first one wins at Finish). kIo: writing failed;
+  // only Abandon may follow.
+  Result<void> AddModule(std::string_view path, const SourceStamp& stamp, std::string_view code);
+  // The same with an already compressed frame.
+  Result<void> AddFrame(std::string_view path, const SourceStamp& stamp, std::string_view frame,
+                        uint32_t raw_size);
+  // `names` need not be sorted.
+  void AddFolder(std::string_view path, const FolderStamp& stamp, std::vector<std::string> names);
+
+  // Writes index and header, fsyncs, renames, fsyncs the folder. After an error the old archive is
+  // still there, whole.
+  Result<void> Finish();
+  void Abandon();
+
+ private:
+  struct Rep;
+  explicit ArchiveWriter(std::unique_ptr<Rep> rep);
+  std::unique_ptr<Rep> rep_;
+};
+
+}  // namespace pylaunch::cache
+
+#endif  // PYLAUNCH_CACHE_ARCHIVE_WRITER_H_

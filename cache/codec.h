@@ -1,0 +1,21 @@
+#ifndef PYLAUNCH_CACHE_CODEC_H_
+#define PYLAUNCH_CACHE_CODEC_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "cache/error.h"
+
+namespace pylaunch::cache {
+
+// zstd frames with a content checksum and a stated content size (RFC 8878). Thread-safe.
+
+// Compresses `raw`; `level` as zstd's own.
+Result<std::string> Compress(std::string_view raw, int level);
+// Decompresses exactly one frame of exactly `raw_size` bytes into `out`. kCorrupt: anything else.
+Result<void> Decompress(std::string_view frame, uint32_t raw_size, std::string* out);
+
+}  // namespace pylaunch::cache
+
+#endif  // PYLAUNCH_CACHE_CODEC_H_

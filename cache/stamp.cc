@@ -1,0 +1,69 @@
+#include "cache/stamp.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cinttypes>
+#include <cstdio>
+
+#include "cache/format.h"
+
+namespace pylaunch::cache {
+namespace {
+
+int64_t Nanoseconds(const timespec& ts) {
+  return static_cast<int64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
+}
+
+// Both are one line afterwards, and different texts stay different.
+void AppendEscaped(std::string_view text, std::string* out) {
+  for (const char c : text) {
+    switch (c) {
+      case '\\':
+        *out += "\\\\";
+        break;
+      case '\n':
+        *out += "\\n";
+        break;
+      case '\r':
+        *out += "\\r";
+        break;
+      default:
+        *out += c;
+    }
+  }
+}
+
+}  // namespace
+
+SourceStamp SourceStampOf(const struct stat& st) {
+  return {.mtime_ns = Nanoseconds(st.st_mtim), .size = static_cast<uint64_t>(st.st_size)};
+}
+
+FolderStamp FolderStampOf(const struct stat& st) {
+  return {.mtime_ns = Nanoseconds(st.st_mtim),
+          .ctime_ns = Nanoseconds(st.st_ctim),
+          .inode = static_cast<uint64_t>(st.st_ino)};
+}
+
+std::string BuildKey::Text() const {
+  char numbers[64];
+  std::snprintf(numbers, sizeof numbers, " magic=0x%08" PRIx32 " optimize=%d environment=", magic,
+                optimize);
+  std::string text = "python=";
+  AppendEscaped(python, &text);
+  text += numbers;
+  AppendEscaped(environment, &text);
+  return text;
+}
+
+std::string BuildKey::FileName() const {
+  const auto is_version = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '+'; };
+  const auto end = std::find_if_not(python.begin(), python.end(), is_version);
+  std::string name(python.begin(),
+                   std::min(end, python.begin() + std::min<size_t>(python.size(), 32)));
+  char rest[32];
+  std::snprintf(rest, sizeof rest, "-%016" PRIx64 ".pla", format::Hash(Text()));
+  return (name.empty() || name[0] == '.' ? "python" + name : name) + rest;
+}
+
+}  // namespace pylaunch::cache

@@ -1,0 +1,60 @@
+#ifndef PYLAUNCH_CACHE_STAMP_H_
+#define PYLAUNCH_CACHE_STAMP_H_
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace pylaunch::cache {
+
+// Identifies one state of a source file. Modification time and size, as CPython's own .pyc files
+// (PEP 3147, importlib's `SourceLoader.path_stats`), but in nanoseconds. Neither ctime nor inode:
+// uv hard-links packages from its cache, so both change when another environment does.
+struct SourceStamp {
+  int64_t mtime_ns = 0;
+  uint64_t size = 0;
+  bool operator==(const SourceStamp&) const = default;
+};
+
+// Identifies one state of a folder's list of names. ctime cannot be set back by utimensat(2), as
+// archivers and rsync do with mtime; folders are never hard-linked, so ctime and inode are stable.
+struct FolderStamp {
+  int64_t mtime_ns = 0;
+  int64_t ctime_ns = 0;
+  uint64_t inode = 0;
+  bool operator==(const FolderStamp&) const = default;
+};
+
+SourceStamp SourceStampOf(const struct stat& st);
+FolderStamp FolderStampOf(const struct stat& st);
+
+// File systems stamp changes with a coarse clock, so that two changes in one tick look the same. A
+// stamp proves later states only if it was already this old when the state was read (git calls the
+// rest "racily clean"). Two seconds cover FAT and NFS.
+inline constexpr int64_t kRacyWindowNs = 2'000'000'000;
+
+// True if a state stamped `mtime_ns` and read at `read_at_ns` (both CLOCK_REALTIME) may be proved
+// by its stamp later. A stamp from the future proves nothing.
+constexpr bool IsProvable(int64_t mtime_ns, int64_t read_at_ns) {
+  return read_at_ns - mtime_ns > kRacyWindowNs;
+}
+
+// What an archive was made for. Equal keys: the same interpreter build, bytecode magic,
+// optimisation level and environment.
+struct BuildKey {
+  std::string python;       // Py_GetVersion(), one line: version, build date, compiler.
+  std::string environment;  // sys.prefix.
+  uint32_t magic = 0;       // importlib.util.MAGIC_NUMBER as a little-endian integer.
+  int optimize = 0;         // sys.flags.optimize: 0, 1 or 2.
+
+  // One line for people and for comparison: all parts, no newline.
+  std::string Text() const;
+  // The archive's file name: readable version, then 16 hex digits of the text's hash, then ".pla".
+  std::string FileName() const;
+};
+
+}  // namespace pylaunch::cache
+
+#endif  // PYLAUNCH_CACHE_STAMP_H_
