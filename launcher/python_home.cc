@@ -585,7 +585,7 @@ class Search {
     const bool folder = file.has_value() && file->IsFolder();
     if (folder ? InPrefix(path, why) : !by_name && Try(path, file, why)) return Found();
     return absl::InvalidArgumentError(
-        Cat("the requested Python '", requested, "' is none", Tried(),
+        Cat("the requested Python '", requested, "' cannot be used", Tried(),
             "\n  hint:  --python takes an executable, a name on PATH or an environment's folder"));
   }
 
@@ -649,7 +649,7 @@ class Search {
   }
 
   PythonHome Found() {
-    for (const std::string& tried : tried_) home_.why += Cat("; not ", tried);
+    for (const std::string& tried : tried_) home_.why += Cat("; before it: ", tried);
     return std::move(home_);
   }
 

@@ -121,7 +121,11 @@ extern "C" __attribute__((visibility("default"))) int __libc_start_main(
     void (*rtld_fini)(), void* stack_end) {
   using pylaunch::engine::EngineMain;
   auto real = reinterpret_cast<pylaunch::engine::StartMain>(dlsym(RTLD_NEXT, "__libc_start_main"));
-  if (std::optional<pylaunch::Handoff> handoff = pylaunch::engine::TakeHandoff()) {
+  // A tool that starts pylaunch may stand between us and Python and exec it later, in this same
+  // process: leave it all to that one.
+  const bool has_python = dlsym(RTLD_DEFAULT, "Py_RunMain") != nullptr;
+  std::optional<pylaunch::Handoff> handoff;
+  if (has_python && (handoff = pylaunch::engine::TakeHandoff())) {
     pylaunch::engine::g_handoff = new pylaunch::Handoff(std::move(*handoff));
     pylaunch::engine::g_session = new pylaunch::engine::ArchiveSession();
     main = EngineMain;

@@ -1,0 +1,258 @@
+#include "launcher/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace pylaunch {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::StartsWith;
+using Words = std::vector<std::string>;
+
+Words Split(const std::string& line) {
+  std::istringstream in(line);
+  Words words;
+  for (std::string word; in >> word;) words.push_back(word);
+  return words;
+}
+
+Options Parse(const Words& argv, const Words& environment = {}) {
+  absl::StatusOr<Options> options = ParseOptions(argv, environment);
+  EXPECT_TRUE(options.ok()) << options.status();
+  return options.ok() ? *options : Options();
+}
+
+Options Parse(const std::string& line, const Words& environment = {}) {
+  return Parse(Split(line), environment);
+}
+
+// The message; empty if there was no error.
+std::string Error(const Words& argv, const Words& environment = {}) {
+  const absl::Status status = ParseOptions(argv, environment).status();
+  EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kInvalidArgument);
+  return std::string(status.message());
+}
+
+// Command lines of Python's, ours nowhere: "|" stands where CPython stops reading options.
+constexpr const char* kPythonLines[] = {
+    "python |",
+    "python | script.py --explain -E",
+    "python | - --explain",
+    "python -B -u | script.py",
+    "python -Bu | -c cmd --explain",
+    "python | -c --explain",
+    "python -I | -mpkg --explain",
+    "python -B | -- --explain",
+    "python | -Bc --explain --stats",
+    "python | -Bmpkg --explain",
+    "python | -ccmd --explain",
+    "python -W error -X importtime | x.py",
+    "python -Werror -Ximporttime | x.py",
+    "python -BW --explain | x.py",
+    "python -X --explain | x.py",
+    "python -W | ",
+    "python --check-hash-based-pycs --explain | x.py",
+    "python --help-all --help-env --help-xoptions | x.py",
+    "python -h -V -? | x.py",
+    "python | -J --explain",
+    "python | -Z --explain",
+    "python | -B- --explain",
+    "python -B-help-all | x.py",
+    "python -B-check-hash-based-pycs --explain | x.py",
+    "python -bdEiOPqRsStvx | x.py",
+};
+
+TEST(Options, EveryPythonCommandLineIsPassedOnUntouched) {
+  for (const char* line : kPythonLines) {
+    Words argv = Split(line);
+    argv.erase(std::find(argv.begin(), argv.end(), "|"));
+    const Options options = Parse(argv);
+    EXPECT_EQ(options.python_argv, argv) << line;
+    EXPECT_FALSE(options.explain) << line;
+    EXPECT_FALSE(options.stats) << line;
+  }
+}
+
+TEST(Options, OursAreReadUpToWhereCPythonStopsAndNoFurther) {
+  for (const char* line : kPythonLines) {
+    Words argv = Split(line);
+    const auto bar = std::find(argv.begin(), argv.end(), "|");
+    const size_t stop = bar - argv.begin();
+    argv.erase(bar);
+    if (std::string_view(line).ends_with("-W | ")) continue;  // There ours would be -W's value.
+    Words before = argv, after = argv;
+    before.insert(before.begin() + stop, {"--stats", "--python", "--x=y"});
+    before[stop + 2] = "x=y";
+    const Options options = Parse(before);
+    EXPECT_EQ(options.python_argv, argv) << line;
+    EXPECT_TRUE(options.stats) << line;
+    EXPECT_EQ(options.python, "x=y") << line;
+    if (stop == argv.size()) continue;
+    after.insert(after.begin() + stop + 1, "--stats");
+    EXPECT_EQ(Parse(after).python_argv, after) << line;
+    EXPECT_FALSE(Parse(after).stats) << line;
+  }
+}
+
+TEST(Options, NoArgumentsAtAllIsNoError) {
+  EXPECT_THAT(Parse(Words{}).python_argv, IsEmpty());
+  EXPECT_THAT(Parse(Words{"pylaunch"}).python_argv, ElementsAre("pylaunch"));
+  EXPECT_THAT(Parse(Words{"pylaunch", "", "--explain"}).python_argv,
+              ElementsAre("pylaunch", "", "--explain"));
+}
+
+TEST(Options, ValuesAreTakenAttachedAndSeparate) {
+  const Options options =
+      Parse("p --python=py -B --cache dir --cache-mode=refresh --explain --stats x.py");
+  EXPECT_EQ(options.python, "py");
+  EXPECT_EQ(options.cache, "dir");
+  EXPECT_EQ(options.cache_mode, CacheMode::kRefresh);
+  EXPECT_TRUE(options.explain && options.stats);
+  EXPECT_FALSE(options.help || options.version);
+  EXPECT_THAT(options.python_argv, ElementsAre("p", "-B", "x.py"));
+}
+
+TEST(Options, ValuesArriveByteForByte) {
+  for (const char* value : {"[a,b]", "{}", "%%", "a=b", "=", "\"q\"", "a b\tc", "'", "\xFF", "[[]]",
+                            "from M import A, B", "0"}) {
+    const Options attached = Parse(Words{"p", std::string("--preload=") + value});
+    ASSERT_EQ(attached.preload.size(), 1u) << value;
+    EXPECT_EQ(attached.preload[0].text, value);
+    EXPECT_EQ(Parse(Words{"p", "--preload", value}).preload[0].text, value);
+    EXPECT_EQ(Parse(Words{"p", "--cache", value}).cache, value);
+    EXPECT_EQ(Parse(Words{"p"}, {std::string("PYLAUNCH_CACHE=") + value}).cache, value);
+  }
+}
+
+TEST(Options, EveryCacheModeHasANameThatParses) {
+  for (CacheMode mode :
+       {CacheMode::kAuto, CacheMode::kReadonly, CacheMode::kRefresh, CacheMode::kOff}) {
+    EXPECT_EQ(Parse(Words{"p", "--cache-mode", std::string(CacheModeName(mode))}).cache_mode, mode);
+  }
+  const std::string error = Error({"p", "--cache-mode=fast"});
+  EXPECT_THAT(error, AllOf(StartsWith("--cache-mode"), HasSubstr("fast"), HasSubstr("readonly")));
+  EXPECT_THAT(Error({"p", "--cache-mode=1"}), HasSubstr("--cache-mode"));
+  EXPECT_THAT(Error({"p", "--cache-mode=[auto]"}), HasSubstr("--cache-mode"));
+}
+
+TEST(Options, PreloadAddsAndTheLastOfTheOthersWins) {
+  const Options options =
+      Parse(Words{"p", "--preload", "import a", "--python=x", "--preload=b.txt", "--python=y",
+                  "--explain", "--explain"},
+            {"PYLAUNCH_PRELOAD=@f\n\n  \r\nimport c", "PYLAUNCH_PYTHON=z", "PYLAUNCH_CACHE=kept"});
+  ASSERT_EQ(options.preload.size(), 4u);
+  EXPECT_EQ(options.preload[0].text, "@f");
+  EXPECT_EQ(options.preload[0].source, "PYLAUNCH_PRELOAD");
+  EXPECT_EQ(options.preload[1].text, "import c");
+  EXPECT_EQ(options.preload[2].text, "import a");
+  EXPECT_EQ(options.preload[2].source, "--preload");
+  EXPECT_EQ(options.preload[3].text, "b.txt");
+  EXPECT_EQ(options.python, "y");
+  EXPECT_EQ(options.cache, "kept");
+}
+
+TEST(Options, TwinsSpeakWhereNoFlagDoes) {
+  const Words environment = {"PATH=/x",
+                             "PYLAUNCH_CACHE_MODE=readonly",
+                             "PYLAUNCH_EXPLAIN=YES",
+                             "PYLAUNCH_STATS=1",
+                             "PYLAUNCH_STATS=0",
+                             "PYLAUNCH_OTHER=?"};
+  const Options options = Parse("p x.py", environment);
+  EXPECT_EQ(options.cache_mode, CacheMode::kReadonly);
+  EXPECT_TRUE(options.explain);
+  EXPECT_TRUE(options.stats);  // As in getenv, the first counts.
+  EXPECT_EQ(Parse("p --cache-mode=off", environment).cache_mode, CacheMode::kOff);
+}
+
+TEST(Options, SwitchTwinsAreTrueFalseOrAnErrorThatNamesTheVariable) {
+  for (const char* yes : {"1", "true", "yes", "on", "True"}) {
+    EXPECT_TRUE(Parse("p", {std::string("PYLAUNCH_STATS=") + yes}).stats) << yes;
+  }
+  for (const char* no : {"", "0", "false", "no", "off"}) {
+    EXPECT_FALSE(Parse("p", {std::string("PYLAUNCH_STATS=") + no}).stats) << no;
+  }
+  EXPECT_THAT(Error({"p"}, {"PYLAUNCH_EXPLAIN=maybe"}),
+              AllOf(StartsWith("PYLAUNCH_EXPLAIN: 'maybe'"), HasSubstr("\n  hint:  ")));
+}
+
+TEST(Options, WrongTwinIsReportedUnderTheVariablesName) {
+  EXPECT_THAT(Error({"p"}, {"PYLAUNCH_CACHE_MODE=fast"}),
+              AllOf(StartsWith("PYLAUNCH_CACHE_MODE: fast"), Not(HasSubstr("--cache-mode"))));
+}
+
+TEST(Options, IsolationIgnoresTheTwinsButNotTheFlags) {
+  const Words environment = {"PYLAUNCH_CACHE_MODE=nonsense", "PYLAUNCH_EXPLAIN=1"};
+  for (const char* line : {"p -I x.py", "p -E x.py", "p -BE x.py", "p --stats -Ic x", "p -Im x"}) {
+    const Options options = Parse(line, environment);
+    EXPECT_TRUE(options.ignore_environment) << line;
+    EXPECT_FALSE(options.explain) << line;
+  }
+  EXPECT_TRUE(Parse("p -I --explain x.py", environment).explain);
+  for (const char* line : {"p x.py -I", "p -c cmd -E", "p -WE x.py", "p -X I x.py", "p -cI"}) {
+    EXPECT_FALSE(Parse(line).ignore_environment) << line;
+  }
+}
+
+TEST(Options, UnknownLongOptionNamesTheNearestOursOrPythons) {
+  EXPECT_THAT(Error({"p", "--prelod=x"}),
+              AllOf(StartsWith("unknown option '--prelod'"), HasSubstr("did you mean '--preload'"),
+                    HasSubstr("pylaunch --help")));
+  EXPECT_THAT(Error({"p", "-B", "--help-al"}), HasSubstr("did you mean '--help-all'"));
+  EXPECT_THAT(Error({"p", "--check-hash-pycs"}), Not(HasSubstr("did you mean")));
+  EXPECT_THAT(Error({"p", "--check-hashbased-pyc"}), HasSubstr("'--check-hash-based-pycs'"));
+  EXPECT_THAT(Error({"p", "--zzzzzzzzz"}),
+              AllOf(Not(HasSubstr("did you mean")), HasSubstr("pylaunch --help")));
+  EXPECT_THAT(Error({"p", "--" + std::string(100000, 'x')}), Not(IsEmpty()));
+  EXPECT_THAT(Error({"p", "--=x"}), HasSubstr("unknown option '--'"));
+}
+
+TEST(Options, MissingValueIsAnErrorAndSwallowsNoOption) {
+  for (const Words& argv :
+       {Words{"p", "--preload"}, Words{"p", "--preload="}, Words{"p", "--preload", ""},
+        Words{"p", "--preload", "--explain"}, Words{"p", "--preload", "-m", "pytest"}}) {
+    EXPECT_THAT(Error(argv), StartsWith("option '--preload' needs a value")) << argv.size();
+  }
+  EXPECT_THAT(Error({"p", "--stats=yes"}), StartsWith("option '--stats' takes no value"));
+  EXPECT_EQ(Parse(Words{"p", "--python=-x"}).python, "-x");
+}
+
+TEST(Options, HelpAndVersionAreOursTheirShortFormsPythons) {
+  EXPECT_TRUE(Parse("p --help").help);
+  EXPECT_TRUE(Parse("p -B --version x").version);
+  const Options options = Parse("p -h -V");
+  EXPECT_FALSE(options.help || options.version);
+  EXPECT_THAT(options.python_argv, ElementsAre("p", "-h", "-V"));
+}
+
+TEST(Help, FitsATerminalAndNamesEverything) {
+  const std::string help = HelpText();
+  std::istringstream lines(help);
+  int count = 0;
+  std::string last;
+  for (std::string line; std::getline(lines, line); ++count, last = line) {
+    EXPECT_LE(line.size(), 80u) << line;
+  }
+  EXPECT_THAT(help, StartsWith("usage: pylaunch"));
+  EXPECT_LE(count, 24);
+  EXPECT_THAT(last, HasSubstr("pylaunch -h"));
+  for (const char* word :
+       {"--preload", "--python", "--cache", "--cache-mode", "--explain", "--stats", "--help",
+        "--version", "PYLAUNCH_PRELOAD", "PYLAUNCH_PYTHON", "PYLAUNCH_CACHE", "PYLAUNCH_CACHE_MODE",
+        "PYLAUNCH_EXPLAIN", "PYLAUNCH_STATS", "auto (default)"}) {
+    EXPECT_THAT(help, HasSubstr(word));
+  }
+}
+
+}  // namespace
+}  // namespace pylaunch
