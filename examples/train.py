@@ -59,6 +59,7 @@ def parse_arguments():
     parser.add_argument("--storage", metavar="URL", help="default: study.db in the output folder")
     parser.add_argument("--study-name", default="digits", help="joined where it exists (digits)")
     parser.add_argument("--output", type=Path, default=Path("train-output"), metavar="DIR")
+    parser.add_argument("--timing", type=Path, metavar="FILE", help="write the time of that line")
     parser.add_argument("--seed", type=int, help="repeats a study exactly only with --jobs 1")
     return parser.parse_args()
 
@@ -234,13 +235,11 @@ def save_picture(study, path):
 
 
 def main():
-    print(
-        f"train: first line after imports {seconds_since_process_start():.3f} s"
-        " after process start",
-        file=sys.stderr,
-        flush=True,
-    )
+    ready = f"{seconds_since_process_start():.3f} s"
+    print(f"train: first line after imports {ready} after process start", file=sys.stderr)
     args = parse_arguments()
+    if args.timing:
+        args.timing.write_text(ready + "\n")
     if args.trials == 0:  # only the start was to be timed
         return 0
     optuna.logging.set_verbosity(optuna.logging.WARNING)

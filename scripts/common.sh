@@ -1,0 +1,56 @@
+# Sourced by the scripts here: what they share. REQUIRES: bash, `set -euo pipefail`, the repository root as working directory.
+
+readonly DEBIAN_PACKAGES=(
+  build-essential cmake ninja-build pkg-config
+  libabsl-dev libbenchmark-dev libcli11-dev libexpected-dev libgmock-dev libgtest-dev libxxhash-dev libzstd-dev
+  nlohmann-json3-dev python3-dev python3-venv
+)
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+
+as_root() { if [[ $(id -u) == 0 ]]; then "$@"; else sudo "$@"; fi; }
+
+# Asks dpkg first: quick, and no root needed, when there is nothing to do.
+install_debian_packages() {
+  local missing=() package
+  for package in "$@"; do
+    [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) == ii* ]] || missing+=("$package")
+  done
+  ((${#missing[@]})) || return 0
+  say "installing ${missing[*]}"
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# True if $1 is a CPython 3.11 or newer with its headers, which the engine and the pinned packages need.
+usable_python() {
+  "$1" - <<'PYTHON' 2>/dev/null
+import os, sys, sysconfig
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13) and os.path.exists(header)))
+PYTHON
+}
+
+# The python3 on PATH, else Debian's; as an executable, seen through pyenv's shims.
+choose_python() {
+  local python
+  for python in python3 /usr/bin/python3; do
+    if usable_python "$python"; then
+      "$python" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'
+      return
+    fi
+  done
+  say "error: neither python3 on PATH nor /usr/bin/python3 is a CPython 3.11 to 3.13 with headers"
+  return 1
+}
+
+# Makes .venv and installs what the given requirement files say, unless that is what it holds already.
+make_environment() {
+  local stamp
+  [[ -x .venv/bin/python ]] || "$(choose_python)" -m venv .venv
+  stamp=".venv/.installed-$(cat "$@" | sha256sum | cut -c1-16)"
+  [[ -e $stamp ]] && return
+  say "installing Python packages into .venv"
+  .venv/bin/python -m pip install --quiet "${@/#/--requirement=}"
+  touch "$stamp"
+}
