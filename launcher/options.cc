@@ -11,6 +11,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "launcher/text.h"
 
 // Reading order: kOwnOptions says what there is, CommandLine parts our words from Python's,
 // OwnParser gives ours to CLI11. A start that uses none of our options never builds a CLI11 app.
@@ -41,7 +42,7 @@ constexpr OwnOption kOwnOptions[] = {
      "[PYLAUNCH_CACHE_MODE]"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN",
      "say on stderr what was done and why [PYLAUNCH_EXPLAIN=1]"},
-    {"--stats", nullptr, "PYLAUNCH_STATS", "say where the time went [PYLAUNCH_STATS=1]"},
+    {"--stats", nullptr, "PYLAUNCH_STATS", "show what the archives hold, and end [PYLAUNCH_STATS=1]"},
     {"--help", nullptr, nullptr, "show this text"},
     {"--version", nullptr, nullptr, "show the versions of pylaunch and of its Python"},
 };
@@ -55,13 +56,6 @@ constexpr std::string_view kPythonLongOptions[] = {kHashPycs, "--help-all", "--h
 constexpr std::string_view kPythonSwitches = "bBdEhiIOPqRsStuvVx?";
 
 constexpr std::array<std::string_view, 4> kCacheModes = {"auto", "readonly", "refresh", "off"};
-
-template <typename... Parts>
-std::string Cat(const Parts&... parts) {
-  std::string text;
-  (text.append(std::string_view(parts)), ...);
-  return text;
-}
 
 absl::Status Problem(std::string_view what, std::string_view hint) {
   return absl::InvalidArgumentError(Cat(what, "\n  hint:  ", hint));

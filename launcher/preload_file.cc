@@ -8,6 +8,8 @@
 #include <cstring>
 #include <utility>
 
+#include "launcher/text.h"
+
 namespace pylaunch {
 namespace {
 
@@ -23,13 +25,6 @@ constexpr std::string_view kKeywords[] = {
     "class", "continue", "def",   "del",    "elif", "else",   "except", "finally",  "for",
     "from",  "global",   "if",    "import", "in",   "is",     "lambda", "nonlocal", "not",
     "or",    "pass",     "raise", "return", "try",  "while",  "with",   "yield"};
-
-template <typename... Parts>
-std::string Cat(const Parts&... parts) {
-  std::string text;
-  (text.append(std::string_view(parts)), ...);
-  return text;
-}
 
 bool IsBlank(char c) { return c == ' ' || c == '\t'; }
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }

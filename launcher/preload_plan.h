@@ -37,9 +37,9 @@ struct PreloadEntry {
   Location location;  // Of the entry's first word after environment settings and `optional`.
   std::string text;   // The line as written, without comment and surrounding blanks; for messages.
   bool optional = false;
-  std::vector<EnvSetting> env;  // In force for this entry only.
-  std::string module;           // Dotted, every part an identifier.
-  std::vector<std::string> names;
+  std::vector<EnvSetting> env;     // In force for this entry only.
+  std::string module;              // Dotted, every part an identifier.
+  std::vector<std::string> names;  // {"*"} for `from a.b import *`.
 };
 
 // What --preload asked for, files and inline arguments together, in order. Environment lines that

@@ -23,6 +23,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
+#include "launcher/text.h"
 #include "nlohmann/json.hpp"
 
 #define XXH_INLINE_ALL
@@ -39,13 +40,6 @@ using Getenv = std::function<std::string(const char*)>;
 
 constexpr char kProbing[] =
     "PYLAUNCH_PROBING";  // Set in the environment of a candidate that is run.
-
-template <typename... Parts>
-std::string Cat(const Parts&... parts) {
-  std::string text;
-  (text.append(std::string_view(parts)), ...);
-  return text;
-}
 
 std::string Folder(const std::string& path) {
   const size_t slash = path.rfind('/');

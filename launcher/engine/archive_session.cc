@@ -1,8 +1,12 @@
 #include "launcher/engine/archive_session.h"
 
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 
 #include "cache/codec.h"
 #include "launcher/engine/clock.h"
@@ -23,6 +27,22 @@ constexpr size_t kFoldersWorthSealing = 8;
 // Set once this process tree has been told that its archive is unusable; children inherit it.
 constexpr const char* kWarnedVariable = "PYLAUNCH_WARNED";
 
+// What the sealer, which works when nobody listens any more, would meet. Empty: nothing.
+std::string WhyUnwritable(const std::string& archive, const cache::SealJob& job) {
+  std::string folder = cache::FolderOf(archive);
+  auto made = cache::PosixFileEnv().MakeFolders(folder);
+  if (!made) return made.error().message;
+  if (access(folder.c_str(), W_OK | X_OK) != 0)
+    return "cannot write to " + folder + ": " + std::strerror(errno);
+  struct stat old;
+  uint64_t needed = stat(archive.c_str(), &old) == 0 ? static_cast<uint64_t>(old.st_size) : 0;
+  for (const cache::ModuleRecord& module : job.modules) needed += module.frame.size();
+  struct statvfs space;
+  bool known = statvfs(folder.c_str(), &space) == 0;
+  return known && uint64_t{space.f_bavail} * space.f_frsize <= needed ? "no space left in " + folder
+                                                                      : "";
+}
+
 }  // namespace
 
 void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
@@ -40,7 +60,7 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
     if (opened) {
       reader_ = std::move(*opened);
     } else if (opened.error().code != cache::ErrorCode::kNotFound) {
-      Warn(opened.error().message);
+      Warn(opened.error().message + "; running without it");
     }
   }
   if (explain_) {
@@ -54,7 +74,7 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
 void ArchiveSession::Warn(const std::string& what) {
   if (getenv(kWarnedVariable) != nullptr) return;
   setenv(kWarnedVariable, "1", 1);
-  Warning(what + "; running without it");
+  Warning(what);
 }
 
 bool ArchiveSession::ReadCode(const std::string& path, const cache::SourceStamp& stamp,
@@ -115,6 +135,11 @@ void ArchiveSession::Seal() {
   job.folders = folders_.TakeNew();
   modules_.clear();
   if (!WorthSealing(job)) return;
+  if (std::string why = WhyUnwritable(path_, job); !why.empty()) {
+    readonly_ = true;
+    Warn("no archive: " + why);
+    return;
+  }
   refresh_ = false;  // Later jobs of this process add to what this one writes.
   if (explain_) {
     Explain("archive: sealing " + std::to_string(job.modules.size()) + " modules, " +
