@@ -27,20 +27,22 @@ constexpr size_t kFoldersWorthSealing = 8;
 // Set once this process tree has been told that its archive is unusable; children inherit it.
 constexpr const char* kWarnedVariable = "PYLAUNCH_WARNED";
 
-// What the sealer, which works when nobody listens any more, would meet. Empty: nothing.
-std::string WhyUnwritable(const std::string& archive, const cache::SealJob& job) {
-  std::string folder = cache::FolderOf(archive);
+// The sealer works when nobody listens any more; so what it would meet is looked for beforehand.
+// Empty: nothing.
+std::string WhyUnwritable(const std::string& folder) {
   auto made = cache::PosixFileEnv().MakeFolders(folder);
   if (!made) return made.error().message;
-  if (access(folder.c_str(), W_OK | X_OK) != 0)
-    return "cannot write to " + folder + ": " + std::strerror(errno);
+  if (access(folder.c_str(), W_OK | X_OK) == 0) return "";
+  return "cannot write to " + folder + ": " + std::strerror(errno);
+}
+
+bool IsFull(const std::string& archive, const cache::SealJob& job) {
   struct stat old;
   uint64_t needed = stat(archive.c_str(), &old) == 0 ? static_cast<uint64_t>(old.st_size) : 0;
   for (const cache::ModuleRecord& module : job.modules) needed += module.frame.size();
   struct statvfs space;
-  bool known = statvfs(folder.c_str(), &space) == 0;
-  return known && uint64_t{space.f_bavail} * space.f_frsize <= needed ? "no space left in " + folder
-                                                                      : "";
+  bool known = statvfs(cache::FolderOf(archive).c_str(), &space) == 0;
+  return known && uint64_t{space.f_bavail} * space.f_frsize <= needed;
 }
 
 }  // namespace
@@ -62,6 +64,11 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
     } else if (opened.error().code != cache::ErrorCode::kNotFound) {
       Warn(opened.error().message + "; running without it");
     }
+  }
+  if (std::string why = readonly_ ? "" : WhyUnwritable(handoff.cache_folder); !why.empty()) {
+    readonly_ = true;
+    // An archive that was put into a read-only place is meant to be used, not written.
+    if (!reader_) Warn("no archive: " + why);
   }
   if (explain_) {
     Explain(reader_ ? "archive " + path_ + ": " + std::to_string(reader_->module_count()) +
@@ -135,9 +142,9 @@ void ArchiveSession::Seal() {
   job.folders = folders_.TakeNew();
   modules_.clear();
   if (!WorthSealing(job)) return;
-  if (std::string why = WhyUnwritable(path_, job); !why.empty()) {
+  if (IsFull(path_, job)) {
     readonly_ = true;
-    Warn("no archive: " + why);
+    Warn("no archive: no space left in " + cache::FolderOf(path_));
     return;
   }
   refresh_ = false;  // Later jobs of this process add to what this one writes.
