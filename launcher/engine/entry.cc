@@ -67,8 +67,10 @@ std::vector<std::string> ModuleSuffixes() {
 cache::BuildKey Key(const Program& program) {
   cache::BuildKey key;
   key.python = Py_GetVersion();
+#if PY_VERSION_HEX >= 0x030B0000
   // Code compiled without positions would lose another process its tracebacks' carets.
   if (_Py_GetConfig()->code_debug_ranges == 0) key.python += " no_debug_ranges";
+#endif
   key.environment = VirtualEnvironment();
   if (key.environment.empty()) key.environment = SysString("prefix");
   key.magic = static_cast<uint32_t>(PyImport_GetMagicNumber());
