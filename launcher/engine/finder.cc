@@ -64,13 +64,13 @@ std::optional<Found> FindWithSuffix(const Folder& names_of, const std::string& f
 }
 
 // FileFinder.find_spec for one folder, without making the spec.
-Outcome FindInFolder(const std::string& folder, std::string_view tail, bool* namespace_seen,
-                     std::optional<Found>* out) {
+Outcome FindInFolder(const std::string& folder, std::string_view tail,
+                     std::vector<std::string>* portions, std::optional<Found>* out) {
   const Folder* names = g.session->folders().Get(folder);
   if (names == nullptr) return Outcome::kLeaveToStock;
   bool is_namespace = false;
+  std::string package = folder + "/" + std::string(tail);
   if (names->Contains(tail)) {
-    std::string package = folder + "/" + std::string(tail);
     struct stat st;
     if (stat(package.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) {
       const Folder* inside = g.session->folders().Get(package);
@@ -85,7 +85,7 @@ Outcome FindInFolder(const std::string& folder, std::string_view tail, bool* nam
   }
   *out = FindWithSuffix(*names, folder, tail);
   if (*out) return Outcome::kFound;
-  *namespace_seen |= is_namespace;
+  if (is_namespace) portions->push_back(std::move(package));
   return Outcome::kNotHere;
 }
 
@@ -122,7 +122,7 @@ void StripSlashes(std::string* folder) {
   while (!folder->empty() && folder->back() == '/') folder->pop_back();
 }
 
-Outcome FindInEntry(PyObject* entry, std::string_view tail, bool* namespace_seen,
+Outcome FindInEntry(PyObject* entry, std::string_view tail, std::vector<std::string>* portions,
                     std::optional<Found>* out) {
   if (!PyUnicode_CheckExact(entry)) return Outcome::kLeaveToStock;
   PyRef importer = ImporterFor(entry);
@@ -131,7 +131,7 @@ Outcome FindInEntry(PyObject* entry, std::string_view tail, bool* namespace_seen
   std::string folder;
   if (!IsPlainFileFinder(importer.get(), &folder)) return Outcome::kLeaveToStock;
   StripSlashes(&folder);
-  return FindInFolder(folder, tail, namespace_seen, out);
+  return FindInFolder(folder, tail, portions, out);
 }
 
 // True if the entry after ours in sys.meta_path is PathFinder, untouched: only then do we answer in
@@ -189,6 +189,37 @@ PyObject* MakeSpec(PyObject* fullname, const Found& found) {
   return spec.release();
 }
 
+// As PathFinder.find_spec does when all it found are portions of a namespace package (PEP 420).
+PyObject* MakeNamespaceSpec(PyObject* fullname, const std::vector<std::string>& portions) {
+  PyRef paths = PyRef::Steal(PyList_New(0));
+  for (const std::string& portion : portions) {
+    PyRef path = PyRef::Steal(PyUnicode_DecodeFSDefault(portion.c_str()));
+    if (!paths || !path || PyList_Append(paths.get(), path.get()) < 0) return nullptr;
+  }
+  PyObject* path_finder = reinterpret_cast<PyObject*>(g.types.path_finder);
+  PyRef get_spec = PyRef::Steal(PyObject_GetAttrString(path_finder, "_get_spec"));
+  PyRef spec =
+      PyRef::Steal(PyObject_CallFunctionObjArgs(g.types.module_spec, fullname, Py_None, nullptr));
+  if (!get_spec || !spec) return nullptr;
+  PyRef locations =
+      PyRef::Steal(PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(g.types.namespace_path),
+                                                fullname, paths.get(), get_spec.get(), nullptr));
+  if (!locations ||
+      PyObject_SetAttrString(spec.get(), "submodule_search_locations", locations.get()) < 0) {
+    return nullptr;
+  }
+  return spec.release();
+}
+
+// The entries of sys.path or of a package's __path__ as a list; null without an exception: neither
+// a list nor a namespace package's path, so PathFinder must see what it is.
+PyRef PathEntries(PyObject* path) {
+  if (path == Py_None) path = PySys_GetObject("path");
+  if (path != nullptr && PyList_CheckExact(path)) return PyRef::Share(path);
+  if (path == nullptr || Py_TYPE(path) != g.types.namespace_path) return PyRef();
+  return PyRef::Steal(PySequence_List(path));
+}
+
 // The last part of a dotted name; false if it is no name that a folder could hold as bytes.
 bool Tail(PyObject* fullname, std::string* tail) {
   if (!FileSystemBytes(fullname, tail)) return false;
@@ -201,21 +232,25 @@ bool Tail(PyObject* fullname, std::string* tail) {
 // New reference to a spec or None.
 PyObject* Find(PyObject* fullname, PyObject* path) {
   if (!StandsBeforePathFinder() || !g.types.Unchanged()) Py_RETURN_NONE;
-  if (path == Py_None) path = PySys_GetObject("path");
+  PyRef entries = PathEntries(path);
   std::string tail;
-  if (path == nullptr || !PyList_CheckExact(path) || !Tail(fullname, &tail)) Py_RETURN_NONE;
-  bool namespace_seen = false;
+  if (!entries || !Tail(fullname, &tail)) {
+    PyErr_Clear();  // PathFinder meets the same error and raises it as stock does.
+    Py_RETURN_NONE;
+  }
+  std::vector<std::string> portions;
   std::optional<Found> found;
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(path); ++i) {
-    PyRef entry = PyRef::Share(PyList_GET_ITEM(path, i));
-    Outcome outcome = FindInEntry(entry.get(), tail, &namespace_seen, &found);
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries.get()); ++i) {
+    PyRef entry = PyRef::Share(PyList_GET_ITEM(entries.get(), i));
+    Outcome outcome = FindInEntry(entry.get(), tail, &portions, &found);
     if (PyErr_Occurred()) {
-      PyErr_Clear();  // PathFinder meets the same error and raises it as stock does.
+      PyErr_Clear();  // As above.
       Py_RETURN_NONE;
     }
     if (outcome == Outcome::kLeaveToStock) Py_RETURN_NONE;
     if (outcome == Outcome::kFound) return MakeSpec(fullname, *found);
   }
+  if (!portions.empty()) return MakeNamespaceSpec(fullname, portions);
   Py_RETURN_NONE;
 }
 

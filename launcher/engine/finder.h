@@ -11,7 +11,7 @@ namespace pylaunch::engine {
 // and gives, for modules that lie in ordinary folders, the very spec PathFinder would give: same
 // origin, same loader class, built from the same FileFinder found in sys.path_importer_cache, with
 // folders and code answered by the archive where stamps prove them. Whatever is not ordinary (zip
-// files, path hooks of others, namespace packages, importlib patched by the program, nothing found)
+// files, path hooks of others, importlib patched by the program, nothing found)
 // is left to PathFinder by answering None.
 
 // Creates the finder over `session` (which must outlive the interpreter) and inserts it. REQUIRES:

@@ -42,15 +42,16 @@ bool ImportlibTypes::Load() {
   if (!bootstrap || !external || !imp) return false;
   module_spec = PyObject_GetAttrString(bootstrap.get(), "ModuleSpec");
   path_finder = TypeAttribute(external.get(), "PathFinder");
+  namespace_path = TypeAttribute(external.get(), "_NamespacePath");
   file_finder = TypeAttribute(external.get(), "FileFinder");
   source_loader = TypeAttribute(external.get(), "SourceFileLoader");
   sourceless_loader = TypeAttribute(external.get(), "SourcelessFileLoader");
   extension_loader = TypeAttribute(external.get(), "ExtensionFileLoader");
   cache_from_source = PyObject_GetAttrString(external.get(), "cache_from_source");
   fix_co_filename = PyObject_GetAttrString(imp.get(), "_fix_co_filename");
-  if (module_spec == nullptr || path_finder == nullptr || file_finder == nullptr ||
-      source_loader == nullptr || sourceless_loader == nullptr || extension_loader == nullptr ||
-      cache_from_source == nullptr || fix_co_filename == nullptr ||
+  if (module_spec == nullptr || path_finder == nullptr || namespace_path == nullptr ||
+      file_finder == nullptr || source_loader == nullptr || sourceless_loader == nullptr ||
+      extension_loader == nullptr || cache_from_source == nullptr || fix_co_filename == nullptr ||
       !ReadSuffixes(&extension_suffixes) || (cache_tag_object_ = CacheTag()) == nullptr) {
     return false;
   }

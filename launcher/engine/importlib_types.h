@@ -14,6 +14,7 @@ namespace pylaunch::engine {
 struct ImportlibTypes {
   PyObject* module_spec = nullptr;
   PyTypeObject* path_finder = nullptr;
+  PyTypeObject* namespace_path = nullptr;  // _NamespacePath, a namespace package's __path__
   PyTypeObject* file_finder = nullptr;
   PyTypeObject* source_loader = nullptr;      // SourceFileLoader
   PyTypeObject* sourceless_loader = nullptr;  // SourcelessFileLoader

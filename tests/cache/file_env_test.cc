@@ -141,9 +141,9 @@ TEST(FileEnv, LockOfARemovedFileIsNotMistakenForTheNewOne) {
       if (!lock) continue;
       ++rounds;
       if (inside++ != 0) ++clashes;
-      (void)PosixFileEnv().Unlink(path);
-      std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
       --inside;
+      (void)PosixFileEnv().Unlink(path);  // From here on, another may come in.
     }
   };
   std::vector<std::thread> threads;
