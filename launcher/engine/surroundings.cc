@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <climits>
+#include <cstring>
 
 namespace pylaunch::engine {
 namespace {
@@ -49,6 +50,22 @@ PyRef Path0(const Program& program) {
   return program.safe_path ? PyRef() : ComputePath0();
 }
 
+// Py_RunMain puts its own entry in front of everything, in front of what a preloaded module put
+// there too; had the program imported that module itself, its folder would come after. So in this
+// rare case ours stays where it is, and the new one goes again when CPython says that the program
+// is about to run (Modules/main.c raises cpython.run_* then).
+bool g_drop_first = false;
+
+int OnAuditEvent(const char* event, PyObject*, void*) {
+  if (!g_drop_first || std::strncmp(event, "cpython.run_", std::strlen("cpython.run_")) != 0)
+    return 0;
+  g_drop_first = false;
+  PyObject* path = PySys_GetObject("path");
+  return path != nullptr && PyList_Check(path) ? PyList_SetSlice(path, 0, 1, nullptr) : 0;
+}
+
+void DropFirstEntryLater() { g_drop_first = PySys_AddAuditHook(OnAuditEvent, nullptr) == 0; }
+
 }  // namespace
 
 ProgramPath::ProgramPath(const Program& program) {
@@ -67,10 +84,11 @@ ProgramPath::ProgramPath(const Program& program) {
 ProgramPath::~ProgramPath() {
   PyObject* path = PySys_GetObject("path");
   if (!entry_ || path == nullptr || !PyList_Check(path)) return;
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(path); ++i) {
-    if (PyList_GET_ITEM(path, i) != entry_.get()) continue;
-    if (PyList_SetSlice(path, i, i + 1, nullptr) < 0) PyErr_Clear();
-    return;
+  // Moved or taken away by a preloaded module: then that is how the program would have it.
+  if (PyList_GET_SIZE(path) == 0 || PyList_GET_ITEM(path, 0) != entry_.get()) {
+    DropFirstEntryLater();
+  } else if (PyList_SetSlice(path, 0, 1, nullptr) < 0) {
+    PyErr_Clear();
   }
 }
 
