@@ -144,7 +144,10 @@ std::optional<ModuleEntry> ArchiveReader::Rep::ModuleAt(uint32_t i) const {
   if (raw.path_size == 0 || !Within(raw.path_offset, raw.path_size, header.pool_size)) return {};
   const std::string_view path(pool + raw.path_offset, raw.path_size);
   const ModuleEntry entry = {.path = path,
-                             .stamp = {.mtime_ns = raw.mtime_ns, .size = raw.source_size},
+                             .stamp = {.mtime_ns = raw.mtime_ns,
+                                       .size = raw.source_size,
+                                       .ctime_ns = raw.ctime_ns,
+                                       .inode = raw.inode},
                              .frame_offset = raw.frame_offset,
                              .frame_size = raw.frame_size,
                              .raw_size = raw.raw_size,

@@ -151,6 +151,8 @@ Result<void> ArchiveWriter::AddFrame(std::string_view path, const SourceStamp& s
                                    .path_size = 0,
                                    .mtime_ns = stamp.mtime_ns,
                                    .source_size = stamp.size,
+                                   .ctime_ns = stamp.ctime_ns,
+                                   .inode = stamp.inode,
                                    .frame_offset = offset,
                                    .frame_size = static_cast<uint32_t>(frame.size()),
                                    .raw_size = raw_size,

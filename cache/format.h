@@ -50,6 +50,8 @@ struct Module {
   uint32_t path_size;
   int64_t mtime_ns;
   uint64_t source_size;
+  int64_t ctime_ns;
+  uint64_t inode;
   uint64_t frame_offset;  // From the file's start.
   uint32_t frame_size;
   uint32_t raw_size;
@@ -71,7 +73,7 @@ struct Folder {
   uint64_t check;  // FolderCheck.
 };
 
-static_assert(sizeof(Header) == 128 && sizeof(Module) == 56 && sizeof(Folder) == 56);
+static_assert(sizeof(Header) == 128 && sizeof(Module) == 72 && sizeof(Folder) == 56);
 static_assert(std::has_unique_object_representations_v<Header> &&
               std::has_unique_object_representations_v<Module> &&
               std::has_unique_object_representations_v<Folder>);

@@ -89,6 +89,8 @@ std::string SealJob::Serialize() const {
     out.String(module.path);
     out.Number(module.stamp.mtime_ns);
     out.Number(module.stamp.size);
+    out.Number(module.stamp.ctime_ns);
+    out.Number(module.stamp.inode);
     out.Number(module.read_at_ns);
     out.String(module.pyc_path);
     out.String(module.frame);
@@ -130,6 +132,8 @@ Result<SealJob> SealJob::Parse(std::string_view bytes) {
     in.String(&module->path);
     in.Number(&module->stamp.mtime_ns);
     in.Number(&module->stamp.size);
+    in.Number(&module->stamp.ctime_ns);
+    in.Number(&module->stamp.inode);
     in.Number(&module->read_at_ns);
     in.String(&module->pyc_path);
     in.String(&module->frame);

@@ -1,7 +1,7 @@
-// pylaunch-sealer [--detach] [--verbose] FD: carries out the SealJob that lies in the inherited memfd FD. Exit
-// status 0 if the archive has what it should, else 1. A program of its own, so that compressing and
-// writing go on after the program that asked has ended; linked statically, so that it starts in a
-// millisecond in whatever environment that program had.
+// pylaunch-sealer [--detach] [--verbose] FD: carries out the SealJob that lies in the inherited
+// memfd FD. Exit status 0 if the archive has what it should, else 1. A program of its own, so that
+// compressing and writing go on after the program that asked has ended; linked statically, so that
+// it starts in a millisecond in whatever environment that program had.
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -51,7 +51,8 @@ int Run(int fd, bool verbose) {
   return 0;
 }
 
-// Nothing of the program that started us stays open here: `$(pylaunch ...)` returns when the program ends, not when we do.
+// Nothing of the program that started us stays open here: `$(pylaunch ...)` returns when the
+// program ends, not when we do.
 void LetGoOfEverythingBut(int fd, bool keep_stderr) {
   const int null = open("/dev/null", O_RDWR);
   dup2(null, STDIN_FILENO);
@@ -62,7 +63,8 @@ void LetGoOfEverythingBut(int fd, bool keep_stderr) {
   if (chdir("/") != 0) return;  // Holds no mount busy, where it can.
 }
 
-// The caller goes on in a process that is nobody's child and in no terminal's session; the first one ends.
+// The caller goes on in a process that is nobody's child and in no terminal's session; the first
+// one ends.
 void Detach() {
   if (fork() != 0) _exit(0);
   setsid();

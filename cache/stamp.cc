@@ -36,7 +36,10 @@ void AppendEscaped(std::string_view text, std::string* out) {
 }  // namespace
 
 SourceStamp SourceStampOf(const struct stat& st) {
-  return {.mtime_ns = Nanoseconds(st.st_mtim), .size = static_cast<uint64_t>(st.st_size)};
+  return {.mtime_ns = Nanoseconds(st.st_mtim),
+          .size = static_cast<uint64_t>(st.st_size),
+          .ctime_ns = Nanoseconds(st.st_ctim),
+          .inode = st.st_ino};
 }
 
 FolderStamp FolderStampOf(const struct stat& st) {

@@ -9,12 +9,17 @@
 
 namespace pylaunch::cache {
 
-// Identifies one state of a source file. Modification time and size, as CPython's own .pyc files
-// (PEP 3147, importlib's `SourceLoader.path_stats`), but in nanoseconds. Neither ctime nor inode:
-// uv hard-links packages from its cache, so both change when another environment does.
+// Identifies one state of a source file. Modification time and size are what CPython's own .pyc
+// files go by (PEP 3147, importlib's `SourceLoader.path_stats`); here in nanoseconds. They are not
+// enough for "never wrong": reproducible builds and image layers give all files one time, and then
+// two folders can be swapped unseen. So also the inode, which moves with a file, and ctime, which
+// nobody can set. The price: where uv hard-links packages from its cache, making another
+// environment changes ctime, and the modules are read and kept anew.
 struct SourceStamp {
   int64_t mtime_ns = 0;
   uint64_t size = 0;
+  int64_t ctime_ns = 0;
+  uint64_t inode = 0;
   bool operator==(const SourceStamp&) const = default;
 };
 

@@ -170,8 +170,9 @@ int Main(int argc, char** argv) {
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
   if (options->stats) return cache::PrintStats(cache::PosixFileEnv(), handoff.cache_folder);
 
-  absl::StatusOr<PythonHome> home =
-      FindPython({options->python, self, handoff.cache_folder, Getenv});
+  HomeQuery query{options->python, self, handoff.cache_folder, Getenv};
+  query.exact_version = options->version || options->explain;
+  absl::StatusOr<PythonHome> home = FindPython(query);
   if (!home.ok()) return Fail(home.status());
   if (options->version) return Version(*home);
   if (options->explain) {

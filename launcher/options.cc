@@ -42,7 +42,8 @@ constexpr OwnOption kOwnOptions[] = {
      "[PYLAUNCH_CACHE_MODE]"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN",
      "say on stderr what was done and why [PYLAUNCH_EXPLAIN=1]"},
-    {"--stats", nullptr, "PYLAUNCH_STATS", "show what the archives hold, and end [PYLAUNCH_STATS=1]"},
+    {"--stats", nullptr, "PYLAUNCH_STATS",
+     "show what the archives hold, and end [PYLAUNCH_STATS=1]"},
     {"--help", nullptr, nullptr, "show this text"},
     {"--version", nullptr, nullptr, "show the versions of pylaunch and of its Python"},
 };

@@ -462,6 +462,7 @@ class Inquiry {
 
   // False: see cause().
   bool Identify(PythonHome* home) {
+    if (!query_.exact_version && TellByName(home)) return true;
     if (!record_path_.empty()) record_ = LoadRecord(record_path_).value_or(Record());
     if (record_.candidate == candidate_ && record_.candidate_stamp == stamp_) {
       for (const Known& known : record_.answers) {
@@ -477,6 +478,27 @@ class Inquiry {
   const std::string& cause() const { return cause_; }
 
  private:
+  // CPython installs its executable as "python3.11" and all else as links to it; other
+  // implementations and free-threaded builds ("python3.13t") have other names. The engine makes
+  // sure again, so nothing needs to be run to ask, and no record to be read.
+  bool TellByName(PythonHome* home) const {
+    char path[PATH_MAX];
+    if (realpath(candidate_.c_str(), path) == nullptr || !IsElf(path)) return false;
+    const std::string base(std::strrchr(path, '/') + 1);
+    int end = 0;
+    int minor = 0;
+    if (std::sscanf(base.c_str(), "python3.%d%n", &minor, &end) != 1 ||
+        end != static_cast<int>(base.size())) {
+      return false;
+    }
+    home->candidate = home->executable = candidate_;
+    home->major = 3;
+    home->minor = minor;
+    home->version = Cat("3.", std::to_string(minor));
+    home->implementation = "cpython";
+    return true;
+  }
+
   bool Holds(const Known& known) {
     if (!known.inputs.empty() && known.inputs != Inputs()) return false;
     if (known.executable == candidate_) return known.executable_stamp == stamp_;

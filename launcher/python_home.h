@@ -22,6 +22,9 @@ struct HomeQuery {
   std::string self;          // Absolute path of the running pylaunch (/proc/self/exe).
   std::string cache_folder;  // Where records are kept; empty: not kept.
   std::function<std::string(const char* name)> getenv;  // Empty string: unset.
+  // Whether PythonHome::version must name the patch version too; else the name of CPython's
+  // executable ("python3.11") may tell enough, and the candidate need not be asked at all.
+  bool exact_version = false;
   // A candidate that has not said what it is by then is killed and is no Python.
   std::chrono::milliseconds probe_timeout{20'000};
 };
@@ -32,7 +35,7 @@ struct PythonHome {
                            // stays that. Absolute.
   int major = 0;
   int minor = 0;
-  std::string version;         // "3.11.7"
+  std::string version;         // "3.11.7"; "3.11" if nobody was asked
   std::string implementation;  // sys.implementation.name: "cpython", "pypy".
   bool free_threaded = false;
   std::string why;  // How it was found, for --explain: "pyvenv.cfg beside pylaunch", "VIRTUAL_ENV",

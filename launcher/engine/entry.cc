@@ -7,6 +7,8 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -113,6 +115,30 @@ int EngineMain(int argc, char** argv, char**) {
   return exit_code;
 }
 
+// The front end may have gone by the executable's name alone. Py_GetVersion may be called before
+// CPython is initialised.
+bool IsOurPython() {
+  int major = 0, minor = 0;
+  const char* version = Py_GetVersion();
+  return std::sscanf(version, "%d.%d", &major, &minor) == 2 && major == PY_MAJOR_VERSION &&
+         minor == PY_MINOR_VERSION && std::strstr(version, "free-threading") == nullptr;
+}
+
+// True if EngineMain is to run instead of the executable's own main.
+bool TakeOver(char** argv) {
+  // A tool that starts pylaunch may stand between us and Python and exec it later, in this same
+  // process: leave it all to that one.
+  if (dlsym(RTLD_DEFAULT, "Py_RunMain") == nullptr) return false;
+  std::optional<Handoff> handoff = TakeHandoff();
+  if (!handoff) return false;
+  g_handoff = new Handoff(std::move(*handoff));
+  g_session = new ArchiveSession();
+  if (IsOurPython()) return true;
+  Warning("running " + g_handoff->python + " without pylaunch: it is " + Py_GetVersion());
+  argv[0] = g_handoff->python.data();
+  return false;
+}
+
 }  // namespace
 }  // namespace pylaunch::engine
 
@@ -121,16 +147,7 @@ int EngineMain(int argc, char** argv, char**) {
 extern "C" __attribute__((visibility("default"))) int __libc_start_main(
     pylaunch::engine::MainFunction main, int argc, char** argv, void (*init)(), void (*fini)(),
     void (*rtld_fini)(), void* stack_end) {
-  using pylaunch::engine::EngineMain;
   auto real = reinterpret_cast<pylaunch::engine::StartMain>(dlsym(RTLD_NEXT, "__libc_start_main"));
-  // A tool that starts pylaunch may stand between us and Python and exec it later, in this same
-  // process: leave it all to that one.
-  const bool has_python = dlsym(RTLD_DEFAULT, "Py_RunMain") != nullptr;
-  std::optional<pylaunch::Handoff> handoff;
-  if (has_python && (handoff = pylaunch::engine::TakeHandoff())) {
-    pylaunch::engine::g_handoff = new pylaunch::Handoff(std::move(*handoff));
-    pylaunch::engine::g_session = new pylaunch::engine::ArchiveSession();
-    main = EngineMain;
-  }
+  if (pylaunch::engine::TakeOver(argv)) main = pylaunch::engine::EngineMain;
   return real(main, argc, argv, init, fini, rtld_fini, stack_end);
 }

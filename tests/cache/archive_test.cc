@@ -19,7 +19,9 @@ namespace {
 
 using ReaderPtr = std::unique_ptr<ArchiveReader>;
 
-SourceStamp StampOf(int i) { return {.mtime_ns = 1'000'000'007LL * i, .size = 10u + i}; }
+SourceStamp StampOf(int i) {
+  return {.mtime_ns = 1'000'000'007LL * i, .size = 10u + i, .ctime_ns = 3LL * i, .inode = 500u + i};
+}
 FolderStamp FolderStampFor(int i) {
   return {.mtime_ns = 5LL * i, .ctime_ns = 7LL * i, .inode = 1000u + i};
 }

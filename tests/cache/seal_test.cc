@@ -23,7 +23,7 @@ TEST(SealJob, RoundTrips) {
   job.key.optimize = 2;
   job.discard_existing = true;
   job.modules = {{.path = "/a.py",
-                  .stamp = {.mtime_ns = -5, .size = 7},
+                  .stamp = {.mtime_ns = -5, .size = 7, .ctime_ns = 9, .inode = 11},
                   .read_at_ns = 9,
                   .pyc_path = "/a.pyc",
                   .frame = "",

@@ -11,8 +11,10 @@ TEST(Stamp, KeepsNanoseconds) {
   st.st_ctim = {.tv_sec = 1'700'000'001, .tv_nsec = 1};
   st.st_size = 5'000'000'000;
   st.st_ino = 42;
-  EXPECT_EQ(SourceStampOf(st),
-            (SourceStamp{.mtime_ns = 1'700'000'000'123'456'789, .size = 5'000'000'000}));
+  EXPECT_EQ(SourceStampOf(st), (SourceStamp{.mtime_ns = 1'700'000'000'123'456'789,
+                                            .size = 5'000'000'000,
+                                            .ctime_ns = 1'700'000'001'000'000'001,
+                                            .inode = 42}));
   EXPECT_EQ(FolderStampOf(st), (FolderStamp{.mtime_ns = 1'700'000'000'123'456'789,
                                             .ctime_ns = 1'700'000'001'000'000'001,
                                             .inode = 42}));

@@ -136,6 +136,7 @@ TEST_F(PythonHomeTest, VenvsPythonStaysTheVenvsAndTellsItsVersion) {
   ASSERT_EQ(std::system(("'" + RealPython() + "' -m venv --without-pip '" + venv + "'").c_str()),
             0);
   environment_["VIRTUAL_ENV"] = venv;
+  query_.exact_version = true;
   for (int run = 0; run < 2; ++run) {  // Asked, then remembered.
     const PythonHome home = Find();
     EXPECT_EQ(home.candidate, venv + "/bin/python");
@@ -279,8 +280,26 @@ TEST_F(PythonHomeTest, ShimIsAskedOnceNotAtEveryStart) {
   EXPECT_EQ(Calls(), 1);
 }
 
+TEST_F(PythonHomeTest, ExecutableNamedByItsVersionIsNotAsked) {
+  MakePrefix("env");
+  environment_["VIRTUAL_ENV"] = folder_ + "/env";
+  const PythonHome asked = [&] {
+    query_.exact_version = true;
+    return Find();
+  }();
+  fs::remove(RecordPath());
+  query_.exact_version = false;
+  const PythonHome told = Find();
+  EXPECT_TRUE(fs::is_empty(folder_ + "/cache/pythons"));
+  EXPECT_EQ(told.executable, asked.executable);
+  EXPECT_EQ(told.implementation, asked.implementation);
+  EXPECT_EQ(told.major, asked.major);
+  EXPECT_EQ(told.minor, asked.minor);
+}
+
 TEST_F(PythonHomeTest, ElfExecutableIsAskedOnceToo) {
   MakePrefix("env");
+  query_.exact_version = true;
   environment_["VIRTUAL_ENV"] = folder_ + "/env";
   Find();
   const auto written = fs::last_write_time(RecordPath());
