@@ -308,9 +308,6 @@ def test_failed_entry_leaves_no_half_module(run, env):
     assert result.out == expected.out
 
 
-@pytest.mark.xfail(
-    reason="not decided for the first version: see design.md, section 3", strict=False
-)
 def test_entry_that_fails_once_is_tried_again(run, env, tmp_path):
     mark = tmp_path / "mark"
     env = {**env, "PL_MARK": str(mark)}
@@ -319,6 +316,30 @@ def test_entry_that_fails_once_is_tried_again(run, env, tmp_path):
         result = run.again("-c", PROGRAM, env=env, flags=preload("import second_time"))
     assert (result.code, result.out) == (0, "program\n")
     assert "second_time" in result.err
+
+
+def test_second_try_loads_the_submodules_of_a_failed_package_again(run, env, lib, tmp_path):
+    lib.write(
+        {
+            "pkg/__init__.py": "import builtins, csv\nfrom . import sub\nif not hasattr(builtins, 'PL_TRIED'):\n    builtins.PL_TRIED = csv\n    raise RuntimeError('once')\n",
+            "pkg/sub.py": "print('sub runs')\n",
+        }
+    )
+    program = "import sys, csv, builtins, pkg; print(pkg.sub is sys.modules['pkg.sub'], builtins.PL_TRIED is csv)"
+    result = run("-c", program, env=env, flags=preload("import pkg"))
+    assert result.out == "sub runs\nsub runs\nTrue True\n"
+    assert "second try" in result.err and "once" in result.err
+
+
+def test_both_failures_are_told(run, env, lib):
+    lib.write(
+        {
+            "twice.py": "import builtins\nbuiltins.PL_N = n = getattr(builtins, 'PL_N', 0) + 1\nraise RuntimeError(f'try {n}')\n"
+        }
+    )
+    result = run("-c", PROGRAM, env=env, flags=preload("import twice"))
+    assert (result.code, result.out) == (1, "")
+    assert "try 1" in result.err and "try 2" in result.err
 
 
 def test_interrupt_while_preloading(run, env):

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "launcher/engine/failure.h"
+#include "launcher/engine/half_imported.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/surroundings.h"
@@ -50,14 +51,34 @@ std::string Placeholder(const PreloadEntry& entry, PyObject* globals, std::strin
   return "";
 }
 
+// Null if the statement failed, and then `failure` says why. A failed first try gets a second one,
+// without what the first has left half-done; both outcomes are told.
+PyRef LoadNames(const PreloadEntry& entry, Failure* failure) {
+  HalfImported half_imported;
+  PyRef globals = RunStatement(entry);
+  if (globals) return globals;
+  *failure = TakeFailure(entry);
+  if (failure->missing || failure->interrupted || !half_imported.Remove()) return PyRef();
+  globals = RunStatement(entry);
+  if (globals) {
+    Warning(entry.location.ToString() + ": '" + entry.text +
+            "' loaded at the second try; the first: " + failure->cause);
+  } else {
+    Failure second = TakeFailure(entry);
+    failure->interrupted = second.interrupted;
+    failure->cause += second.cause == failure->cause ? " (twice)" : "; second try: " + second.cause;
+  }
+  return globals;
+}
+
 std::optional<Failure> Load(const PreloadEntry& entry) {
   EntryEnvironment environment(entry.env);
-  PyRef globals = RunStatement(entry);
-  if (!globals) return TakeFailure(entry);
+  Failure failure;
+  PyRef globals = LoadNames(entry, &failure);
+  if (!globals) return failure;
   std::string name;
   std::string backends = Placeholder(entry, globals.get(), &name);
   if (!backends.empty()) {
-    Failure failure;
     failure.missing = true;
     failure.cause =
         "'" + name + "' is only a placeholder: it needs " + backends + ", which is not installed";
