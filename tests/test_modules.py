@@ -1232,3 +1232,16 @@ def test_describe_is_json(run):
     """Guards the helper itself: an unknown module is told, not raised."""
     facts = json.loads(run.again("-c", DESCRIBE, "no_such_thing").out)
     assert facts["no_such_thing"][0] == "ModuleNotFoundError"
+
+
+def test_syntax_warning_without_pyc_is_shown_at_every_start(run, tree):
+    """Stock compiles anew each time, so it warns each time; code from the archive must not hide that."""
+    tree.write({"warny.py": "x = 1\nif x is 1: print('one')\n", "calm.py": "X = 2\n"})
+    tree.settle()
+    env = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    program = "import warnings, calm, warny"
+    run.prime(tree, "-c", program, env=env)
+    for _ in range(2):
+        result = run.again("-c", program, env=env)
+        assert result == run.stock("-c", program, env=env)
+        assert "SyntaxWarning" in result.err

@@ -95,7 +95,7 @@ std::string PycPath(PyObject* path_object) {
 
 // Tells the archive about code that CPython itself found for `path`.
 void Record(PyObject* code, const std::string& path, PyObject* path_object,
-            const cache::SourceStamp& stamp, int64_t read_at_ns) {
+            const cache::SourceStamp& stamp, int64_t read_at_ns, bool warned) {
   std::string pyc = PycPath(path_object);
   PycKind kind = pyc.empty() ? PycKind::kNone : ClassifyPyc(pyc, stamp);
   if (kind == PycKind::kTimestamp) {
@@ -104,7 +104,8 @@ void Record(PyObject* code, const std::string& path, PyObject* path_object,
   }
   // Whatever an unchecked .pyc says is right, even when the source says otherwise: no stamp of the
   // source proves it.
-  if (kind == PycKind::kUnchecked) return;
+  // And what compiling shows must be shown again.
+  if (kind == PycKind::kUnchecked || warned) return;
   PyRef bytes = PyRef::Steal(PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION));
   if (!bytes) {
     PyErr_Clear();
@@ -118,6 +119,61 @@ void Record(PyObject* code, const std::string& path, PyObject* path_object,
 PyObject* FromCpython(PyObject* loader, PyObject* fullname) {
   return PyObject_CallMethodObjArgs(loader, g_get_code_name, fullname, nullptr);
 }
+
+// Notices while it lives whether a warning is shown: compiling may show a SyntaxWarning, and where
+// no .pyc keeps the result, stock shows it at every start. Without the module `warnings`, CPython
+// prints warnings itself (Python/_warnings.c, call_show_warning), so then one must be assumed.
+class WarningWatch {
+ public:
+  WarningWatch() {
+    PyRef warnings = PyRef::Steal(PyImport_GetModule(g_warnings_name));
+    if (warnings) show_ = PyRef::Steal(PyObject_GetAttr(warnings.get(), g_show_name));
+    if (!show_) {
+      PyErr_Clear();
+      return;
+    }
+    watch_ = PyRef::Steal(PyCFunction_New(&kShow, show_.get()));
+    if (watch_ && PyObject_SetAttr(warnings.get(), g_show_name, watch_.get()) == 0) {
+      shown_before_ = g_shown;
+      warnings_ = std::move(warnings);
+    }
+    PyErr_Clear();
+  }
+  ~WarningWatch() {
+    if (!warnings_) return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyRef now = PyRef::Steal(PyObject_GetAttr(warnings_.get(), g_show_name));
+    if (now.get() == watch_.get()) PyObject_SetAttr(warnings_.get(), g_show_name, show_.get());
+    PyErr_Restore(type, value, traceback);
+  }
+  WarningWatch(const WarningWatch&) = delete;
+  WarningWatch& operator=(const WarningWatch&) = delete;
+
+  bool MayHaveShown() const { return !warnings_ || g_shown != shown_before_; }
+
+  static bool Init() {
+    g_warnings_name = PyUnicode_InternFromString("warnings");
+    g_show_name = PyUnicode_InternFromString("_showwarnmsg");
+    return g_warnings_name != nullptr && g_show_name != nullptr;
+  }
+
+ private:
+  static PyObject* Show(PyObject* show, PyObject* message) {
+    ++g_shown;
+    return PyObject_CallOneArg(show, message);
+  }
+
+  inline static PyMethodDef kShow = {"_showwarnmsg", Show, METH_O, nullptr};
+  inline static unsigned g_shown = 0;
+  inline static PyObject* g_warnings_name = nullptr;
+  inline static PyObject* g_show_name = nullptr;
+
+  PyRef warnings_;
+  PyRef show_;
+  PyRef watch_;
+  unsigned shown_before_ = 0;
+};
 
 PyObject* Call(PyObject* self, PyObject* args, PyObject* kwargs) {
   static const char* keywords[] = {"fullname", nullptr};
@@ -147,8 +203,11 @@ PyObject* Call(PyObject* self, PyObject* args, PyObject* kwargs) {
   }
   cache::SourceStamp stamp = cache::SourceStampOf(st);
   if (PyObject* code = FromArchive(path, path_object.get(), stamp)) return code;
+  WarningWatch watch;
   PyRef code = PyRef::Steal(FromCpython(loader.get(), fullname));
-  if (code && PyCode_Check(code.get())) Record(code.get(), path, path_object.get(), stamp, now);
+  if (code && PyCode_Check(code.get())) {
+    Record(code.get(), path, path_object.get(), stamp, now, watch.MayHaveShown());
+  }
   return code.release();
 }
 
@@ -202,7 +261,7 @@ bool InitCodeSource(ArchiveSession* session, const ImportlibTypes* types) {
   g_types = types;
   g_get_code_name = PyUnicode_InternFromString("get_code");
   g_code_source_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&kSpec));
-  return g_get_code_name != nullptr && g_code_source_type != nullptr;
+  return g_get_code_name != nullptr && g_code_source_type != nullptr && WarningWatch::Init();
 }
 
 bool AttachCodeSource(PyObject* loader, const std::string& path) {
