@@ -1,12 +1,11 @@
-#include <cstring>
 #include <utility>
 
-#include "cache/format.h"
 #include "cache/seal.h"
+#include "cache/wire.h"
 
-// A serialized job: "PLSJ", u32 version, then fields as they stand in the structs; integers
-// little-endian, strings and lists after a u64 of their length. It lives for seconds, between two
-// programs of one installation, so another version is just refused.
+// A serialized job: "PLSJ", u32 version, then fields as they stand in the structs (cache/wire.h).
+// It lives for seconds, between two programs of one installation, so another version is just
+// refused.
 
 namespace pylaunch::cache {
 namespace {
@@ -14,68 +13,10 @@ namespace {
 constexpr std::string_view kJobMagic = "PLSJ";
 constexpr uint32_t kJobVersion = 1;
 
-class Out {
- public:
-  template <typename T>
-  void Number(T value) {
-    bytes_ += format::BytesOf(value);
-  }
-  void String(std::string_view text) {
-    Number<uint64_t>(text.size());
-    bytes_ += text;
-  }
-  void Raw(std::string_view text) { bytes_ += text; }
-  std::string Take() { return std::move(bytes_); }
-
- private:
-  std::string bytes_;
-};
-
-// Reads what Out wrote. After the first read beyond the end, ok() is false and all reads give
-// nothing.
-class In {
- public:
-  explicit In(std::string_view bytes) : rest_(bytes) {}
-
-  template <typename T>
-  void Number(T* value) {
-    const std::string_view bytes = Raw(sizeof(T));
-    *value = ok_ ? format::Load<T>(bytes.data()) : T();
-  }
-  void String(std::string* text) {
-    uint64_t size;
-    Number(&size);
-    *text = Raw(size);
-  }
-  // Calls `read` once for each element of a list.
-  template <typename T, typename Read>
-  void List(std::vector<T>* list, const Read& read) {
-    uint64_t count;
-    Number(&count);
-    // Every element takes bytes, so that a wrong count ends with the bytes.
-    for (uint64_t i = 0; i < count && ok_; ++i) read(&list->emplace_back());
-  }
-  std::string_view Raw(uint64_t size) {
-    if (!ok_ || size > rest_.size()) {
-      ok_ = false;
-      return {};
-    }
-    const std::string_view bytes = rest_.substr(0, size);
-    rest_.remove_prefix(size);
-    return bytes;
-  }
-  bool ok() const { return ok_; }
-  bool AtEnd() const { return ok_ && rest_.empty(); }
-
- private:
-  std::string_view rest_;
-  bool ok_ = true;
-};
-
 }  // namespace
 
 std::string SealJob::Serialize() const {
-  Out out;
+  WireWriter out;
   out.Raw(kJobMagic);
   out.Number(kJobVersion);
   out.String(archive_path);
@@ -110,7 +51,7 @@ std::string SealJob::Serialize() const {
 }
 
 Result<SealJob> SealJob::Parse(std::string_view bytes) {
-  In in(bytes);
+  WireReader in(bytes);
   uint32_t version;
   const bool magic = in.Raw(kJobMagic.size()) == kJobMagic;
   in.Number(&version);

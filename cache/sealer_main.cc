@@ -1,7 +1,7 @@
-// pylaunch-sealer [--detach] [--verbose] FD: carries out the SealJob that lies in the inherited
-// memfd FD. Exit status 0 if the archive has what it should, else 1. A program of its own, so that
-// compressing and writing go on after the program that asked has ended; linked statically, so that
-// it starts in a millisecond in whatever environment that program had.
+// pylaunch-sealer [--detach | --session] [--verbose] FD: carries out the SealJob that lies in the
+// inherited memfd FD. Exit status 0 if the archive has what it should, else 1. A program of its
+// own, so that compressing and writing go on after the program that asked has ended; linked
+// statically, so that it starts in a millisecond in whatever environment that program had.
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -63,11 +63,9 @@ void LetGoOfEverythingBut(int fd, bool keep_stderr) {
   if (chdir("/") != 0) return;  // Holds no mount busy, where it can.
 }
 
-// The caller goes on in a process that is nobody's child and in no terminal's session; the first
-// one ends.
+// The caller goes on in a process that is nobody's child; the first one ends.
 void Detach() {
   if (fork() != 0) _exit(0);
-  setsid();
 }
 
 }  // namespace
@@ -76,12 +74,15 @@ void Detach() {
 int main(int argc, char** argv) try {
   bool verbose = false;
   bool detach = false;
+  bool session = false;
   int fd = -1;
   for (int i = 1; i < argc; ++i) {
     if (std::string_view(argv[i]) == "--verbose") {
       verbose = true;
     } else if (std::string_view(argv[i]) == "--detach") {
       detach = true;
+    } else if (std::string_view(argv[i]) == "--session") {
+      session = true;
     } else {
       fd = std::atoi(argv[i]);
     }
@@ -92,6 +93,7 @@ int main(int argc, char** argv) try {
   }
   pylaunch::cache::LetGoOfEverythingBut(fd, verbose);
   if (detach) pylaunch::cache::Detach();
+  if (detach || session) setsid();  // No terminal's Ctrl-C or hang-up is meant for us.
   // Behind the program that it works for. -1 may be a valid niceness; either way we go on.
   if (nice(5) == -1) (void)0;
   return pylaunch::cache::Run(fd, verbose);

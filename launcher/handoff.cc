@@ -1,80 +1,83 @@
 #include "launcher/handoff.h"
 
-#include <nlohmann/json.hpp>
+#include "cache/wire.h"
 
 namespace pylaunch {
+namespace {
 
-using Json = nlohmann::json;
+using cache::WireReader;
+using cache::WireWriter;
 
-// Found by nlohmann-json through argument-dependent lookup.
-static void to_json(Json& j, const EnvSetting& s) {
-  j = Json::array({s.name, s.value, s.only_if_unset});
+void Write(WireWriter* out, const std::vector<EnvSetting>& settings) {
+  out->List(settings, [out](const EnvSetting& setting) {
+    out->String(setting.name);
+    out->String(setting.value);
+    out->Number(setting.only_if_unset);
+  });
 }
 
-static void from_json(const Json& j, EnvSetting& s) {
-  j.at(0).get_to(s.name);
-  j.at(1).get_to(s.value);
-  j.at(2).get_to(s.only_if_unset);
+void Read(WireReader* in, std::vector<EnvSetting>* settings) {
+  in->List(settings, [in](EnvSetting* setting) {
+    in->String(&setting->name);
+    in->String(&setting->value);
+    in->Number(&setting->only_if_unset);
+  });
 }
 
-static void to_json(Json& j, const PreloadEntry& e) {
-  j = Json{{"kind", static_cast<int>(e.kind)},
-           {"source", e.location.source},
-           {"line", e.location.line},
-           {"column", e.location.column},
-           {"text", e.text},
-           {"optional", e.optional},
-           {"env", e.env},
-           {"module", e.module},
-           {"names", e.names}};
+void Write(WireWriter* out, const PreloadEntry& entry) {
+  out->Number(entry.kind);
+  out->String(entry.location.source);
+  out->Number(entry.location.line);
+  out->Number(entry.location.column);
+  out->String(entry.text);
+  out->Number(entry.optional);
+  Write(out, entry.env);
+  out->String(entry.module);
+  out->List(entry.names, [out](const std::string& name) { out->String(name); });
 }
 
-static void from_json(const Json& j, PreloadEntry& e) {
-  e.kind = static_cast<PreloadEntry::Kind>(j.at("kind").get<int>());
-  j.at("source").get_to(e.location.source);
-  j.at("line").get_to(e.location.line);
-  j.at("column").get_to(e.location.column);
-  j.at("text").get_to(e.text);
-  j.at("optional").get_to(e.optional);
-  j.at("env").get_to(e.env);
-  j.at("module").get_to(e.module);
-  j.at("names").get_to(e.names);
+void Read(WireReader* in, PreloadEntry* entry) {
+  in->Number(&entry->kind);
+  in->String(&entry->location.source);
+  in->Number(&entry->location.line);
+  in->Number(&entry->location.column);
+  in->String(&entry->text);
+  in->Number(&entry->optional);
+  Read(in, &entry->env);
+  in->String(&entry->module);
+  in->List(&entry->names, [in](std::string* name) { in->String(name); });
 }
+
+}  // namespace
 
 std::string Handoff::Serialize() const {
-  Json j{{"python", python},
-         {"engine", engine},
-         {"sealer", sealer},
-         {"cache_folder", cache_folder},
-         {"cache_readonly", cache_readonly},
-         {"cache_refresh", cache_refresh},
-         {"explain", explain},
-         {"wait_for_seal", wait_for_seal},
-         {"environment", plan.environment},
-         {"entries", plan.entries}};
-  std::string cbor;
-  Json::to_cbor(j, cbor);
-  return cbor;
+  WireWriter out;
+  out.String(python);
+  out.String(sealer);
+  out.String(cache_folder);
+  out.Number(cache_readonly);
+  out.Number(cache_refresh);
+  out.Number(explain);
+  out.Number(wait_for_seal);
+  Write(&out, plan.environment);
+  out.List(plan.entries, [&out](const PreloadEntry& entry) { Write(&out, entry); });
+  return out.Take();
 }
 
-std::optional<Handoff> Handoff::Parse(std::string_view cbor) {
-  Json j = Json::from_cbor(cbor, /*strict=*/true, /*allow_exceptions=*/false);
-  if (!j.is_object()) return std::nullopt;
-  try {
-    Handoff h;
-    j.at("python").get_to(h.python);
-    j.at("sealer").get_to(h.sealer);
-    j.at("cache_folder").get_to(h.cache_folder);
-    j.at("cache_readonly").get_to(h.cache_readonly);
-    j.at("cache_refresh").get_to(h.cache_refresh);
-    j.at("explain").get_to(h.explain);
-    j.at("wait_for_seal").get_to(h.wait_for_seal);
-    j.at("environment").get_to(h.plan.environment);
-    j.at("entries").get_to(h.plan.entries);
-    return h;
-  } catch (const Json::exception&) {
-    return std::nullopt;
-  }
+std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
+  WireReader in(bytes);
+  Handoff h;
+  in.String(&h.python);
+  in.String(&h.sealer);
+  in.String(&h.cache_folder);
+  in.Number(&h.cache_readonly);
+  in.Number(&h.cache_refresh);
+  in.Number(&h.explain);
+  in.Number(&h.wait_for_seal);
+  Read(&in, &h.plan.environment);
+  in.List(&h.plan.entries, [&in](PreloadEntry* entry) { Read(&in, entry); });
+  if (!in.AtEnd()) return std::nullopt;
+  return h;
 }
 
 }  // namespace pylaunch

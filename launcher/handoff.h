@@ -7,9 +7,9 @@
 
 #include "launcher/preload_plan.h"
 
-// What the front end tells the engine across execve: CBOR (whose strings may hold any bytes, as
-// paths do) in a memfd whose number stands in one environment variable. A memfd and not the
-// variable itself, because the kernel limits one string to 128 KiB (MAX_ARG_STRLEN, execve(2)).
+// What the front end tells the engine across execve: bytes in a memfd whose number stands in one
+// environment variable. A memfd and not the variable itself, because the kernel limits one string
+// to 128 KiB (MAX_ARG_STRLEN, execve(2)).
 
 namespace pylaunch {
 
@@ -31,7 +31,7 @@ struct Handoff {
   PreloadPlan plan;
 
   std::string Serialize() const;
-  static std::optional<Handoff> Parse(std::string_view cbor);
+  static std::optional<Handoff> Parse(std::string_view bytes);
 };
 
 }  // namespace pylaunch

@@ -132,7 +132,7 @@ bool ArchiveSession::WorthSealing(const cache::SealJob& job) const {
   return !job.modules.empty() || job.folders.size() >= kFoldersWorthSealing;
 }
 
-void ArchiveSession::Seal() {
+void ArchiveSession::Seal(bool ending) {
   if (!enabled_ || readonly_) return;
   cache::SealJob job;
   job.archive_path = path_;
@@ -153,7 +153,8 @@ void ArchiveSession::Seal() {
             std::to_string(job.folders.size()) + " folders");
   }
   // PID 1 takes the whole namespace with it when it exits, the sealer too (pid_namespaces(7)).
-  bool wait = wait_for_seal_ || getpid() == 1;
+  SealWait wait = ending ? SealWait::kEnding : SealWait::kNot;
+  if (wait_for_seal_ || getpid() == 1) wait = SealWait::kUntilDone;
   std::string error = RunSealer(sealer_, job, wait);
   if (!error.empty()) Warn(error);
 }

@@ -41,9 +41,10 @@ class ArchiveSession {
   void AddFromCode(const std::string& path, const cache::SourceStamp& stamp, int64_t read_at_ns,
                    std::string_view code);
 
-  // Hands what is new to a detached pylaunch-sealer and returns at once (or, with wait_for_seal,
-  // when it is done). May be called again later for what came after.
-  void Seal();
+  // Hands what is new to a pylaunch-sealer that works on its own, and returns at once (or, for PID
+  // 1 and with wait_for_seal, when it is done). May be called again later for what came after.
+  // `ending`: this process will not run Python code any more.
+  void Seal(bool ending);
 
   // For --explain.
   void ReportCounts() const;

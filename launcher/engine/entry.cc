@@ -107,10 +107,10 @@ int EngineMain(int argc, char** argv, char**) {
       Py_FinalizeEx();
       return *done;
     }
-    g_session->Seal();
+    g_session->Seal(/*ending=*/false);
   }
   int exit_code = Py_RunMain();
-  g_session->Seal();
+  g_session->Seal(/*ending=*/true);
   g_session->ReportCounts();
   return exit_code;
 }

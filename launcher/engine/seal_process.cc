@@ -34,7 +34,7 @@ int WriteJob(const cache::SealJob& job) {
 
 // Spawns with an empty signal mask and default SIGCHLD, SIGPIPE handling, whatever the program has
 // set.
-int Spawn(const std::string& sealer, int job_fd, bool wait, pid_t* pid) {
+int Spawn(const std::string& sealer, int job_fd, SealWait wait, pid_t* pid) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, job_fd, kJobFd);
@@ -49,11 +49,15 @@ int Spawn(const std::string& sealer, int job_fd, bool wait, pid_t* pid) {
   std::string fd = std::to_string(kJobFd);
   char name[] = "pylaunch-sealer";
   char detach[] = "--detach";
-  char* const detached[] = {name, detach, fd.data(), nullptr};
-  char* const waited[] = {name, fd.data(), nullptr};
+  char session[] = "--session";
+  char* const forking[] = {name, detach, fd.data(), nullptr};
+  char* const leaving[] = {name, session, fd.data(), nullptr};
+  char* const staying[] = {name, fd.data(), nullptr};
+  char* const* argv = wait == SealWait::kNot      ? forking
+                      : wait == SealWait::kEnding ? leaving
+                                                  : staying;
   char* const environment[] = {nullptr};
-  int error = posix_spawn(pid, sealer.c_str(), &actions, &attributes, wait ? waited : detached,
-                          environment);
+  int error = posix_spawn(pid, sealer.c_str(), &actions, &attributes, argv, environment);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   return error;
@@ -72,7 +76,7 @@ int Reap(pid_t pid, const sigset_t& child_signal) {
 
 }  // namespace
 
-std::string RunSealer(const std::string& sealer, const cache::SealJob& job, bool wait) {
+std::string RunSealer(const std::string& sealer, const cache::SealJob& job, SealWait wait) {
   int fd = WriteJob(job);
   if (fd < 0) return std::string("no memory for the archive's job: ") + std::strerror(errno);
   // dup2 onto itself would leave close-on-exec set (posix_spawn(3) clears it only since glibc 2.29,
@@ -86,13 +90,13 @@ std::string RunSealer(const std::string& sealer, const cache::SealJob& job, bool
   pid_t pid = 0;
   int error = Spawn(sealer, fd, wait, &pid);
   close(fd);
-  int status = error == 0 ? Reap(pid, child_signal) : 0;
+  bool reap = error == 0 && wait != SealWait::kEnding;
+  int status = reap ? Reap(pid, child_signal) : 0;
   if (was_pending) kill(getpid(), SIGCHLD);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (error != 0) return "cannot run " + sealer + ": " + std::strerror(error);
-  if (wait && WIFEXITED(status) && WEXITSTATUS(status) != 0)
-    return "the archive could not be written to " + job.archive_path;
-  return "";
+  bool failed = wait == SealWait::kUntilDone && WIFEXITED(status) && WEXITSTATUS(status) != 0;
+  return failed ? "the archive could not be written to " + job.archive_path : "";
 }
 
 }  // namespace pylaunch::engine

@@ -7,11 +7,16 @@
 
 namespace pylaunch::engine {
 
-// Starts `sealer` (pylaunch-sealer) with `job`. The sealer detaches itself: its first process ends
-// at once and is reaped here, with SIGCHLD kept from the program; the second, no child of ours,
-// does the work. With `wait` the first one does the work. Returns an empty string or one line on
-// what failed: starting it, or, with `wait`, sealing.
-std::string RunSealer(const std::string& sealer, const cache::SealJob& job, bool wait);
+enum class SealWait {
+  kNot,  // The program goes on: the sealer detaches itself. Its first process ends at once and is
+         // reaped here, with SIGCHLD kept from the program; the second is no child of ours.
+  kEnding,  // This process is about to end: nothing is reaped.
+  kUntilDone,
+};
+
+// Starts `sealer` (pylaunch-sealer) with `job`. Returns an empty string or one line on what failed:
+// starting it, or, with kUntilDone, sealing.
+std::string RunSealer(const std::string& sealer, const cache::SealJob& job, SealWait wait);
 
 }  // namespace pylaunch::engine
 

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -65,12 +64,11 @@ std::string ReadAll(int fd) {
 std::optional<Handoff> TakeHandoff() {
   char** variable = FindVariable(kHandoffVariable);
   if (variable == nullptr) return std::nullopt;
-  int fd = -1;
-  int engine_fd = -1;
-  int pid = 0;
-  const char* value = *variable + std::strlen(kHandoffVariable) + 1;
-  if (std::sscanf(value, "%d:%d:%d", &fd, &engine_fd, &pid) != 3 || pid != getpid())
-    return std::nullopt;
+  char* value = *variable + std::strlen(kHandoffVariable) + 1;
+  int fd = static_cast<int>(std::strtol(value, &value, 10));
+  int engine_fd = *value == ':' ? static_cast<int>(std::strtol(value + 1, &value, 10)) : -1;
+  long pid = *value == ':' ? std::strtol(value + 1, &value, 10) : 0;
+  if (pid != getpid()) return std::nullopt;
   Remove(variable);
   RestorePreload();
   std::string bytes = ReadAll(fd);
