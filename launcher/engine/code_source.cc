@@ -44,13 +44,23 @@ bool FixFilename(PyObject* code, PyObject* path) {
   return static_cast<bool>(none);
 }
 
+// Unmarshals without automatic collection. No code of the program runs meanwhile and nothing made
+// here is garbage, yet the thousands of tuples in one module's code would each count towards a
+// collection of everything made so far.
+PyRef Unmarshal(std::string_view bytes) {
+  int enabled = PyGC_Disable();
+  PyRef code = PyRef::Steal(
+      PyMarshal_ReadObjectFromString(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+  if (enabled != 0) PyGC_Enable();
+  return code;
+}
+
 // New reference, or null without an exception: ask CPython.
 PyObject* FromArchive(const std::string& path, PyObject* path_object,
                       const cache::SourceStamp& stamp) {
   std::string_view bytes;
   if (!g_session->ReadCode(path, stamp, &bytes)) return nullptr;
-  PyRef code = PyRef::Steal(
-      PyMarshal_ReadObjectFromString(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+  PyRef code = Unmarshal(bytes);
   if (!code || !PyCode_Check(code.get()) || !FixFilename(code.get(), path_object)) {
     PyErr_Clear();
     g_session->RejectCode(path);
@@ -126,7 +136,7 @@ PyObject* FromCpython(PyObject* loader, PyObject* fullname) {
 class WarningWatch {
  public:
   WarningWatch() {
-    PyRef warnings = PyRef::Steal(PyImport_GetModule(g_warnings_name));
+    PyRef warnings = WarningsModule();
     if (warnings) show_ = PyRef::Steal(PyObject_GetAttr(warnings.get(), g_show_name));
     if (!show_) {
       PyErr_Clear();
@@ -159,6 +169,19 @@ class WarningWatch {
   }
 
  private:
+  // Loaded here where no .pyc will be written: else nothing imported before it could be kept.
+  static PyRef WarningsModule() {
+    static bool loading = false;
+    PyObject* dont_write = PySys_GetObject("dont_write_bytecode");
+    if (loading || dont_write == nullptr || PyObject_IsTrue(dont_write) != 1) {
+      return PyRef::Steal(PyImport_GetModule(g_warnings_name));
+    }
+    loading = true;
+    PyRef module = PyRef::Steal(PyImport_Import(g_warnings_name));
+    loading = false;
+    return module;
+  }
+
   static PyObject* Show(PyObject* show, PyObject* message) {
     ++g_shown;
     return PyObject_CallOneArg(show, message);
