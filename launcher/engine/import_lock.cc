@@ -21,7 +21,7 @@ constexpr int64_t kMillisecond = 1'000'000;
 // How long all threads of a turn must have been blocked before a waiter goes its own way, and how
 // much of that all waiters together spend on one turn.
 constexpr int64_t kPatience = 300 * kMillisecond;
-constexpr int64_t kPatienceInAll = 780 * kMillisecond;
+constexpr int64_t kPatienceInAll = 600 * kMillisecond;
 // A turn in which nothing is imported for so long does something else.
 constexpr int64_t kNoProgress = 5000 * kMillisecond;
 constexpr int64_t kSlice = 20 * kMillisecond;

@@ -165,7 +165,7 @@ PyObject* FindAndLoad(PyObject*, PyObject* const* args, Py_ssize_t count, PyObje
   if (PyErr_Occurred()) return nullptr;
   WaitStory story;
   if (TakeImportTurn(args[0], &story) == Turn::kInterrupted) return nullptr;
-  ReportTurn(args[0], story);
+  if (story.waited) ReportTurn(args[0], story, static_cast<bool>(InModules(args[0])));
   NoteImportProgress();
   PyObject* result = g_find_and_load.Call(args, count, keywords);
   NoteImportProgress();

@@ -52,14 +52,14 @@ void GaveUp(const std::string& what, const WaitStory& story) {
 
 void ReportShield(bool on) { g_on = on; }
 
-void ReportTurn(PyObject* name, const WaitStory& story) {
+void ReportTurn(PyObject* name, const WaitStory& story, bool there) {
   if (!g_on || !story.waited) return;
   std::string text = Text(name);
   if (story.gave_up) return GaveUp("imports '" + text + "'", story);
-  if (Package(text) != Package(story.holder_module)) return;
+  if (!there && Package(text) != Package(story.holder_module)) return;
   Say(ThisThread() + " waited " + Milliseconds(story) + " for " + Holder(story) +
-      " before it imports '" + text +
-      "' (stock: both at once; a partial module, ImportError or _DeadlockError where they meet)");
+      (there ? " and had '" + text + "' from it" : " before it imports '" + text + "'") +
+      " (stock: both at once; a partial module, ImportError or _DeadlockError where they meet)");
 }
 
 void ReportAwaited(PyObject* name, const WaitStory& story) {

@@ -14,9 +14,9 @@ constexpr int kMaxShieldLines = 100;
 
 void ReportShield(bool on);
 
-// `name` was not there yet and is now this thread's to import. Told only where both imports are of
-// one package: others do not get into each other's way.
-void ReportTurn(PyObject* name, const WaitStory& story);
+// `name` was not there yet and is now this thread's to import, or `there` meanwhile. Told only
+// where the imports had to do with each other: that, or one package.
+void ReportTurn(PyObject* name, const WaitStory& story, bool there);
 // `name` was half-built when this thread asked for it.
 void ReportAwaited(PyObject* name, const WaitStory& story);
 // `name` is imported again, since the import that this thread waited for failed.
