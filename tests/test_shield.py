@@ -24,7 +24,7 @@ PYTHONS = [x for x in os.environ.get("PYLAUNCH_TEST_PYTHONS", "").split(";") if 
 HANG = 20
 NEVER = (99, 0, 0)
 # CPython releases that have a fix of their own.
-FIXED = {"a": (3, 13, 12), "g": (3, 12, 3)}
+FIXED = {"a": (3, 13, 13), "e": (3, 13, 13), "g": (3, 12, 3)}
 
 
 class Shielded:
@@ -44,7 +44,6 @@ class Shielded:
             launch = [self.lab.pylaunch, "--python", self.python, "--cache-mode=off"]
         if how == "explain":
             launch.append("--explain")
-        # A wait of 300 ms for a blocked thread must not depend on what the machine compiles.
         env = clean_environment(self.lab.home, HANDS_LIMIT=str(HANG), TMPDIR=str(self.cwd))
         process = start([*launch, *args], env, self.cwd, start_new_session=True)
         try:
@@ -153,7 +152,7 @@ def test_explain_is_silent_without_a_rescue(shielded):
 
 TRAPS = re.findall(r"^def ([a-z]\w+)\(\):$", (PROGRAMS / "traps.py").read_text(), re.MULTILINE)
 TRAPS = [x for x in TRAPS if x != "gevent_patched"]
-# Stock's own failures: a signal handler that imports meanwhile made it raise KeyError (gh-106176).
+# Stock's own failures: a signal handler that imports meanwhile made it raise KeyError (gh-91351).
 STOCK_FAILS = {"signal_while_waiting": (3, 12, 0)}
 # Stock hangs here now and then (cause F, by chance): what it must come to is said here instead.
 RACY = {

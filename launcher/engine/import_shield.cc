@@ -27,19 +27,15 @@ Wrapped g_load_unlocked;
 Wrapped g_load;
 Wrapped g_exec;
 PyObject* g_bootstrap = nullptr;
-PyObject* g_import = nullptr;  // builtins.__import__, as import.c passes it on.
-PyObject* g_name = nullptr;    // "name", interned
-PyObject* g_spec = nullptr;    // "__spec__", interned
+PyObject* g_modules = nullptr;       // sys.modules as import.c sees it: valid to the very end.
+PyObject* g_import = nullptr;        // builtins.__import__, as import.c passes it on.
+PyObject* g_name = nullptr;          // "name", interned
+PyObject* g_spec = nullptr;          // "__spec__", interned
+PyObject* g_initializing = nullptr;  // "_initializing", interned
 bool g_lazy_loader_safe = false;
 
-// sys.modules[name]; an empty one, without an exception, if it is not there.
-PyRef InModules(PyObject* name) {
-  PyObject* modules = PyImport_GetModuleDict();
-  if (PyDict_CheckExact(modules)) return PyRef::Share(PyDict_GetItemWithError(modules, name));
-  PyRef found = PyRef::Steal(PyObject_GetItem(modules, name));
-  PyErr_Clear();
-  return found;
-}
+// sys.modules[name]; empty, without an exception, if it is not there.
+PyRef InModules(PyObject* name) { return PyRef::Share(PyDict_GetItemWithError(g_modules, name)); }
 
 // The spec of a module that is being loaded. Read without attribute access: a lazy module would
 // load, and this thread goes on to do what stock does anyway.
@@ -47,7 +43,7 @@ PyRef SpecIfInitializing(PyObject* module) {
   if (module == nullptr || !PyModule_Check(module)) return PyRef();
   PyRef spec = PyRef::Share(PyDict_GetItemWithError(PyModule_GetDict(module), g_spec));
   if (!spec || spec.get() == Py_None) return PyRef();
-  PyRef value = PyRef::Steal(PyObject_GetAttrString(spec.get(), "_initializing"));
+  PyRef value = PyRef::Steal(PyObject_GetAttr(spec.get(), g_initializing));
   int busy = value ? PyObject_IsTrue(value.get()) : 0;
   PyErr_Clear();
   return busy == 1 ? std::move(spec) : PyRef();
@@ -160,8 +156,14 @@ PyObject* LockUnlockModule(PyObject*, PyObject* const* args, Py_ssize_t count, P
 
 PyObject* FindAndLoad(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   if (count == 0 || !InMainInterpreter()) return g_find_and_load.Call(args, count, keywords);
-  if (PyRef module = InModules(args[0]); module && !SpecIfInitializing(module.get()))
+  if (PyRef module = InModules(args[0]); module && !SpecIfInitializing(module.get())) {
+    // importlib.import_module() of what is there: stock looks at the same and returns the same.
+    if (count == 2 && keywords == nullptr && Py_IS_TYPE(module.get(), &PyModule_Type) &&
+        PySys_GetObject("modules") == g_modules) {
+      return module.release();
+    }
     return g_find_and_load.Call(args, count, keywords);
+  }
   if (PyErr_Occurred()) return nullptr;
   WaitStory story;
   if (TakeImportTurn(args[0], &story) == Turn::kInterrupted) return nullptr;
@@ -227,10 +229,16 @@ PyObject* InTurn(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* k
 bool InstallImportShield(bool explain) {
   ReportShield(explain);
   g_bootstrap = PyImport_ImportModule("_frozen_importlib");
+  g_modules = PyImport_GetModuleDict();
+  Py_INCREF(g_modules);
   g_name = PyUnicode_InternFromString("name");
   g_spec = PyUnicode_InternFromString("__spec__");
+  g_initializing = PyUnicode_InternFromString("_initializing");
   PyRef builtins = PyRef::Steal(PyImport_ImportModule("builtins"));
-  if (g_bootstrap == nullptr || g_name == nullptr || g_spec == nullptr || !builtins) return false;
+  if (g_bootstrap == nullptr || g_name == nullptr || g_spec == nullptr ||
+      g_initializing == nullptr || !builtins) {
+    return false;
+  }
   g_import = PyObject_GetAttrString(builtins.get(), "__import__");
   return g_import != nullptr && WatchBirths() &&
          g_find_and_load.Install(g_bootstrap, "_find_and_load", FindAndLoad) &&
