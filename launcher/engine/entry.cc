@@ -14,6 +14,7 @@
 
 #include "launcher/engine/archive_session.h"
 #include "launcher/engine/finder.h"
+#include "launcher/engine/import_shield.h"
 #include "launcher/engine/interpreter.h"
 #include "launcher/engine/preloader.h"
 #include "launcher/engine/py_ref.h"
@@ -93,6 +94,7 @@ void SetUpArchive(const Program& program) {
 
 void OnPath(const Program& program) {
   SetExecutable();
+  if (!InstallImportShield(g_handoff->explain)) PyErr_Clear();
   SetUpArchive(program);
   PyErr_Clear();
 }

@@ -1,0 +1,143 @@
+#include "launcher/engine/births.h"
+
+#include <Python.h>
+
+#include "launcher/engine/import_lock.h"
+#include "launcher/engine/load_watch.h"
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/shield_report.h"
+#include "launcher/engine/wrap.h"
+
+#pragma weak PyLong_Type
+#pragma weak _Py_FalseStruct
+
+namespace pylaunch::engine {
+namespace {
+
+Wrapped g_start_new_thread;
+Wrapped g_start_new;
+Wrapped g_start_joinable_thread;
+Wrapped g_fork;
+Wrapped g_forkpty;
+PyObject* g_bootstrap = nullptr;  // _frozen_importlib
+
+// The new thread cannot run Python, and so not import, before this thread gives up the GIL.
+void Adopt(PyObject* started) {
+  PyRef ident = PyLong_Check(started)
+                    ? PyRef::Share(started)
+                    : PyRef::Steal(PyObject_GetAttrString(started, "ident"));  // A handle (3.13).
+  if (ident) {
+    unsigned long thread = PyLong_AsUnsignedLong(ident.get());
+    if (!PyErr_Occurred()) AdoptNewThread(thread);
+  }
+  PyErr_Clear();
+}
+
+template <Wrapped& wrapped>
+PyObject* StartThread(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  PyObject* started = wrapped.Call(args, count, keywords);
+  if (started != nullptr && InMainInterpreter()) Adopt(started);
+  return started;
+}
+
+// The turn is taken before any at-fork handler runs: those take locks that an import under way in
+// another thread may need (logging's, say).
+template <Wrapped& wrapped>
+PyObject* Fork(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  if (!InMainInterpreter()) return wrapped.Call(args, count, keywords);
+  WaitStory story;
+  Turn turn = TakeImportTurnForFork(&story);
+  ReportFork(story);
+  PyObject* result = wrapped.Call(args, count, keywords);
+  if (turn == Turn::kMine) EndImportTurn();
+  return result;
+}
+
+// True if the module lock behind `reference` (importlib._bootstrap._module_locks) belongs to
+// another thread than this one.
+bool IsForeign(PyObject* reference, PyObject* self) {
+  PyRef lock = PyRef::Steal(PyObject_CallNoArgs(reference));
+  if (!lock || lock.get() == Py_None) return false;
+  PyRef owner = PyRef::Steal(PyObject_GetAttrString(lock.get(), "owner"));
+  return owner && owner.get() != Py_None && PyObject_RichCompareBool(owner.get(), self, Py_NE) == 1;
+}
+
+// A module that a thread of the parent was importing. Its import would wait for that thread for
+// ever. It is imported anew; but by a thread that was itself started by the module's body it is
+// taken as it is, since the body would start that thread again.
+void Release(PyObject* name, bool keep_partial) {
+  PyObject* modules = PyImport_GetModuleDict();
+  PyRef module = PyRef::Steal(PyObject_GetItem(modules, name));
+  PyRef spec = module ? PyRef::Steal(PyObject_GetAttrString(module.get(), "__spec__")) : PyRef();
+  PyRef busy = spec ? PyRef::Steal(PyObject_GetAttrString(spec.get(), "_initializing")) : PyRef();
+  if (busy && PyObject_IsTrue(busy.get()) == 1) {
+    if (keep_partial) {
+      PyObject_SetAttrString(spec.get(), "_initializing", Py_False);
+    } else {
+      PyObject_DelItem(modules, name);
+    }
+    ReportAbandoned(name, keep_partial);
+  }
+  PyErr_Clear();
+}
+
+// Frees the module locks of threads that the child does not have.
+void ReleaseDeadLocks(bool keep_partial) {
+  PyRef locks = PyRef::Steal(PyObject_GetAttrString(g_bootstrap, "_module_locks"));
+  PyRef names = locks ? PyRef::Steal(PySequence_List(locks.get())) : PyRef();
+  PyRef self = PyRef::Steal(PyLong_FromUnsignedLong(PyThread_get_thread_ident()));
+  for (Py_ssize_t i = 0; names && self && i < PyList_GET_SIZE(names.get()); ++i) {
+    PyObject* name = PyList_GET_ITEM(names.get(), i);
+    PyRef reference = PyRef::Steal(PyObject_GetItem(locks.get(), name));
+    if (reference && IsForeign(reference.get(), self.get())) {
+      PyObject_DelItem(locks.get(), name);
+      Release(name, keep_partial);
+    }
+    PyErr_Clear();
+  }
+}
+
+PyObject* AfterForkInChild(PyObject*, PyObject*) {
+  const bool orphan = ResetImportLockInChild();
+  ForgetOtherThreadsLoads();
+  ReleaseDeadLocks(orphan);
+  PyErr_Clear();
+  Py_RETURN_NONE;
+}
+
+PyMethodDef kAfterForkInChild = {"after_fork_in_child", AfterForkInChild, METH_NOARGS, nullptr};
+
+bool RegisterAtFork(PyObject* posix) {
+  PyRef hook = PyRef::Steal(PyCFunction_New(&kAfterForkInChild, nullptr));
+  PyRef none = PyRef::Steal(PyTuple_New(0));
+  PyRef keywords = PyRef::Steal(Py_BuildValue("{sO}", "after_in_child", hook.get()));
+  PyRef function = PyRef::Steal(PyObject_GetAttrString(posix, "register_at_fork"));
+  if (!hook || !none || !keywords || !function) return false;
+  PyRef done = PyRef::Steal(PyObject_Call(function.get(), none.get(), keywords.get()));
+  return static_cast<bool>(done);
+}
+
+// What not every version or platform has.
+bool InstallIfThere(Wrapped* wrapped, PyObject* module, const char* name,
+                    _PyCFunctionFastWithKeywords function) {
+  return PyObject_HasAttrString(module, name) == 0 || wrapped->Install(module, name, function);
+}
+
+}  // namespace
+
+bool WatchBirths() {
+  PyRef thread = PyRef::Steal(PyImport_ImportModule("_thread"));
+  PyRef posix = PyRef::Steal(PyImport_ImportModule("posix"));
+  g_bootstrap = PyImport_ImportModule("_frozen_importlib");
+  if (!thread || !posix || g_bootstrap == nullptr) return false;
+  return g_start_new_thread.Install(thread.get(), "start_new_thread",
+                                    StartThread<g_start_new_thread>) &&
+         g_start_new.Install(thread.get(), "start_new", StartThread<g_start_new>) &&
+         InstallIfThere(&g_start_joinable_thread, thread.get(), "start_joinable_thread",
+                        StartThread<g_start_joinable_thread>) &&
+         g_fork.Install(posix.get(), "fork", Fork<g_fork>) &&
+         InstallIfThere(&g_forkpty, posix.get(), "forkpty", Fork<g_forkpty>) &&
+         RegisterAtFork(posix.get());
+}
+
+}  // namespace pylaunch::engine

@@ -1,0 +1,251 @@
+#include "launcher/engine/import_shield.h"
+
+#include <Python.h>
+
+#include "launcher/engine/births.h"
+#include "launcher/engine/import_lock.h"
+#include "launcher/engine/lazy_loader.h"
+#include "launcher/engine/load_watch.h"
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/shield_report.h"
+#include "launcher/engine/stale_module.h"
+#include "launcher/engine/wrap.h"
+
+#pragma weak PyModule_Type
+#pragma weak PyTuple_Type
+
+// Compiled without exceptions: CPython ends daemon threads at exit by pthread_exit() inside the
+// calls made here, and no destructor of ours may run then, without the GIL.
+
+namespace pylaunch::engine {
+namespace {
+
+// Functions of importlib._bootstrap.
+Wrapped g_find_and_load;
+Wrapped g_lock_unlock_module;
+Wrapped g_load_unlocked;
+Wrapped g_load;
+Wrapped g_exec;
+PyObject* g_bootstrap = nullptr;
+PyObject* g_modules = nullptr;       // sys.modules as import.c sees it: valid to the very end.
+PyObject* g_import = nullptr;        // builtins.__import__, as import.c passes it on.
+PyObject* g_name = nullptr;          // "name", interned
+PyObject* g_spec = nullptr;          // "__spec__", interned
+PyObject* g_initializing = nullptr;  // "_initializing", interned
+bool g_lazy_loader_safe = false;
+
+// sys.modules[name]; empty, without an exception, if it is not there.
+PyRef InModules(PyObject* name) { return PyRef::Share(PyDict_GetItemWithError(g_modules, name)); }
+
+// The spec of a module that is being loaded. Read without attribute access: a lazy module would
+// load, and this thread goes on to do what stock does anyway.
+PyRef SpecIfInitializing(PyObject* module) {
+  if (module == nullptr || !PyModule_Check(module)) return PyRef();
+  PyRef spec = PyRef::Share(PyDict_GetItemWithError(PyModule_GetDict(module), g_spec));
+  if (!spec || spec.get() == Py_None) return PyRef();
+  PyRef value = PyRef::Steal(PyObject_GetAttr(spec.get(), g_initializing));
+  int busy = value ? PyObject_IsTrue(value.get()) : 0;
+  PyErr_Clear();
+  return busy == 1 ? std::move(spec) : PyRef();
+}
+
+// ------------------------------------------------------------------------ again, after a failure
+
+// While an import is repeated: the module name, and the object that is to be the module this time.
+thread_local PyObject* t_reused_name = nullptr;
+thread_local PyObject* t_reused_module = nullptr;
+int g_retries = 0;  // Under way in all threads.
+Wrapped g_module_from_spec;
+
+// Stands in for importlib._bootstrap.module_from_spec during retries only.
+PyObject* ModuleFromSpec(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  PyRef fresh = PyRef::Steal(g_module_from_spec.Call(args, count, keywords));
+  if (!fresh || t_reused_name == nullptr || count != 1) return fresh.release();
+  PyRef name = PyRef::Steal(PyObject_GetAttr(args[0], g_name));
+  if (name && PyObject_RichCompareBool(name.get(), t_reused_name, Py_EQ) == 1 &&
+      MakeFresh(t_reused_module, fresh.get())) {
+    Py_INCREF(t_reused_module);
+    return t_reused_module;
+  }
+  PyErr_Clear();
+  return fresh.release();
+}
+
+bool BeginRetry() {
+  return g_retries++ > 0 ||
+         g_module_from_spec.Install(g_bootstrap, "module_from_spec", ModuleFromSpec);
+}
+
+void EndRetry() {
+  if (--g_retries > 0 || g_module_from_spec.original == nullptr) return;
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  if (PyObject_SetAttrString(g_bootstrap, "module_from_spec", g_module_from_spec.original) < 0)
+    PyErr_Clear();
+  Py_CLEAR(g_module_from_spec.original);
+  PyErr_Restore(type, value, traceback);
+}
+
+// Imports `name` with `module` as the module object, if it is a plain one.
+PyRef ImportInto(PyObject* name, PyObject* module) {
+  PyObject* args[] = {name, g_import};
+  PyRef result;
+  PyObject* outer_name = std::exchange(t_reused_name, name);
+  PyObject* outer_module = std::exchange(t_reused_module, module);
+  if (BeginRetry()) result = PyRef::Steal(g_find_and_load.Call(args, 2, nullptr));
+  EndRetry();
+  t_reused_name = outer_name;
+  t_reused_module = outer_module;
+  return result;
+}
+
+// This thread holds `module`, whose import by another thread failed. It imports it again: either
+// the true error is raised here too, or the object becomes what an import gives. New reference to
+// None, or null.
+PyObject* ImportAgain(PyObject* name, PyObject* module) {
+  WaitStory story;
+  if (TakeImportTurn(name, &story) == Turn::kInterrupted) return nullptr;
+  PyRef now = InModules(name);
+  if (!now && !PyErr_Occurred()) {
+    ReportRetry(name);
+    now = ImportInto(name, module);
+  }
+  EndImportTurn();
+  if (!now) return nullptr;
+  ForwardAttributes(module, now.get(), name);
+  Py_RETURN_NONE;
+}
+
+// ------------------------------------------------------------------------ what import.c calls
+
+// The half-built `module`, which this thread read from sys.modules as `name` and goes on with, is
+// being loaded by another thread. Waits for that and makes the object usable. New reference, or
+// null.
+PyObject* AwaitOther(PyObject* name, PyObject* module, PyObject* spec, PyObject* const* args) {
+  Watch(spec, module);
+  PyObject* result = nullptr;
+  if (HaveImportTurn()) {
+    SetImportTurnYields(true);
+    result = g_lock_unlock_module.Call(args, 1, nullptr);
+    SetImportTurnYields(false);
+  } else {
+    WaitStory story;
+    Turn turn = AwaitLoad(spec, &story);
+    if (turn != Turn::kInterrupted) result = g_lock_unlock_module.Call(args, 1, nullptr);
+    ReportAwaited(name, story);
+  }
+  const bool failed = Unwatch(spec);
+  if (result == nullptr) return nullptr;
+  PyRef now = InModules(name);
+  if (now) ForwardAttributes(module, now.get(), name);
+  if (now || !failed) return result;
+  Py_DECREF(result);
+  return ImportAgain(name, module);
+}
+
+PyObject* LockUnlockModule(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  if (count == 1 && keywords == nullptr && InMainInterpreter()) {
+    PyRef module = InModules(args[0]);
+    PyRef spec = SpecIfInitializing(module.get());
+    if (spec && IsLoadedElsewhere(spec.get()))
+      return AwaitOther(args[0], module.get(), spec.get(), args);
+    PyErr_Clear();
+  }
+  return g_lock_unlock_module.Call(args, count, keywords);
+}
+
+PyObject* FindAndLoad(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  if (count == 0 || !InMainInterpreter()) return g_find_and_load.Call(args, count, keywords);
+  if (PyRef module = InModules(args[0]); module && !SpecIfInitializing(module.get())) {
+    // importlib.import_module() of what is there: stock looks at the same and returns the same.
+    if (count == 2 && keywords == nullptr && Py_IS_TYPE(module.get(), &PyModule_Type) &&
+        PySys_GetObject("modules") == g_modules) {
+      return module.release();
+    }
+    return g_find_and_load.Call(args, count, keywords);
+  }
+  if (PyErr_Occurred()) return nullptr;
+  WaitStory story;
+  if (TakeImportTurn(args[0], &story) == Turn::kInterrupted) return nullptr;
+  if (story.waited) ReportTurn(args[0], story, static_cast<bool>(InModules(args[0])));
+  NoteImportProgress();
+  PyObject* result = g_find_and_load.Call(args, count, keywords);
+  NoteImportProgress();
+  EndImportTurn();
+  return result;
+}
+
+// ------------------------------------------------------------------------ what importlib calls
+
+// Sets `module` as an attribute of its parent as soon as `_initializing` is false, not some
+// bytecodes later, so that no thread sees a finished module that the parent lacks (gh-149728).
+void AttachToParent(PyObject* name, PyObject* module) {
+  Py_ssize_t dot = PyUnicode_FindChar(name, '.', 0, PyUnicode_GET_LENGTH(name), -1);
+  if (dot < 0) return;
+  PyRef parent_name = PyRef::Steal(PyUnicode_Substring(name, 0, dot));
+  PyRef child = PyRef::Steal(PyUnicode_Substring(name, dot + 1, PyUnicode_GET_LENGTH(name)));
+  PyRef parent = parent_name ? InModules(parent_name.get()) : PyRef();
+  if (child && parent && Py_IS_TYPE(parent.get(), &PyModule_Type))
+    PyDict_SetItem(PyModule_GetDict(parent.get()), child.get(), module);
+}
+
+void Loaded(PyObject* spec, PyObject* module) {
+  PyRef name = PyRef::Steal(PyObject_GetAttr(spec, g_name));
+  if (name && PyUnicode_Check(name.get())) {
+    AttachToParent(name.get(), module);
+    if (!g_lazy_loader_safe &&
+        PyUnicode_CompareWithASCIIString(name.get(), "importlib.util") == 0) {
+      g_lazy_loader_safe = true;
+      MakeLazyLoaderSafe(module);
+    }
+  }
+  PyErr_Clear();
+}
+
+PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  if (count != 1 || !InMainInterpreter()) return g_load_unlocked.Call(args, count, keywords);
+  LoadBegins(args[0]);
+  PyObject* module = g_load_unlocked.Call(args, count, keywords);
+  LoadEnds(args[0], module);
+  if (module != nullptr) Loaded(args[0], module);
+  return module;
+}
+
+// For importlib.reload() and the old load_module() methods, which take a module lock themselves.
+template <Wrapped& wrapped>
+PyObject* InTurn(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  if (count == 0 || !InMainInterpreter()) return wrapped.Call(args, count, keywords);
+  PyRef name = PyRef::Steal(PyObject_GetAttr(args[0], g_name));
+  PyErr_Clear();
+  WaitStory story;
+  if (TakeImportTurn(name.get(), &story) == Turn::kInterrupted) return nullptr;
+  PyObject* result = wrapped.Call(args, count, keywords);
+  EndImportTurn();
+  return result;
+}
+
+}  // namespace
+
+bool InstallImportShield(bool explain) {
+  ReportShield(explain);
+  g_bootstrap = PyImport_ImportModule("_frozen_importlib");
+  g_modules = PyImport_GetModuleDict();
+  Py_INCREF(g_modules);
+  g_name = PyUnicode_InternFromString("name");
+  g_spec = PyUnicode_InternFromString("__spec__");
+  g_initializing = PyUnicode_InternFromString("_initializing");
+  PyRef builtins = PyRef::Steal(PyImport_ImportModule("builtins"));
+  if (g_bootstrap == nullptr || g_name == nullptr || g_spec == nullptr ||
+      g_initializing == nullptr || !builtins) {
+    return false;
+  }
+  g_import = PyObject_GetAttrString(builtins.get(), "__import__");
+  return g_import != nullptr && WatchBirths() &&
+         g_find_and_load.Install(g_bootstrap, "_find_and_load", FindAndLoad) &&
+         g_lock_unlock_module.Install(g_bootstrap, "_lock_unlock_module", LockUnlockModule) &&
+         g_load_unlocked.Install(g_bootstrap, "_load_unlocked", LoadUnlocked) &&
+         g_load.Install(g_bootstrap, "_load", InTurn<g_load>) &&
+         g_exec.Install(g_bootstrap, "_exec", InTurn<g_exec>);
+}
+
+}  // namespace pylaunch::engine

@@ -1,0 +1,117 @@
+#include "launcher/engine/lazy_loader.h"
+
+#include "launcher/engine/import_lock.h"
+#include "launcher/engine/py_ref.h"
+
+#pragma weak PyBaseObject_Type
+#pragma weak PyModule_Type
+
+namespace pylaunch::engine {
+namespace {
+
+PyTypeObject* g_lazy_module = nullptr;  // importlib.util._LazyModule
+PyObject* g_getattribute = nullptr;     // its own __getattribute__, a Python function
+bool g_has_lock = false;                // CPython's fix (3.12.3) is in it.
+constexpr char kLoading[] = "pylaunch_loading";
+
+bool IsLazy(PyObject* module) { return Py_IS_TYPE(module, g_lazy_module); }
+
+PyObject* PlainAttribute(PyObject* module, PyObject* name) {
+  return PyModule_Type.tp_getattro(module, name);
+}
+
+// module.__spec__.loader_state, where LazyLoader keeps its own. Null with an exception set.
+PyRef LoaderState(PyObject* module) {
+  PyObject* spec = PyDict_GetItemString(PyModule_GetDict(module), "__spec__");
+  return spec == nullptr ? PyRef() : PyRef::Steal(PyObject_GetAttrString(spec, "loader_state"));
+}
+
+int SetClass(PyObject* module, PyObject* type) {
+  PyRef name = PyRef::Steal(PyUnicode_InternFromString("__class__"));
+  return name ? PyObject_GenericSetAttr(module, name.get(), type) : -1;
+}
+
+// CPython's function, which sets `__class__` first and then executes the module: SetAttribute keeps
+// that back, so that the class changes here, at the end, as with CPython's fix.
+PyObject* LoadOldStyle(PyObject* module, PyObject* name) {
+  PyRef state = LoaderState(module);
+  if (!state || !PyDict_Check(state.get())) {
+    PyErr_Clear();
+    return PyObject_CallFunctionObjArgs(g_getattribute, module, name, nullptr);
+  }
+  // This thread is executing the module: it sees what there is so far.
+  if (PyDict_GetItemString(state.get(), kLoading) != nullptr) return PlainAttribute(module, name);
+  if (PyDict_SetItemString(state.get(), kLoading, Py_None) < 0) return nullptr;
+  PyObject* result = PyObject_CallFunctionObjArgs(g_getattribute, module, name, nullptr);
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyObject* plain = PyDict_GetItemString(state.get(), kLoading);
+  if (IsLazy(module) && plain != nullptr && plain != Py_None) SetClass(module, plain);
+  PyErr_Clear();
+  PyErr_Restore(type, value, traceback);
+  return result;
+}
+
+PyObject* Load(PyObject* module, PyObject* name) {
+  // Loaded while this thread waited.
+  if (!IsLazy(module)) return PyObject_GetAttr(module, name);
+  if (g_has_lock) return PyObject_CallFunctionObjArgs(g_getattribute, module, name, nullptr);
+  return LoadOldStyle(module, name);
+}
+
+PyObject* GetAttribute(PyObject* module, PyObject* name) {
+  WaitStory story;
+  if (TakeImportTurn(nullptr, &story) == Turn::kInterrupted) return nullptr;
+  PyObject* result = Load(module, name);
+  EndImportTurn();
+  return result;
+}
+
+// Keeps `module.__class__ = ...` back while the module is being executed, but notes it.
+PyObject* SetAttribute(PyObject* module, PyObject* args) {
+  PyObject *name, *value;
+  if (!PyArg_ParseTuple(args, "UO:__setattr__", &name, &value)) return nullptr;
+  if (!g_has_lock && PyUnicode_CompareWithASCIIString(name, "__class__") == 0) {
+    PyRef state = LoaderState(module);
+    PyErr_Clear();
+    if (state && PyDict_Check(state.get()) && PyDict_GetItemString(state.get(), kLoading)) {
+      if (PyDict_SetItemString(state.get(), kLoading, value) < 0) return nullptr;
+      Py_RETURN_NONE;
+    }
+  }
+  if (PyObject_GenericSetAttr(module, name, value) < 0) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyMethodDef kGetAttribute = {"__getattribute__", GetAttribute, METH_O,
+                             "Trigger the load of the module and return the attribute."};
+PyMethodDef kSetAttribute = {"__setattr__", SetAttribute, METH_VARARGS, nullptr};
+
+// CPython's fix asks for loader_state['lock'].
+bool MentionsLock(PyObject* function) {
+  PyRef code = PyRef::Steal(PyObject_GetAttrString(function, "__code__"));
+  PyRef constants = code ? PyRef::Steal(PyObject_GetAttrString(code.get(), "co_consts")) : PyRef();
+  PyRef lock = PyRef::Steal(PyUnicode_FromString("lock"));
+  return constants && lock && PySequence_Contains(constants.get(), lock.get()) == 1;
+}
+
+bool Put(PyMethodDef* def) {
+  PyRef method = PyRef::Steal(PyDescr_NewMethod(g_lazy_module, def));
+  return method && PyObject_SetAttrString(reinterpret_cast<PyObject*>(g_lazy_module), def->ml_name,
+                                          method.get()) == 0;
+}
+
+}  // namespace
+
+bool MakeLazyLoaderSafe(PyObject* util) {
+  PyObject* type = PyObject_GetAttrString(util, "_LazyModule");
+  if (type == nullptr) return false;
+  g_lazy_module = reinterpret_cast<PyTypeObject*>(type);
+  g_getattribute = PyObject_GetAttrString(type, "__getattribute__");
+  if (g_getattribute == nullptr) return false;
+  g_has_lock = MentionsLock(g_getattribute);
+  if (PyErr_Occurred() || !Put(&kGetAttribute)) return false;
+  return g_has_lock || Put(&kSetAttribute);
+}
+
+}  // namespace pylaunch::engine

@@ -1,0 +1,39 @@
+#include "launcher/engine/wrap.h"
+
+#include "launcher/engine/py_ref.h"
+
+#pragma weak PyCFunction_Type
+
+namespace pylaunch::engine {
+namespace {
+
+// As PyMethodDef wants it. For a C function with the signature that inspect reads from it; a Python
+// function's docstring has none. Lives as long as the original.
+const char* Doc(PyObject* original) {
+  if (PyCFunction_Check(original))
+    return reinterpret_cast<PyCFunctionObject*>(original)->m_ml->ml_doc;
+  PyObject* doc = PyObject_GetAttrString(original, "__doc__");
+  const char* text = doc != nullptr && PyUnicode_Check(doc) ? PyUnicode_AsUTF8(doc) : nullptr;
+  PyErr_Clear();
+  return text;  // The reference is kept.
+}
+
+}  // namespace
+
+bool Wrapped::Install(PyObject* module, const char* name, _PyCFunctionFastWithKeywords function) {
+  PyRef found = PyRef::Steal(PyObject_GetAttrString(module, name));
+  if (!found) return false;
+  def.ml_name = name;
+  def.ml_meth = reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+  def.ml_flags = METH_FASTCALL | METH_KEYWORDS;
+  def.ml_doc = Doc(found.get());
+  PyRef home = PyRef::Steal(PyObject_GetAttrString(found.get(), "__module__"));
+  PyRef stand_in = PyRef::Steal(PyCFunction_NewEx(&def, module, home.get()));
+  if (!home || !stand_in) return false;
+  original = found.release();
+  if (PyObject_SetAttrString(module, name, stand_in.get()) == 0) return true;
+  Py_CLEAR(original);
+  return false;
+}
+
+}  // namespace pylaunch::engine
