@@ -10,7 +10,8 @@ std::string DoctorRequest(const Options& options, const PythonHome& home, const 
   Json entries = Json::array();
   for (const PreloadEntry& e : plan.entries) {
     Json env = Json::array();
-    for (const EnvSetting& s : e.env) env.push_back(Json::array({s.name, s.value, s.only_if_unset}));
+    for (const EnvSetting& s : e.env)
+      env.push_back(Json::array({s.name, s.value, s.only_if_unset}));
     entries.push_back(Json{{"kind", static_cast<int>(e.kind)},
                            {"source", e.location.source},
                            {"line", e.location.line},

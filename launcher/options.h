@@ -35,8 +35,8 @@ struct Options {
 
 // `environment` ("NAME=value") is searched for the twins (PYLAUNCH_PRELOAD, PYLAUNCH_PYTHON,
 // PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_EXPLAIN, PYLAUNCH_STATS, PYLAUNCH_DOCTOR) unless -E
-// or -I is given; a flag wins over its twin, except that --preload adds; an empty variable counts as
-// unset.
+// or -I is given; a flag wins over its twin, except that --preload adds; an empty variable counts
+// as unset.
 //
 // Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
 // '--', or the first argument that is no option; they may stand between Python's. `--name=value`

@@ -1,7 +1,8 @@
-"""The way in: run by the front end for --doctor, and read by the engine when a preload entry has failed.
+"""The way in: run by the front end for --doctor, and read by the engine when a preload entry has
+failed.
 
-REQUEST is the number of a descriptor that holds a JSON object: json, python, why, asked, entries. What stands behind it in
-argv is the program, as Python would have got it.
+REQUEST is the number of a descriptor that holds a JSON object: json, python, why, asked, entries.
+What stands behind it in argv is the program, as Python would have got it.
 """
 
 import sys
@@ -10,7 +11,7 @@ import sys
 def _stdlib() -> list:
     import _frozen_importlib_external as external
 
-    # `os` may be frozen and `encodings` may not: the folder of the latter is the standard library's.
+    # `os` may be frozen, `encodings` is not: its folder is the standard library's.
     lib = external._path_split(external._path_split(sys.modules["encodings"].__file__)[0])[0]
     zipped = f"{external._path_split(lib)[0]}/python{sys.version_info[0]}{sys.version_info[1]}.zip"
     return [zipped, lib, f"{lib}/lib-dynload"]
@@ -19,8 +20,9 @@ def _stdlib() -> list:
 class Isolated:
     """Only the standard library can be imported meanwhile, whatever lies in front of it.
 
-    Modules that bear a name of the standard library but come from elsewhere are put aside. Afterwards sys.path and
-    sys.modules are as before, so that what is imported here hides nothing from later imports.
+    Modules that bear a name of the standard library but come from elsewhere are put aside.
+    Afterwards sys.path and sys.modules are as before, so that what is imported here hides nothing
+    from later imports.
     """
 
     def __enter__(self):

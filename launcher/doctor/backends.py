@@ -1,4 +1,6 @@
-"""Stand-ins for classes whose optional dependency is missing (transformers' and diffusers' DummyObject)."""
+"""Stand-ins for classes whose optional dependency is missing (transformers' and diffusers'
+DummyObject).
+"""
 
 from __future__ import annotations
 

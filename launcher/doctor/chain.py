@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+OURS = os.path.join(os.path.dirname(__file__), "")
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,11 @@ def exceptions(error: BaseException) -> list[BaseException]:
 
 
 def frames(error: BaseException) -> Iterator[Frame]:
-    """Outermost first; importlib's own and <...> are left out."""
+    """Outermost first; importlib's own, <...> and ours are left out."""
     step = error.__traceback__
     while step is not None:
         code = step.tb_frame.f_code
-        if not code.co_filename.startswith("<"):
+        if not code.co_filename.startswith(("<", OURS)):
             name = step.tb_frame.f_globals.get("__name__")
             yield Frame(code.co_filename, step.tb_lineno, str(name), code.co_name)
         step = step.tb_next

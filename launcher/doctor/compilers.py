@@ -34,7 +34,8 @@ TEXTS = (
 )
 NOT_FOUND = re.compile(
     r"(?:^|[\s/:'\"])(?:[\w.]+-linux-\w+-)?(c\+\+|g\+\+|clang\+\+|gcc|clang|cc|nvcc|ninja)[\w.-]*'?"
-    r"(?:: \d+)?: (?:command )?(?:not found|No such file)|command '(?:\S*/)?(\w[\w+]*)(?:-\d+)?' failed: No such file",
+    r"(?:: \d+)?: (?:command )?(?:not found|No such file)"
+    r"|command '(?:\S*/)?(\w[\w+]*)(?:-\d+)?' failed: No such file",
     re.MULTILINE,
 )
 

@@ -7,11 +7,14 @@ import re
 from . import chain
 
 PARTIAL = re.compile(r"partially initialized module '([\w.]+)'")
-HINT = "import in one of these files where it is used (inside the function), or move what both need into a third"
+HINT = (
+    "import in one of these files where it is used (inside the function), "
+    "or move what both need into a third"
+)
 
 
 def explain(error: BaseException) -> tuple[str, str] | None:
-    """Cause and hint if `error` or what it was raised from met a module of which only a part was there."""
+    """Cause and hint if `error` or what it was raised from met a half-imported module."""
     for one in chain.exceptions(error):
         partial = PARTIAL.search(chain.text(one))
         if partial is None:

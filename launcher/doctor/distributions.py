@@ -60,6 +60,12 @@ class Distribution:
     def installer(self) -> str:
         return (self.text("INSTALLER") or "").strip()
 
+    @property
+    def keeps_record(self) -> bool:
+        """Its RECORD tells what is there. Debian's and conda's packagers change files later."""
+        system = self.root.startswith("/usr/lib/python3/dist-packages")
+        return self.installer in ("", "pip", "uv", "poetry", "pdm") and not system
+
     @cached_property
     def requires(self) -> list[str]:
         if "Requires-Dist" not in (self.metadata_text or ""):
@@ -156,5 +162,5 @@ class Inventory:
 
     @cached_property
     def library_names(self) -> set[str]:
-        """File names of every shared object that some distribution brings: it may load it before others need it."""
+        """Of the shared objects of all distributions: one may be loaded before others need it."""
         return {os.path.basename(path) for dist in self.all for path in dist.libraries()}

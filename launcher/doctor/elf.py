@@ -1,4 +1,5 @@
-"""What the dynamic loader reads of a shared object, and how it looks for the libraries it needs (ld.so(8)).
+"""What the dynamic loader reads of a shared object, and how it looks for the libraries it needs
+(ld.so(8)).
 
 Nothing is loaded or run. Little-endian files of 32 and 64 bits.
 """
@@ -98,8 +99,12 @@ class _Reader:
                 _, flags, _, name, next_aux = self.take("<IHHII", aux)
                 if not flags & VER_FLG_WEAK:
                     names.append(self.string(strings + name))
+                if next_aux == 0:
+                    break
                 aux += next_aux
             found[self.string(strings + library)] = tuple(names)
+            if step == 0:
+                break
             at += step
         return found
 
@@ -107,6 +112,8 @@ class _Reader:
         for _ in range(count):
             _, _, _, _, _, first, step = self.take("<HHHHIII", at)
             yield self.string(strings + self.take("<I", at + first)[0])
+            if step == 0:
+                break
             at += step
 
 
@@ -151,12 +158,12 @@ def read(path: str) -> Elf:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _parse(data)
-        except (struct.error, IndexError, ValueError) as error:
+        except (struct.error, IndexError, ValueError, OverflowError) as error:
             raise NotElf(str(error)) from None
 
 
 def loader_cache(path: str = "/etc/ld.so.cache") -> dict[str, list[str]]:
-    """Library name: files, from ldconfig's cache (glibc's sysdeps/generic/dl-cache.h, the format since 2.2)."""
+    """Library name: files, from ldconfig's cache (glibc's sysdeps/generic/dl-cache.h)."""
     found: dict[str, list[str]] = {}
     try:
         with open(path, "rb") as file:
@@ -189,7 +196,7 @@ class Loader:
     """Looks for libraries as ld.so would in a process that runs `executable`."""
 
     def __init__(self, executable: str, environ: Mapping[str, str], brought=frozenset()):
-        # `brought`: names of libraries that some package loads itself, so that others find them loaded.
+        # `brought`: names of libraries that packages load themselves, before others need them.
         self.brought = brought
         self.cache = loader_cache()
         self.library_path = [
@@ -236,7 +243,10 @@ class Loader:
         return next((c for c in candidates if self.fits(c, elf)), None)
 
     def problems(self, path: str, inherited: tuple[str, ...] = ()) -> list[Problem]:
-        """What loading `path` will miss, libraries of libraries included. Raises NotElf or OSError for `path` itself."""
+        """What loading `path` will miss, libraries of libraries included.
+
+        Raises NotElf or OSError for `path` itself.
+        """
         elf = read(path)
         # RPATH counts only without RUNPATH, and passes down to what is loaded for this file.
         own = () if elf.runpath else self.expand(elf.rpath, path)

@@ -1,4 +1,6 @@
-"""Tries the entries of --preload, each as the engine would, in a process of their own: an import may crash."""
+"""Tries the entries of --preload, as the engine would, but in another process: an import may
+crash.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,11 @@ def statement(entry: dict) -> str:
     return f"from {entry['module']} import {', '.join(entry['names'])}"
 
 
-# ------------------------------------------------------------------------------------------ in the child
+# ------------------------------------------------------------ in the child
 
 
 class Tries:
-    """Made while isolated; run() is not, and imports nothing of its own before an entry has failed."""
+    """Made while isolated. run() is not, and imports nothing before an entry has failed."""
 
     def __init__(self, request: dict, surroundings: Surroundings):
         self.request = request
@@ -88,7 +90,10 @@ class Tries:
             said += f"; its diagnosis failed too: {chain.describe(trouble)}"
         if explanation:
             return {"cause": f"{explanation[0]}; Python says: {said}", "hint": explanation[1]}
-        hint = f"see the whole traceback with: {sys.executable} -c '{statement(entry)}'"
+        if isinstance(first, ModuleNotFoundError) and first.name and "." not in first.name:
+            hint = f"install the package that has '{first.name}' into {sys.prefix}"
+        else:
+            hint = f"see the whole traceback with: {sys.executable} -c '{statement(entry)}'"
         return {"cause": said, "hint": hint}
 
 
@@ -105,7 +110,7 @@ def _is_missing(error: BaseException, entry: dict) -> bool:
     )
 
 
-# ------------------------------------------------------------------------------------------ in the parent
+# ------------------------------------------------------------ in the parent
 
 
 def _python_options(main: str) -> list[str]:

@@ -21,7 +21,7 @@ def _is_environment(folder: str) -> bool:
 
 
 def _project_folders(start: str, home: str) -> list[str]:
-    """`start` and what is above it, up to the folder that has .git; never the home folder or what is above that."""
+    """`start` and what is above it, up to the folder that has .git but below the home folder."""
     folders = []
     folder = start
     while folder not in ("/", home) and not home.startswith(f"{folder}/"):
@@ -83,7 +83,10 @@ def _project(s: Surroundings) -> list[Finding]:
     what = f"the project's environment {there} runs"
     hint = f". {there}/bin/activate, or pylaunch --python {there}"
     if s.prefix == s.base_prefix and not s.asked and not s.environ.get("CONDA_PREFIX"):
-        cause = f"no virtual environment is active: {s.python} runs, and sees nothing of what is installed there"
+        cause = (
+            f"no virtual environment is active: {s.python} runs, "
+            "and sees nothing of what is installed there"
+        )
         return [Finding(FAMILY, FAILURE, what, cause, hint)]
     return [Finding(FAMILY, WARNING, what, f"{s.python} runs, of {s.prefix}", hint)]
 

@@ -26,7 +26,8 @@ from .model import FAILURE, Finding, Surroundings
 Explanation = tuple[str, str]
 SHARED = re.compile(
     r"(?P<library>[\w.+-]+\.so[\w.]*): cannot open shared object file"
-    r"|(?P<file>/\S+\.so[\w.]*): (?:undefined symbol: (?P<symbol>\w+)|wrong ELF class|invalid ELF header|file too short)"
+    r"|(?P<file>/\S+\.so[\w.]*): (?:undefined symbol: (?P<symbol>\w+)"
+    r"|wrong ELF class|invalid ELF header|file too short)"
     r"|version `(?P<version>[\w.]+)' not found \(required by (?P<asker>[^)]+)\)"
 )
 
@@ -128,9 +129,10 @@ class Case:
                 continue
             for entry in entries:
                 match = native.TAGGED.match(entry)
-                if match and match.group("stem") == leaf and not entry.endswith(native.LOADABLE):
+                if match and match.group("stem") == leaf and not native.is_loadable(entry):
                     runs = f"{sys.implementation.name}-{sys.version_info[0]}{sys.version_info[1]}"
-                    cause = f"{os.path.join(folder, entry)} is built for {match.group('tag')}, and this is {runs}"
+                    file = os.path.join(folder, entry)
+                    cause = f"{file} is built for {match.group('tag')}, and this is {runs}"
                     return cause, f"build or install '{self.missing}' for this Python"
         return None
 
@@ -147,7 +149,8 @@ class Case:
                 return f"{path} is no shared object: {error}", "build or install it again"
             for p in problems:
                 if p.version and p.version.startswith("GLIBC_"):
-                    cause = f"{p.needed_by} needs {p.version}, newer than this system's {native._system_glibc()}"
+                    has = native.system_glibc()
+                    cause = f"{p.needed_by} needs {p.version}, newer than this system's {has}"
                     return cause, "install a build for this system, or use a newer system"
                 if p.version:
                     cause = f"{p.needed_by} needs {p.version}, which {p.found} lacks"
@@ -159,7 +162,10 @@ class Case:
                         f"install what has {p.library}, or add its folder to LD_LIBRARY_PATH",
                     )
         if found.group("symbol"):
-            cause = f"{found.group('file')} was built against other versions of its libraries (it needs {found.group('symbol')})"
+            cause = (
+                f"{found.group('file')} was built against other versions of its libraries "
+                f"(it needs {found.group('symbol')})"
+            )
             return cause, "install versions that were built for each other"
         return None
 
@@ -181,7 +187,8 @@ class Case:
             for lib in sorted(_entries(os.path.join(prefix, "lib"))):
                 site = os.path.join(prefix, "lib", lib, "site-packages")
                 if any(os.path.exists(os.path.join(site, top + end)) for end in ("", ".py")):
-                    cause = f"{self.s.python} runs, which has no '{top}'; the environment {prefix} has it"
+                    here = self.s.python
+                    cause = f"{here} runs, which has no '{top}'; the environment {prefix} has it"
                     return cause, f". {prefix}/bin/activate, or pylaunch --python {prefix}"
         return None
 

@@ -9,8 +9,6 @@ from .distributions import Distribution, Inventory, normalized
 from .model import FAILURE, OK, WARNING, Finding, Surroundings
 
 FAMILY = "installations"
-# These write a RECORD; packagers of operating systems leave it out on purpose.
-WRITE_RECORD = ("", "pip", "uv", "poetry", "pdm")
 
 
 def half_installed(s: Surroundings, dist: Distribution) -> Finding | None:
@@ -18,7 +16,7 @@ def half_installed(s: Surroundings, dist: Distribution) -> Finding | None:
     lacks = ""
     if not re.search(r"^Name:", dist.metadata_text or "", re.MULTILINE):
         lacks = "METADATA"
-    elif dist.record is None and dist.installer in WRITE_RECORD:
+    elif dist.record is None and dist.keeps_record:
         lacks = "RECORD"
     elif dist.record is not None and not dist.record:
         lacks = "anything in RECORD"
@@ -37,7 +35,8 @@ def _twice(inventory: Inventory) -> list[Finding]:
         if len(dists) > 1:
             versions = ", ".join(d.version for d in dists)
             cause = f"{root} says that {dists[0].name} is installed as {versions}"
-            hint = f"remove {dists[0].name} (pip uninstall, until it says that it is not installed) and install it once"
+            name = dists[0].name
+            hint = f"pip uninstall {name}, until it says that it is not installed; then install it"
             found.append(
                 Finding(FAMILY, FAILURE, f"{dists[0].name} is installed once", cause, hint)
             )
@@ -45,7 +44,7 @@ def _twice(inventory: Inventory) -> list[Finding]:
 
 
 def _tilde(inventory: Inventory) -> list[Finding]:
-    """pip renames what it removes to '~' and the name without its first letter; it stays if pip is killed meanwhile."""
+    """What pip removes, it first renames ('~' for the first letter); it stays if pip is killed."""
     found = []
     for path in inventory.leftovers:
         name = os.path.basename(path)
@@ -53,7 +52,10 @@ def _tilde(inventory: Inventory) -> list[Finding]:
         rest = normalized(info.group(1) if info else name.lstrip("~"))
         whole = any(key.endswith(rest) for key in inventory.by_key)
         if info and not whole:
-            cause = f"{path} is what pip left of a distribution '?{rest}' that it was replacing when it was cut off"
+            cause = (
+                f"{path} is what pip left of a distribution '?{rest}' "
+                "that it was replacing when it was cut off"
+            )
             hint = "install that distribution again, then delete the folder"
             found.append(Finding(FAMILY, FAILURE, "no installation was cut off", cause, hint))
         else:

@@ -51,9 +51,12 @@ class Surroundings:
     @cached_property
     def front(self) -> list[str]:
         """What is looked at before the standard library: the program's folder, PYTHONPATH."""
+        zipped = (
+            f"{os.path.dirname(self.stdlib)}/python{sys.version_info[0]}{sys.version_info[1]}.zip"
+        )
         front = []
         for folder in self.path:
-            if os.path.realpath(folder) == os.path.realpath(self.stdlib) or folder.endswith(".zip"):
+            if folder == zipped or os.path.realpath(folder) == os.path.realpath(self.stdlib):
                 break
             front.append(folder)
         return front

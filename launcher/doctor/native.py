@@ -15,7 +15,7 @@ from .elf import Loader, NotElf, Problem, read
 from .model import FAILURE, OK, WARNING, Finding, Surroundings
 
 FAMILY = "native code"
-LOADABLE = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+LOADABLE = tuple(importlib.machinery.EXTENSION_SUFFIXES)  # The last is a plain ".so".
 TAGGED = re.compile(
     r"^(?P<stem>[^.]+)\.(?P<tag>cpython-\d+[a-z]*|cp\d+|pypy\d+-pp\d+)(-[\w-]+)?\.so$"
 )
@@ -24,6 +24,12 @@ CUDA = re.compile(
 )
 DRIVER = ("libcuda.so", "libnvidia-ml.so")  # Of the graphics driver: missing where there is none.
 SHOWN = 4
+
+
+def is_loadable(base: str) -> bool:
+    """Would this Python take a file of this name for an extension module?"""
+    stem, dot, suffix = base.partition(".")
+    return stem.isidentifier() and dot + suffix in LOADABLE
 
 
 @cache
@@ -36,7 +42,7 @@ def loader(s: Surroundings, inventory: Inventory) -> Loader:
     return _loader(s.python, library_path, frozenset(inventory.library_names))
 
 
-# ------------------------------------------------------------------------------------------ build tags
+# ------------------------------------------------------------ build tags
 
 
 def _assigned(path: str, name: str) -> str | None:
@@ -89,11 +95,12 @@ def cuda_mismatch(
         return None
     torch_is = f"is a build for CUDA {cuda}" if cuda else "is a CPU build"
     needs = _needs(problems, dist)
-    cause = f"{dist} was built for {f'CUDA {built}' if built else 'CUDA'} ({needs}); torch {version} {torch_is}"
+    built_for = f"CUDA {built}".rstrip()
+    cause = f"{dist} was built for {built_for} ({needs}); torch {version} {torch_is}"
     return cause, f"install a {dist.name} that matches torch {version}"
 
 
-# ------------------------------------------------------------------------------------------ missing libraries
+# ------------------------------------------------------------ missing libraries
 
 
 def problems_of(s: Surroundings, dist: Distribution, inventory: Inventory) -> list[Problem]:
@@ -134,21 +141,22 @@ def _and(words: list[str], limit: int) -> str:
     return " and ".join([*words[:limit], *more])
 
 
-def _system_glibc() -> str:
+def system_glibc() -> str:
     return " ".join(part for part in platform.libc_ver() if part)
 
 
 def _advice(problems: list[Problem], dist: Distribution) -> str:
     if any(p.version.startswith("GLIBC_") for p in problems):
-        return f"install a build of {dist.name} for this system ({_system_glibc()}), or use a newer system"
+        return f"install a {dist.name} for this system ({system_glibc()}), or use a newer system"
     libraries = " and ".join(dict.fromkeys(p.library for p in problems if not p.version))
     if libraries:
-        return f"install what has {libraries}, add its folder to LD_LIBRARY_PATH, or reinstall {dist.name}"
+        way = "add its folder to LD_LIBRARY_PATH"
+        return f"install what has {libraries}, {way}, or reinstall {dist.name}"
     return f"install a build of {dist.name} for this system"
 
 
 def _import_of(tree: ast.AST, stem: str) -> tuple[bool, bool]:
-    """Is a module called `stem` imported at all, and is it imported where a failure would not be caught?"""
+    """Is a module called `stem` imported at all, and where a failure would not be caught?"""
     seen = bare = False
 
     def visit(node: ast.AST, guarded: bool) -> None:
@@ -177,7 +185,7 @@ def is_optional(dist: Distribution, path: str) -> bool:
     """A plugin, or a module whose import the distribution's own code guards: it does without."""
     base = os.path.basename(path)
     stem = base.partition(".")[0]
-    if not base.endswith(LOADABLE) or base.startswith("lib"):
+    if not is_loadable(base) or base.startswith("lib"):
         return True
     seen = False
     for row in dist.record or []:
@@ -218,7 +226,7 @@ def libraries_of(s: Surroundings, dist: Distribution, inventory: Inventory) -> l
     return [Finding(FAMILY, WARNING, what, cause, _advice(problems, dist), details)]
 
 
-# ------------------------------------------------------------------------------------------ other Pythons
+# ------------------------------------------------------------ other Pythons
 
 
 def foreign_of(s: Surroundings, dist: Distribution) -> list[Finding]:
@@ -230,7 +238,7 @@ def foreign_of(s: Surroundings, dist: Distribution) -> list[Finding]:
         folder, _, base = row.path.rpartition("/")
         stems.setdefault(f"{folder}/{base.partition('.')[0]}", set()).add(base)
     for stem, files in stems.items():
-        tagged = [m for base in files if (m := TAGGED.match(base)) and not base.endswith(LOADABLE)]
+        tagged = [m for base in files if (m := TAGGED.match(base)) and not is_loadable(base)]
         usable = any(
             base == f"{stem.rpartition('/')[2]}{suffix}"
             for base in files

@@ -13,7 +13,7 @@ FAMILY = "requirements"
 
 
 def _packaging(folders: list[str]):
-    """`packaging` of the environment, else pip's copy of it, else None. Its modules leave no trace."""
+    """`packaging` of the environment, else pip's copy of it, else None."""
     for name in ("packaging", "pip._vendor.packaging"):
         top = name.partition(".")[0]
         home = next((p for p in folders if os.path.isfile(f"{p}/{top}/__init__.py")), None)
@@ -40,7 +40,7 @@ def packaging_of(inventory: Inventory):
 
 
 def _only_with_extra(text: str) -> bool:
-    """A quick look, since most requirements are of this kind: they count only if someone asked for that extra."""
+    """A quick look: most requirements count only if someone asked for an extra."""
     marker = text.partition(";")[2]
     return "extra ==" in marker and " or " not in marker
 

@@ -9,7 +9,7 @@ import shutil
 from .model import FAILURE, OK, WARNING, Finding, Surroundings
 
 FAMILY = "variables"
-# CUDA_HOME and PYTHONPATH are set on purpose; the other two often have entries that others have put there.
+# CUDA_HOME and PYTHONPATH are set on purpose; the others often have entries that nobody chose.
 ONE_FOLDER = ("CUDA_HOME", "CUDA_PATH")
 LISTS = {"PYTHONPATH": FAILURE, "LD_LIBRARY_PATH": WARNING, "PATH": WARNING}
 COMMANDS = ("CC", "CXX", "CUDACXX")

@@ -34,8 +34,7 @@ PyRef RunMain(const std::string& file) {
 void AskDoctor(const std::string& folder, const PreloadEntry& entry, Failure* failure) {
   if (folder.empty() || !failure->exception) return;
   PyRef globals = RunMain(folder + "/__main__.py");
-  PyObject* explain =
-      globals ? PyDict_GetItemString(globals.get(), "explain_failure") : nullptr;
+  PyObject* explain = globals ? PyDict_GetItemString(globals.get(), "explain_failure") : nullptr;
   PyRef where = PyRef::Steal(PyUnicode_DecodeFSDefault(folder.c_str()));
   PyRef words;
   if (explain != nullptr && where) {
@@ -43,8 +42,7 @@ void AskDoctor(const std::string& folder, const PreloadEntry& entry, Failure* fa
                                                failure->exception.get()));
   }
   const char *cause = nullptr, *hint = nullptr;
-  if (words && PyTuple_Check(words.get()) &&
-      PyArg_ParseTuple(words.get(), "ss", &cause, &hint)) {
+  if (words && PyTuple_Check(words.get()) && PyArg_ParseTuple(words.get(), "ss", &cause, &hint)) {
     failure->cause = std::string(cause) + "; Python says: " + failure->cause;
     failure->hint = std::string(hint) + ", or mark the entry 'optional'";
   }
