@@ -54,6 +54,7 @@ std::string Handoff::Serialize() const {
   WireWriter out;
   out.String(python);
   out.String(sealer);
+  out.String(doctor);
   out.String(cache_folder);
   out.Number(cache_readonly);
   out.Number(cache_refresh);
@@ -69,6 +70,7 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   Handoff h;
   in.String(&h.python);
   in.String(&h.sealer);
+  in.String(&h.doctor);
   in.String(&h.cache_folder);
   in.Number(&h.cache_readonly);
   in.Number(&h.cache_refresh);

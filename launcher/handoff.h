@@ -23,6 +23,7 @@ struct Handoff {
       python;  // What CPython must take for its program name: decides sys.prefix and friends.
   std::string engine;        // Absolute path of the engine, as it stands first in LD_PRELOAD.
   std::string sealer;        // Absolute path of pylaunch-sealer.
+  std::string doctor;        // Absolute path of the doctor's folder.
   std::string cache_folder;  // Empty: no archive.
   bool cache_readonly = false;
   bool cache_refresh = false;

@@ -19,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "cache/file_env.h"
 #include "cache/stats.h"
+#include "launcher/doctor_request.h"
 #include "launcher/handoff.h"
 #include "launcher/options.h"
 #include "launcher/preload_file.h"
@@ -130,10 +131,9 @@ int EngineDescriptor(const std::string& engine) {
 }
 
 // Returns the descriptor, which survives execve, or -1.
-int WriteHandoff(const Handoff& handoff) {
-  int fd = memfd_create("pylaunch-handoff", 0);
+int MemoryFile(const std::string& bytes) {
+  int fd = memfd_create("pylaunch", 0);
   if (fd < 0) return -1;
-  std::string bytes = handoff.Serialize();
   size_t done = 0;
   while (done < bytes.size()) {
     ssize_t n = write(fd, bytes.data() + done, bytes.size() - done);
@@ -148,6 +148,17 @@ int Version(const PythonHome& home) {
               home.version.c_str(), PYLAUNCH_VERSION, home.major, home.minor,
               static_cast<int>(cache::FormatVersion()));
   return 0;
+}
+
+// Becomes the Python that is examined, without the engine: what is wrong must be Python's own.
+int Doctor(const Options& options, const PythonHome& home, const std::string& self,
+           const PreloadPlan& plan, Environment& environment) {
+  int fd = MemoryFile(DoctorRequest(options, home, plan));
+  if (fd < 0) {
+    return Fail(absl::InternalError(absl::StrCat("no memory file: ", std::strerror(errno))));
+  }
+  std::string script = LibraryFile(self, "doctor/__main__.py");
+  return Exec(home.executable, DoctorArguments(options, home, script, fd), environment);
 }
 
 int Main(int argc, char** argv) {
@@ -171,7 +182,7 @@ int Main(int argc, char** argv) {
   if (options->stats) return cache::PrintStats(cache::PosixFileEnv(), handoff.cache_folder);
 
   HomeQuery query{options->python, self, handoff.cache_folder, Getenv};
-  query.exact_version = options->version || options->explain;
+  query.exact_version = options->version || options->explain || options->doctor;
   absl::StatusOr<PythonHome> home = FindPython(query);
   if (!home.ok()) return Fail(home.status());
   if (options->version) return Version(*home);
@@ -182,18 +193,20 @@ int Main(int argc, char** argv) {
 
   Environment environment(environ);
   environment.Apply(handoff.plan.environment);
+  if (options->doctor) return Doctor(*options, *home, self, handoff.plan, environment);
   std::string engine = LibraryFile(self, EngineName(*home));
   std::string obstacle = WhyNotEnter(*home, engine);
   int fd = -1;
   if (obstacle.empty()) {
     handoff.python = home->executable;
     handoff.sealer = LibraryFile(self, "pylaunch-sealer");
+    handoff.doctor = LibraryFile(self, "doctor");
     if (options->cache_mode == CacheMode::kOff) handoff.cache_folder.clear();
     handoff.cache_readonly = options->cache_mode == CacheMode::kReadonly;
     handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
     handoff.explain = options->explain;
     handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
-    fd = WriteHandoff(handoff);
+    fd = MemoryFile(handoff.Serialize());
     if (fd < 0) obstacle = absl::StrCat("no memory file: ", std::strerror(errno));
   }
   if (!obstacle.empty()) {

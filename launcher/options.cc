@@ -44,6 +44,10 @@ constexpr OwnOption kOwnOptions[] = {
      "say on stderr what was done and why [PYLAUNCH_EXPLAIN=1]"},
     {"--stats", nullptr, "PYLAUNCH_STATS",
      "show what the archives hold, and end [PYLAUNCH_STATS=1]"},
+    {"--doctor", nullptr, "PYLAUNCH_DOCTOR",
+     "examine the environment (and the entries of --preload),\n"
+     "and end; 1 if something is wrong [PYLAUNCH_DOCTOR=1]"},
+    {"--json", nullptr, nullptr, "let --doctor report as JSON"},
     {"--help", nullptr, nullptr, "show this text"},
     {"--version", nullptr, nullptr, "show the versions of pylaunch and of its Python"},
 };
@@ -119,17 +123,22 @@ class CommandLine {
       const std::string_view word = argv_[next_];
       if (word.size() < 2 || word[0] != '-' || word == "--") break;
       if (word[1] != '-') {
-        if (!ShortOptions(word.substr(1))) break;
+        if (!ShortOptions(word.substr(1))) {
+          program_ = python_.size() - 1;
+          break;
+        }
       } else if (absl::Status status = LongOption(word); !status.ok()) {
         return status;
       }
     }
+    if (program_ == 0) program_ = python_.size();
     while (next_ < argv_.size()) PassOn();
     return absl::OkStatus();
   }
 
   bool ignore_environment() const { return ignore_environment_; }
   std::vector<std::string>& python() { return python_; }
+  size_t program() const { return program_; }
   // Ours, as "--name" or "--name=value".
   std::vector<std::string>& own() { return own_; }
 
@@ -198,6 +207,7 @@ class CommandLine {
 
   const std::vector<std::string>& argv_;
   size_t next_ = 0;
+  size_t program_ = 0;
   bool ignore_environment_ = false;
   std::vector<std::string> python_;
   std::vector<std::string> own_;
@@ -229,6 +239,8 @@ class OwnParser {
         ->check(CLI::IsMember(std::vector<std::string>(kCacheModes.begin(), kCacheModes.end())));
     AddSwitch("--explain", &options_.explain);
     AddSwitch("--stats", &options_.stats);
+    AddSwitch("--doctor", &options_.doctor);
+    AddSwitch("--json", &options_.json);
     AddSwitch("--help", &options_.help);
     AddSwitch("--version", &options_.version);
   }
@@ -359,6 +371,7 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
   CommandLine line(argv);
   if (absl::Status status = line.Split(); !status.ok()) return status;
   options.python_argv = std::move(line.python());
+  options.program = line.program();
   options.ignore_environment = line.ignore_environment();
   std::vector<TwinValue> twins;
   if (!options.ignore_environment) twins = FindTwins(environment);
@@ -373,6 +386,9 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
   }
   if (!line.own().empty()) {
     if (absl::Status status = parser.Parse(line.own(), ""); !status.ok()) return status;
+  }
+  if (options.json && !options.doctor) {
+    return Problem("option '--json' is for --doctor", "pylaunch --doctor --json");
   }
   return options;
 }

@@ -24,15 +24,19 @@ struct Options {
   CacheMode cache_mode = CacheMode::kAuto;
   bool explain = false;
   bool stats = false;
+  bool doctor = false;
+  bool json = false;  // --doctor's report as JSON.
   bool help = false;
   bool version = false;
   bool ignore_environment = false;       // -E or -I stands among Python's options.
   std::vector<std::string> python_argv;  // argv[0] and everything that is not ours, in order.
+  size_t program = 0;  // Where in python_argv Python's options end: at -c, -m, '-', '--', a file.
 };
 
 // `environment` ("NAME=value") is searched for the twins (PYLAUNCH_PRELOAD, PYLAUNCH_PYTHON,
-// PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_EXPLAIN, PYLAUNCH_STATS) unless -E or -I is given;
-// a flag wins over its twin, except that --preload adds; an empty variable counts as unset.
+// PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_EXPLAIN, PYLAUNCH_STATS, PYLAUNCH_DOCTOR) unless -E
+// or -I is given; a flag wins over its twin, except that --preload adds; an empty variable counts
+// as unset.
 //
 // Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
 // '--', or the first argument that is no option; they may stand between Python's. `--name=value`

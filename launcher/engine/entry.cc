@@ -104,7 +104,9 @@ int EngineMain(int argc, char** argv, char**) {
   if (done) return *done;
   if (!g_handoff->plan.entries.empty()) {
     Program program = CurrentProgram();
-    if (!IsResourceTracker(program)) done = Preload(g_handoff->plan, program, g_handoff->explain);
+    if (!IsResourceTracker(program)) {
+      done = Preload(g_handoff->plan, program, g_handoff->doctor, g_handoff->explain);
+    }
     if (done) {
       Py_FinalizeEx();
       return *done;

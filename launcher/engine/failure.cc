@@ -147,6 +147,7 @@ Failure TakeFailure(const PreloadEntry& entry) {
   failure.cause = Describe(value);
   if (root.get() != value) failure.cause += "; first: " + Describe(root.get());
   Explain(root.get(), entry, &failure);
+  failure.exception = std::move(own_value);
   PyErr_Clear();
   return failure;
 }

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "launcher/engine/py_ref.h"
 #include "launcher/preload_plan.h"
 
 namespace pylaunch::engine {
@@ -16,6 +17,7 @@ struct Failure {
   bool interrupted = false;
   std::string cause;
   std::string hint;
+  PyRef exception;  // What was raised; null for a placeholder.
 };
 
 // Takes the current exception (and clears it). REQUIRES: PyErr_Occurred().

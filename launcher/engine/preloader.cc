@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "launcher/engine/doctor.h"
 #include "launcher/engine/failure.h"
 #include "launcher/engine/half_imported.h"
 #include "launcher/engine/py_ref.h"
@@ -103,8 +104,9 @@ std::optional<Failure> Load(const PreloadEntry& entry) {
 }
 
 // True if the launch may go on.
-bool Judge(const PreloadEntry& entry, const Failure& failure, bool explain) {
+bool Judge(const PreloadEntry& entry, Failure& failure, const std::string& doctor, bool explain) {
   if (!entry.optional) {
+    AskDoctor(doctor, entry, &failure);
     ErrorReport(entry.location.ToString() + ": required entry '" + entry.text + "' did not load",
                 failure.cause, failure.hint);
     return false;
@@ -124,7 +126,8 @@ bool IsResourceTracker(const Program& program) {
   return program.command.find("resource_tracker import main") != std::string::npos;
 }
 
-std::optional<int> Preload(const PreloadPlan& plan, const Program& program, bool explain) {
+std::optional<int> Preload(const PreloadPlan& plan, const Program& program,
+                           const std::string& doctor, bool explain) {
   bool interrupted = false;
   bool stop = false;
   {
@@ -135,7 +138,7 @@ std::optional<int> Preload(const PreloadPlan& plan, const Program& program, bool
       std::optional<Failure> failure = Load(entry);
       if (!failure) continue;
       interrupted = failure->interrupted;
-      stop = interrupted || !Judge(entry, *failure, explain);
+      stop = interrupted || !Judge(entry, *failure, doctor, explain);
       if (stop) break;
     }
   }

@@ -2,6 +2,7 @@
 #define PYLAUNCH_LAUNCHER_ENGINE_PRELOADER_H_
 
 #include <optional>
+#include <string>
 
 #include "launcher/engine/interpreter.h"
 #include "launcher/preload_plan.h"
@@ -16,9 +17,11 @@ bool IsResourceTracker(const Program& program);
 // sys.path[0], sys.argv and
 // __main__.__file__ are as at its first line, and are taken back afterwards because Py_RunMain sets
 // them itself. Automatic garbage collection is held back meanwhile. Returns an exit code if the
-// launch must stop: a required entry that did not load has been told on stderr (1), or the user
-// interrupted. REQUIRES: the interpreter is started, no other thread of Python exists.
-std::optional<int> Preload(const PreloadPlan& plan, const Program& program, bool explain);
+// launch must stop: a required entry that did not load has been told on stderr (1), with what the
+// doctor in the folder `doctor` (empty: none) says to it, or the user interrupted. REQUIRES: the
+// interpreter is started, no other thread of Python exists.
+std::optional<int> Preload(const PreloadPlan& plan, const Program& program,
+                           const std::string& doctor, bool explain);
 
 }  // namespace pylaunch::engine
 

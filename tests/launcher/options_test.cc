@@ -122,6 +122,30 @@ TEST(Options, ValuesAreTakenAttachedAndSeparate) {
   EXPECT_THAT(options.python_argv, ElementsAre("p", "-B", "x.py"));
 }
 
+TEST(Options, TheProgramBeginsWhereCPythonStopsReadingOptions) {
+  for (const char* line : kPythonLines) {
+    Words argv = Split(line);
+    const auto stop = std::find(argv.begin(), argv.end(), "|");
+    const size_t program = static_cast<size_t>(stop - argv.begin());
+    argv.erase(stop);
+    EXPECT_EQ(Parse(argv).program, program) << line;
+    argv.insert(argv.begin() + 1, "--doctor");
+    EXPECT_EQ(Parse(argv).program, program) << line;
+  }
+}
+
+TEST(Options, DoctorAndItsReport) {
+  const Options options = Parse("p --doctor -B --json x.py --json");
+  EXPECT_TRUE(options.doctor && options.json);
+  EXPECT_THAT(options.python_argv, ElementsAre("p", "-B", "x.py", "--json"));
+  EXPECT_TRUE(Parse("p x.py", {"PYLAUNCH_DOCTOR=1"}).doctor);
+  EXPECT_TRUE(Parse("p --json", {"PYLAUNCH_DOCTOR=yes"}).json);
+  EXPECT_FALSE(Parse("p -E x.py", {"PYLAUNCH_DOCTOR=1"}).doctor);
+  EXPECT_THAT(
+      Error({"p", "--json", "x.py"}),
+      AllOf(StartsWith("option '--json'"), HasSubstr("\n  hint:  pylaunch --doctor --json")));
+}
+
 TEST(Options, ValuesArriveByteForByte) {
   for (const char* value : {"[a,b]", "{}", "%%", "a=b", "=", "\"q\"", "a b\tc", "'", "\xFF", "[[]]",
                             "from M import A, B", "0"}) {
@@ -247,9 +271,10 @@ TEST(Help, FitsATerminalAndNamesEverything) {
   EXPECT_LE(count, 24);
   EXPECT_THAT(last, HasSubstr("pylaunch -h"));
   for (const char* word :
-       {"--preload", "--python", "--cache", "--cache-mode", "--explain", "--stats", "--help",
-        "--version", "PYLAUNCH_PRELOAD", "PYLAUNCH_PYTHON", "PYLAUNCH_CACHE", "PYLAUNCH_CACHE_MODE",
-        "PYLAUNCH_EXPLAIN", "PYLAUNCH_STATS", "auto (default)"}) {
+       {"--preload", "--python", "--cache", "--cache-mode", "--explain", "--stats", "--doctor",
+        "--json", "--help", "--version", "PYLAUNCH_PRELOAD", "PYLAUNCH_PYTHON", "PYLAUNCH_CACHE",
+        "PYLAUNCH_CACHE_MODE", "PYLAUNCH_EXPLAIN", "PYLAUNCH_STATS", "PYLAUNCH_DOCTOR",
+        "auto (default)"}) {
     EXPECT_THAT(help, HasSubstr(word));
   }
 }

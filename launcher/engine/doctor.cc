@@ -1,0 +1,52 @@
+#include "launcher/engine/doctor.h"
+
+#include <Python.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "launcher/engine/py_ref.h"
+
+namespace pylaunch::engine {
+namespace {
+
+// The namespace of doctor/__main__.py, which finds the rest of the doctor; null with an exception
+// set or without one. It is compiled here and not imported, so that sys.path has no say.
+PyRef RunMain(const std::string& file) {
+  std::ifstream in(file);
+  std::string source{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  if (!in || source.empty()) return PyRef();
+  PyRef globals = PyRef::Steal(PyDict_New());
+  PyRef name = PyRef::Steal(PyUnicode_FromString("__pylaunch_doctor__"));
+  if (!globals || !name ||
+      PyDict_SetItemString(globals.get(), "__builtins__", PyEval_GetBuiltins()) < 0 ||
+      PyDict_SetItemString(globals.get(), "__name__", name.get()) < 0) {
+    return PyRef();
+  }
+  PyRef code = PyRef::Steal(Py_CompileString(source.c_str(), file.c_str(), Py_file_input));
+  if (!code) return PyRef();
+  PyRef done = PyRef::Steal(PyEval_EvalCode(code.get(), globals.get(), globals.get()));
+  return done ? std::move(globals) : PyRef();
+}
+
+}  // namespace
+
+void AskDoctor(const std::string& folder, const PreloadEntry& entry, Failure* failure) {
+  if (folder.empty() || !failure->exception) return;
+  PyRef globals = RunMain(folder + "/__main__.py");
+  PyObject* explain = globals ? PyDict_GetItemString(globals.get(), "explain_failure") : nullptr;
+  PyRef where = PyRef::Steal(PyUnicode_DecodeFSDefault(folder.c_str()));
+  PyRef words;
+  if (explain != nullptr && where) {
+    words = PyRef::Steal(PyObject_CallFunction(explain, "OsO", where.get(), entry.module.c_str(),
+                                               failure->exception.get()));
+  }
+  const char *cause = nullptr, *hint = nullptr;
+  if (words && PyTuple_Check(words.get()) && PyArg_ParseTuple(words.get(), "ss", &cause, &hint)) {
+    failure->cause = std::string(cause) + "; Python says: " + failure->cause;
+    failure->hint = std::string(hint) + ", or mark the entry 'optional'";
+  }
+  PyErr_Clear();
+}
+
+}  // namespace pylaunch::engine
