@@ -14,8 +14,18 @@ struct Wrapped {
   // `__module__`. False with an exception set.
   bool Install(PyObject* module, const char* name, _PyCFunctionFastWithKeywords function);
 
+  // Up to 3.11 C calls and Python calls count towards one recursion limit; the level that calling
+  // us took is lent to the original, so that deep recursion ends where it does under stock.
   PyObject* Call(PyObject* const* args, Py_ssize_t count, PyObject* keywords) const {
-    return PyObject_Vectorcall(original, args, static_cast<size_t>(count), keywords);
+#if PY_VERSION_HEX < 0x030C0000
+    Py_LeaveRecursiveCall();
+#endif
+    PyObject* result = PyObject_Vectorcall(original, args, static_cast<size_t>(count), keywords);
+#if PY_VERSION_HEX < 0x030C0000
+    // Cannot fail: this level was granted before.
+    if (Py_EnterRecursiveCall("") != 0 && result != nullptr) PyErr_Clear();
+#endif
+    return result;
   }
 };
 
