@@ -13,6 +13,7 @@
 #include "cache/archive_writer.h"
 #include "cache/codec.h"
 #include "cache/format.h"
+#include "cache/memo.h"
 
 namespace pylaunch::cache {
 namespace {
@@ -56,6 +57,12 @@ bool Holds(FileEnv& env, const std::string& path, const Stamp& stamp,
   return stamp_of(*st) == stamp;
 }
 
+// As above for a memo, which stands where a module's code would: `content` is the frame's.
+bool MemoHolds(FileEnv& env, std::string_view content) {
+  const auto memo = Memo::Parse(content);
+  return memo && StillHolds(env, memo->files);
+}
+
 bool Provable(const ModuleRecord& module) {
   return IsProvable(module.stamp.mtime_ns, module.read_at_ns);
 }
@@ -89,6 +96,9 @@ class Merge {
   // The records that deserve a place and are not already there.
   void PickModules();
   void PickFolders();
+  // True unless the disk says that a record or an old entry no longer holds.
+  bool RecordHolds(const ModuleRecord& module);
+  bool EntryHolds(const ModuleEntry& entry);
   // The old entries that stay.
   void ReviewOldModules();
   void ReviewOldFolders();
@@ -116,18 +126,33 @@ class Merge {
   SealOutcome outcome_;
 };
 
+bool Merge::RecordHolds(const ModuleRecord& module) {
+  if (!IsMemoKey(module.path)) return Holds(env_, module.path, module.stamp, SourceStampOf);
+  return Decompress(module.frame, module.raw_size, &scratch_) && MemoHolds(env_, scratch_);
+}
+
+bool Merge::EntryHolds(const ModuleEntry& entry) {
+  if (!IsMemoKey(entry.path)) {
+    return Holds(env_, std::string(entry.path), entry.stamp, SourceStampOf);
+  }
+  return old_->ReadCode(entry, &scratch_) && MemoHolds(env_, scratch_);
+}
+
 void Merge::PickModules() {
   std::unordered_set<std::string_view> seen;
   for (const ModuleRecord& module : job_.modules) {
     if (!seen.insert(module.path).second) continue;
-    if (module.path.empty() || !Provable(module) ||
-        !Holds(env_, module.path, module.stamp, SourceStampOf)) {
+    if (module.path.empty() || !Provable(module) || !RecordHolds(module)) {
       ++outcome_.dropped;
       continue;
     }
     const auto old = old_ == nullptr ? std::nullopt : old_->FindModule(module.path);
     // Read, not only found: a program that could not read a damaged frame asks for it again.
-    if (old && old->stamp == module.stamp && old_->ReadCode(*old, &scratch_)) continue;
+    // A memo's stamp says nothing: what is told anew was not there, or no longer true.
+    if (old && !IsMemoKey(module.path) && old->stamp == module.stamp &&
+        old_->ReadCode(*old, &scratch_)) {
+      continue;
+    }
     new_modules_.push_back(&module);
     new_module_paths_.insert(module.path);
   }
@@ -152,8 +177,7 @@ void Merge::PickFolders() {
 void Merge::ReviewOldModules() {
   for (uint32_t i = 0; i < old_->module_count(); ++i) {
     const ModuleEntry entry = old_->module(i);
-    if (entry.path.empty() || new_module_paths_.contains(entry.path) ||
-        !Holds(env_, std::string(entry.path), entry.stamp, SourceStampOf)) {
+    if (entry.path.empty() || new_module_paths_.contains(entry.path) || !EntryHolds(entry)) {
       DropOld();
     } else {
       kept_modules_.push_back(entry);

@@ -128,6 +128,15 @@ void ArchiveSession::AddFromCode(const std::string& path, const cache::SourceSta
       {path, stamp, read_at_ns, "", std::move(*frame), static_cast<uint32_t>(code.size())});
 }
 
+bool ArchiveSession::ReadMemo(const std::string& key, std::string_view* memo) {
+  const bool known = reader_ && !reject_all_ && reader_->FindModule(key);
+  return known && ReadCode(key, cache::SourceStamp{}, memo);
+}
+
+void ArchiveSession::AddMemo(const std::string& key, int64_t read_at_ns, std::string_view memo) {
+  AddFromCode(key, cache::SourceStamp{}, read_at_ns, memo);
+}
+
 bool ArchiveSession::WorthSealing(const cache::SealJob& job) const {
   return !job.modules.empty() || job.folders.size() >= kFoldersWorthSealing;
 }

@@ -17,6 +17,7 @@
 #include "launcher/engine/import_shield.h"
 #include "launcher/engine/interpreter.h"
 #include "launcher/engine/preloader.h"
+#include "launcher/engine/pure_functions.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/takeover.h"
@@ -90,6 +91,7 @@ void SetUpArchive(const Program& program) {
     if (g_handoff->explain)
       Explain("archive: not used, this CPython's importlib is not the one we know");
   }
+  if (!InstallPureFunctions(g_session, g_handoff->explain)) PyErr_Clear();
 }
 
 void OnPath(const Program& program) {

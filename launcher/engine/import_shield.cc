@@ -6,6 +6,7 @@
 #include "launcher/engine/import_lock.h"
 #include "launcher/engine/lazy_loader.h"
 #include "launcher/engine/load_watch.h"
+#include "launcher/engine/pure_functions.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/shield_report.h"
 #include "launcher/engine/stale_module.h"
@@ -193,6 +194,7 @@ void Loaded(PyObject* spec, PyObject* module) {
   PyRef name = PyRef::Steal(PyObject_GetAttr(spec, g_name));
   if (name && PyUnicode_Check(name.get())) {
     AttachToParent(name.get(), module);
+    LookForPureFunctions(name.get(), module);
     if (!g_lazy_loader_safe &&
         PyUnicode_CompareWithASCIIString(name.get(), "importlib.util") == 0) {
       g_lazy_loader_safe = true;
