@@ -55,6 +55,9 @@ std::string Handoff::Serialize() const {
   out.String(python);
   out.String(sealer);
   out.String(doctor);
+  out.String(reporter);
+  out.String(record);
+  out.String(report);
   out.String(cache_folder);
   out.Number(cache_readonly);
   out.Number(cache_refresh);
@@ -71,6 +74,9 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.String(&h.python);
   in.String(&h.sealer);
   in.String(&h.doctor);
+  in.String(&h.reporter);
+  in.String(&h.record);
+  in.String(&h.report);
   in.String(&h.cache_folder);
   in.Number(&h.cache_readonly);
   in.Number(&h.cache_refresh);

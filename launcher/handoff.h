@@ -24,6 +24,9 @@ struct Handoff {
   std::string engine;        // Absolute path of the engine, as it stands first in LD_PRELOAD.
   std::string sealer;        // Absolute path of pylaunch-sealer.
   std::string doctor;        // Absolute path of the doctor's folder.
+  std::string reporter;      // Absolute path of the script that writes `record` and `report`.
+  std::string record;        // --record: absolute; empty: not asked for.
+  std::string report;        // --report: absolute; empty: not asked for.
   std::string cache_folder;  // Empty: no archive.
   bool cache_readonly = false;
   bool cache_refresh = false;

@@ -40,6 +40,10 @@ constexpr OwnOption kOwnOptions[] = {
     {"--cache-mode", "MODE", "PYLAUNCH_CACHE_MODE",
      "auto (default), readonly, refresh or off\n"
      "[PYLAUNCH_CACHE_MODE]"},
+    {"--record", "FILE", "PYLAUNCH_RECORD",
+     "write a preload file of what it imports [PYLAUNCH_RECORD]"},
+    {"--report", "FILE", "PYLAUNCH_REPORT",
+     "write what imports cost: *.html, *.json [PYLAUNCH_REPORT]"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN",
      "say on stderr what was done and why [PYLAUNCH_EXPLAIN=1]"},
     {"--stats", nullptr, "PYLAUNCH_STATS",
@@ -237,6 +241,8 @@ class OwnParser {
     AddValue("--cache", &options_.cache);
     AddValue("--cache-mode", &cache_mode_)
         ->check(CLI::IsMember(std::vector<std::string>(kCacheModes.begin(), kCacheModes.end())));
+    AddValue("--record", &options_.record);
+    AddValue("--report", &options_.report);
     AddSwitch("--explain", &options_.explain);
     AddSwitch("--stats", &options_.stats);
     AddSwitch("--doctor", &options_.doctor);
@@ -338,6 +344,13 @@ std::optional<bool> ParseSwitch(std::string_view value) {
   return std::nullopt;
 }
 
+// The kind of a report is told by its suffix alone.
+absl::Status CheckReport(std::string_view file) {
+  if (file.empty() || file.ends_with(".html") || file.ends_with(".json")) return absl::OkStatus();
+  return Problem(Cat("--report: '", file, "' has no suffix that says what to write"),
+                 "FILE.html, FILE.json or FILE.speedscope.json");
+}
+
 // The words a twin stands for: none for a switch that is off, one for each line of a preload list.
 absl::StatusOr<std::vector<std::string>> TwinWords(const TwinValue& twin) {
   std::vector<std::string> words;
@@ -390,6 +403,7 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
   if (options.json && !options.doctor) {
     return Problem("option '--json' is for --doctor", "pylaunch --doctor --json");
   }
+  if (absl::Status status = CheckReport(options.report); !status.ok()) return status;
   return options;
 }
 

@@ -22,6 +22,8 @@ struct Options {
   std::string python;                    // --python; empty: search.
   std::string cache;                     // --cache: the folder of archives; empty: the default one.
   CacheMode cache_mode = CacheMode::kAuto;
+  std::string record;  // --record: the preload file to write; empty: none.
+  std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
   bool explain = false;
   bool stats = false;
   bool doctor = false;
@@ -34,9 +36,9 @@ struct Options {
 };
 
 // `environment` ("NAME=value") is searched for the twins (PYLAUNCH_PRELOAD, PYLAUNCH_PYTHON,
-// PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_EXPLAIN, PYLAUNCH_STATS, PYLAUNCH_DOCTOR) unless -E
-// or -I is given; a flag wins over its twin, except that --preload adds; an empty variable counts
-// as unset.
+// PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_RECORD, PYLAUNCH_REPORT, PYLAUNCH_EXPLAIN,
+// PYLAUNCH_STATS, PYLAUNCH_DOCTOR) unless -E or -I is given; a flag wins over its twin, except that
+// --preload adds; an empty variable counts as unset.
 //
 // Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
 // '--', or the first argument that is no option; they may stand between Python's. `--name=value`

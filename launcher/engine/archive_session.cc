@@ -10,6 +10,7 @@
 
 #include "cache/codec.h"
 #include "launcher/engine/clock.h"
+#include "launcher/engine/journal.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/seal_process.h"
 
@@ -90,10 +91,12 @@ bool ArchiveSession::ReadCode(const std::string& path, const cache::SourceStamp&
   if (reader_ && !reject_all_) entry = reader_->FindModule(path);
   if (!entry) {
     ++misses_;
+    NoteArchiveAnswer(ArchiveAnswer::kAbsent, 0);
     return false;
   }
   if (entry->stamp != stamp) {
     ++stale_;
+    NoteArchiveAnswer(ArchiveAnswer::kStale, 0);
     return false;
   }
   if (auto read = reader_->ReadCode(*entry, &code_); !read) {
@@ -101,12 +104,14 @@ bool ArchiveSession::ReadCode(const std::string& path, const cache::SourceStamp&
     return false;
   }
   ++hits_;
+  NoteArchiveAnswer(ArchiveAnswer::kHit, code_.size());
   *code = code_;
   return true;
 }
 
 void ArchiveSession::RejectCode(const std::string& path) {
   ++misses_;
+  NoteArchiveAnswer(ArchiveAnswer::kCorrupt, 0);
   if (reject_all_) return;
   // One bad frame makes the whole file suspect: take nothing more from it, and write a new one.
   reject_all_ = refresh_ = true;
