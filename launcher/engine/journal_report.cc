@@ -155,6 +155,13 @@ void WriteLazyModules(WireWriter* out) {
   }
 }
 
+// The source of `__main__`; a script's `__file__` is gone when it has come to its end.
+std::string MainFile(const Program& program) {
+  PyObject* main = Namespace("__main__");
+  std::string file = Text(main == nullptr ? nullptr : PyDict_GetItemString(main, "__file__"));
+  return file.empty() ? program.filename : file;
+}
+
 void WriteProgram(WireWriter* out, const Program& program) {
   out->String(g_handoff->record);
   out->String(g_handoff->report);
@@ -162,8 +169,7 @@ void WriteProgram(WireWriter* out, const Program& program) {
   out->String(Py_GetVersion());
   Write(out, SysList("orig_argv"));
   out->String(program.command);
-  PyObject* main = Namespace("__main__");
-  out->String(Text(main == nullptr ? nullptr : PyDict_GetItemString(main, "__file__")));
+  out->String(MainFile(program));
   out->Number<int32_t>(program.optimize);
   out->String(Text(PySys_GetObject("prefix")));
   Write(out, g_path);

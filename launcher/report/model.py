@@ -34,6 +34,11 @@ KINDS = {
     "_NamespaceLoader": "namespace",
     "": "namespace",
 }
+NOT_FOR_THE_ARCHIVE = {
+    "bytecode": "bytecode file without source",
+    "extension": "extension module",
+    "namespace": "namespace package",
+}
 PYC_HEADER = 16
 
 
@@ -89,14 +94,8 @@ def build(log: Journal) -> Model:
     started = log.started_ns
     preloaded = log.preload_ns or log.program_ns or log.ended_ns
     began = log.program_ns or log.ended_ns
-    return Model(
-        log,
-        nodes,
-        preloaded - started,
-        began - preloaded,
-        log.ended_ns - began,
-        log.ended_ns - started,
-    )
+    ended = log.ended_ns
+    return Model(log, nodes, preloaded - started, began - preloaded, ended - began, ended - started)
 
 
 def _node(log: Journal, event: Event) -> Node:
@@ -155,7 +154,7 @@ def _archive(log: Journal, event: Event, kind: str) -> str:
         return "miss: not asked, CPython's own finder found it"
     if kind == "other":
         return f"-: {event.loader} finds its own code"
-    return f"-: {kind} modules have no bytecode of their own to keep"
+    return f"-: {NOT_FOR_THE_ARCHIVE.get(kind, kind)}"
 
 
 def _code_bytes(log: Journal, event: Event, kind: str) -> int:
@@ -174,7 +173,7 @@ def _code_bytes(log: Journal, event: Event, kind: str) -> int:
 
 
 def _nest(nodes: list[Node]) -> None:
-    """Children lie inside their parents, one after the other, even where greenlets mixed them up."""
+    """Puts children inside their parents, one after the other; greenlets may have mixed them up."""
     for node in nodes:
         if node.parent < 0:
             continue

@@ -15,7 +15,7 @@ def of_program(log: Journal) -> Iterator[tuple[str, str]]:
     """
     if log.command:
         yield from _of_source(log.command)
-    files = [log.main_file]
+    files = [log.main_file, f"{log.main_file}/__main__.py"]
     files += [e.origin for e in log.events if e.own and e.body and e.outcome == LOADED]
     for file in dict.fromkeys(files):
         if file.endswith(".py"):

@@ -35,10 +35,12 @@ REPEATED = ("phase", "outcome", "kind", "archive")  # Go as indices into a list 
 def text(log: Journal) -> str:
     model = build(log)
     template = Path(__file__).with_name("page.html").read_text("utf-8")
+    head, _, rest = template.partition("@@TITLE@@")
+    body, _, tail = rest.partition("@@DATA@@")
     title = model.title.encode("utf-8", "backslashreplace").decode()
     # "<" could end the script element (HTML, "restrictions for contents of script elements").
     data = json.dumps(_data(model), separators=(",", ":")).replace("<", "\\u003c")
-    return template.replace("@@TITLE@@", html.escape(title)).replace("@@DATA@@", data, 1)
+    return "".join((head, html.escape(title), body, data, tail))
 
 
 def _data(model: Model) -> dict:

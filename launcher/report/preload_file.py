@@ -1,4 +1,4 @@
-"""The preload file that --record writes: what the program asked for, in the order in which it did."""
+"""The preload file that --record writes: what the program asked for, in that order."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _collect(log: Journal) -> list[Entry]:
 
 
 def _asked_for(log: Journal):
-    """The events that the program, or what it called, asked for; of one that failed, what it left."""
+    """The events that the program or what it called asked for; of one that failed, what it left."""
     listed: set[int] = set()
     for event in log.events:
         if not event.request or event.kind != IMPORT:
@@ -138,11 +138,11 @@ def _entry(log: Journal, event: Event) -> Entry:
 
 
 def _read_from_sources(log: Journal, entries: dict):
-    """What the own files name and something else had loaded before they did."""
+    """What the own files name and something else had loaded before they did, on the main thread."""
     loaded = {}
     own = set()
     for event in log.events:
-        if event.outcome == LOADED and event.kind == IMPORT:
+        if event.outcome == LOADED and event.kind == IMPORT and log.threads[event.thread].main:
             loaded.setdefault(event.name, event)
             if event.own:
                 own.add(event.name)
