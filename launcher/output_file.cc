@@ -37,6 +37,7 @@ absl::StatusOr<std::string> OutputFile(std::string_view option, const std::strin
   }
   const fs::path folder = fs::canonical(file.parent_path(), error);
   if (error) return Cannot(option, path, Cat(file.parent_path().string(), ": ", error.message()));
+  if (!fs::is_directory(folder)) return Cannot(option, path, Cat(folder.string(), " is no folder"));
   if (access(folder.c_str(), W_OK | X_OK) != 0)
     return Cannot(option, path, Cat(folder.string(), ": ", std::strerror(errno)));
   if (file.filename().empty()) return Cannot(option, path, "it is a folder");
