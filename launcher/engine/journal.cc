@@ -178,6 +178,13 @@ void TellThreadImport(const JournalEvent& event, const JournalThread& thread) {
   }
 }
 
+// --explain alone needs no event once it has ended.
+void Forget() {
+  const bool idle = std::all_of(g.threads.begin(), g.threads.end(),
+                                [](const JournalThread& t) { return t.stack.empty(); });
+  if (idle) g.events.clear();
+}
+
 // After an event of an import, or of a body alone, has ended.
 void Ended(int index) {
   const JournalEvent& event = g.events[static_cast<size_t>(index)];
@@ -191,11 +198,13 @@ void Ended(int index) {
     if (g.wants.threads) TellThreadImport(event, thread);
   }
   thread.loaded = 0;
+  if (!g.wants.requests && !g.wants.costs) Forget();
 }
 
 // A program may try in every call of a function whether some module is there: once is enough.
 void ForgetIfKnownMissing(int index) {
   static auto& known = *new std::unordered_set<std::string>();
+  if (g.events.empty()) return;
   const JournalEvent& event = g.events.back();
   if (event.outcome != JournalEvent::Outcome::kNotFound || event.parent >= 0) return;
   const bool last = static_cast<size_t>(index) + 1 == g.events.size();
@@ -301,7 +310,8 @@ void BodyEnds(int event, PyObject* module) {
 }
 
 void NoteArchiveAnswer(ArchiveAnswer answer, uint64_t code_bytes) {
-  if (t_thread < 0 || g.threads[static_cast<size_t>(t_thread)].stack.empty()) return;
+  if (!g_journal_on || t_thread < 0 || g.threads[static_cast<size_t>(t_thread)].stack.empty())
+    return;
   const auto& stack = g.threads[static_cast<size_t>(t_thread)].stack;
   JournalEvent& event = g.events[static_cast<size_t>(stack.back())];
   if (!event.body) return;

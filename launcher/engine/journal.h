@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,7 +81,7 @@ struct VariableChange {
 struct Journal {
   JournalWants wants;
   std::vector<JournalEvent> events;
-  std::vector<JournalThread> threads;
+  std::deque<JournalThread> threads;  // A deque: others may be added while one is in use.
   std::vector<VariableChange> variables;
   int64_t started_ns = 0;       // CLOCK_MONOTONIC, as all times here: the engine took over.
   int64_t preload_ns = 0;       // 0: nothing was preloaded.

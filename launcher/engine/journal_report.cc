@@ -186,11 +186,12 @@ std::string Serialize(const Program& program, int64_t ended_ns) {
   out.Number(g_journal->program_ns);
   out.Number(ended_ns);
   out.Number<uint8_t>(g_journal->full);
-  out.List(g_journal->threads, [&out](const JournalThread& thread) {
+  out.Number<uint64_t>(g_journal->threads.size());
+  for (const JournalThread& thread : g_journal->threads) {
     out.String(thread.name);
     out.Number<int64_t>(thread.tid);
     out.Number<uint8_t>(thread.main);
-  });
+  }
   out.List(g_journal->events, [&out](const JournalEvent& event) { Write(&out, event); });
   Write(&out, g_handoff->plan.environment);
   out.List(g_handoff->plan.entries, [&out](const PreloadEntry& entry) {

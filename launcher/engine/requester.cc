@@ -1,5 +1,7 @@
 #include "launcher/engine/requester.h"
 
+#include <frameobject.h>  // Part of Python.h since 3.11.
+
 #include <string_view>
 
 #include "launcher/engine/py_ref.h"

@@ -41,7 +41,7 @@ def pylaunch(*arguments, cwd):
         text=True,
         timeout=2 * TIMEOUT_SECONDS,
     )
-    # One epoch teaches too little for train.py's own standards, and then it says so and ends with 1.
+    # One epoch teaches too little for train.py's standards: then it says so and ends with 1.
     untaught = re.search(r"^train: error: the best accuracy", done.stderr, re.MULTILINE)
     assert done.returncode == int(untaught is not None), f"{done.stdout}\n{done.stderr}"
     return done.stderr
