@@ -35,6 +35,8 @@ constexpr std::string_view kMagic = "PLJ1";
 
 Journal* g_journal = nullptr;
 const Handoff* g_handoff = nullptr;
+const Program* g_program =
+    nullptr;  // As it was at the start: finalisation may have taken it apart.
 pid_t g_process = 0;
 std::vector<std::string> g_path;  // sys.path as the program found it, but for its first entry.
 
@@ -155,11 +157,11 @@ void WriteLazyModules(WireWriter* out) {
   }
 }
 
-// The source of `__main__`; a script's `__file__` is gone when it has come to its end.
+// The source of `__main__`. A script's `__file__` is gone when it has come to its end.
 std::string MainFile(const Program& program) {
-  PyObject* main = Namespace("__main__");
-  std::string file = Text(main == nullptr ? nullptr : PyDict_GetItemString(main, "__file__"));
-  return file.empty() ? program.filename : file;
+  PyObject* main = program.filename.empty() ? Namespace("__main__") : nullptr;
+  PyObject* file = main == nullptr ? nullptr : PyDict_GetItemString(main, "__file__");
+  return file == nullptr ? program.filename : Text(file);
 }
 
 void WriteProgram(WireWriter* out, const Program& program) {
@@ -247,7 +249,7 @@ PyObject* OnEnd(PyObject*, PyObject*) {
   if (g_journal->wants.threads) ExplainThreads();
   if (!g_handoff->record.empty() || !g_handoff->report.empty()) {
     LookForSymbols();
-    WriteFiles(Serialize(CurrentProgram(), now));
+    WriteFiles(Serialize(*g_program, now));
   }
   PyErr_Clear();
   Py_RETURN_NONE;
@@ -284,6 +286,7 @@ void SetUpJournal(const Handoff& handoff, const Program& program, int64_t starte
   wants.costs = !handoff.report.empty();
   if (!wants.threads && !wants.requests && !wants.costs) return;
   g_handoff = &handoff;
+  g_program = new Program(program);
   g_process = getpid();
   if (!CallAtExit()) {
     PyErr_Clear();
