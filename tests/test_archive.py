@@ -701,3 +701,26 @@ def test_archive_replaced_while_programs_run(cached):
     archive_of(cached).unlink()
     code, out, err = finish(process, b"\n")
     assert (code, out, err) == (0, b"0.125\n", b"")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "",
+        "sys.exit()",
+        "sys.exit(3)",
+        "raise SystemExit('told')",
+        "raise KeyError(1)",
+        "import os, signal; os.kill(os.getpid(), signal.SIGINT)",
+    ],
+    ids=["end", "exit", "exit-code", "exit-text", "error", "interrupt"],
+)
+def test_what_was_imported_is_kept_however_the_program_ends(ours, tree, end):
+    tree.write({"own.py": "value = 1\n"})
+    program = f"import sys, own\n{end}"
+    env = {"PYTHONPATH": str(tree), "PYLAUNCH_SEAL": "wait"}
+    stock = ours.stock("-c", program, env=env)
+    assert ours.again("-c", program, env=env) == stock
+    result = ours.again("-c", program, env=env, flags=["--explain"])
+    assert result.archive_counts()[1:] == (0, 0)
+    assert result.without_pylaunch_lines() == stock

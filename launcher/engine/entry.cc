@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "launcher/engine/archive_session.h"
@@ -105,6 +106,16 @@ void OnPath(const Program& program) {
   PyErr_Clear();
 }
 
+// The program has ended and runs no more Python. Called at the end of Py_FinalizeEx too, because
+// Py_RunMain does not return from sys.exit() or Ctrl-C (Python/pythonrun.c, handle_system_exit;
+// Modules/main.c, exit_sigint).
+void EndSession() {
+  static bool ended = false;
+  if (std::exchange(ended, true)) return;
+  g_session->Seal(/*ending=*/true);
+  g_session->ReportCounts();
+}
+
 int EngineMain(int argc, char** argv, char**) {
   std::optional<int> done = StartInterpreter(argc, argv, g_handoff->python, OnPath);
   if (done) return *done;
@@ -121,9 +132,9 @@ int EngineMain(int argc, char** argv, char**) {
     g_session->Seal(/*ending=*/false);
   }
   JournalProgram();
+  Py_AtExit(EndSession);
   int exit_code = Py_RunMain();
-  g_session->Seal(/*ending=*/true);
-  g_session->ReportCounts();
+  EndSession();
   return exit_code;
 }
 
