@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "launcher/engine/archive_session.h"
+#include "launcher/engine/environment_watch.h"
 #include "launcher/engine/finder.h"
 #include "launcher/engine/import_shield.h"
 #include "launcher/engine/interpreter.h"
@@ -114,6 +115,7 @@ int EngineMain(int argc, char** argv, char**) {
       return *done;
     }
     g_session->Seal(/*ending=*/false);
+    WatchEnvironment(g_handoff->plan, g_handoff->explain);
   }
   int exit_code = Py_RunMain();
   g_session->Seal(/*ending=*/true);
