@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import sysconfig
 import time
 import zipfile
 from pathlib import Path
@@ -490,8 +489,7 @@ def relink(tree):
 
 
 def extension_beside(tree):
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    tree.write({f"one/m{suffix}": b"no ELF file"}, 50)
+    tree.write({"one/m.abi3.so": b"no ELF file"}, 50)
 
 
 CHANGES = {

@@ -12,8 +12,6 @@
 namespace pylaunch::engine {
 namespace {
 
-using Frame = PyFrameObject*;
-
 std::string Text(PyObject* object) {
   std::string text;
   FileSystemBytes(object, &text);
@@ -73,13 +71,17 @@ bool StandsInCode(PyObject* code, std::string_view name) {
   return constants && Spells(constants.get(), name);
 }
 
+PyRef Outer(PyObject* frame) {
+  PyRef outer = PyRef::Steal(PyObject_GetAttrString(frame, "f_back"));
+  return outer.get() != Py_None ? std::move(outer) : PyRef();
+}
+
 std::optional<EnvironmentSetter> Search(const std::string& name) {
   EnvironmentSetter setter;
   PyRef frame = PyRef::Share(reinterpret_cast<PyObject*>(PyEval_GetFrame()));
-  for (; frame; frame = PyRef::Steal(reinterpret_cast<PyObject*>(
-                    PyFrame_GetBack(reinterpret_cast<Frame>(frame.get()))))) {
-    PyRef code = PyRef::Steal(
-        reinterpret_cast<PyObject*>(PyFrame_GetCode(reinterpret_cast<Frame>(frame.get()))));
+  for (; frame; frame = Outer(frame.get())) {
+    auto* at = reinterpret_cast<PyFrameObject*>(frame.get());
+    PyRef code = PyRef::Steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(at)));
     auto* fields = reinterpret_cast<PyCodeObject*>(code.get());
     if (IsEnviron(frame.get())) {
       const std::string method = Text(fields->co_name);
@@ -90,7 +92,7 @@ std::optional<EnvironmentSetter> Search(const std::string& name) {
     setter.file = Text(fields->co_filename);
     if (!IsLibrary(setter.file)) {
       setter.file = Shortened(std::move(setter.file));
-      setter.line = PyFrame_GetLineNumber(reinterpret_cast<Frame>(frame.get()));
+      setter.line = PyFrame_GetLineNumber(at);
       return setter;
     }
     if (StandsInCode(code.get(), name)) return std::nullopt;
