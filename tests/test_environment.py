@@ -1,11 +1,14 @@
 # ruff: noqa: E501 - programs in strings and tables read better on long lines.
 """A program that sets a variable which preloading has read is told so, once, with the line that cures it; nobody else is."""
 
+import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from conftest import ROOT, Runner, Tree, clean_environment
+from conftest import Runner, Tree, clean_environment
 
 READER = "import os\nVALUE = os.environ.get('PL_A')\n"
 
@@ -348,13 +351,12 @@ def test_threads_of_c_may_read_and_set_at_any_time(run, lib):
 
 
 def need(run, *packages):
+    python = os.environ.get("PYLAUNCH_TEST_PYTHON") or sys.executable
     probe = f"import importlib.util as u, sys; sys.exit(any(u.find_spec(p) is None for p in {packages!r}))"
-    venv = ROOT / ".venv/bin/python"
-    python = venv if venv.exists() else run.python
     env = clean_environment(run.lab.home)
     if subprocess.run([python, "-c", probe], env=env).returncode:
-        pytest.skip(f"needs {', '.join(packages)}")
-    run.python = python
+        pytest.skip(f"{python} lacks one of {', '.join(packages)}")
+    run.python = Path(python)
 
 
 # (entry, setter, what the library made of it at import)

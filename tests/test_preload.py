@@ -587,7 +587,9 @@ def test_module_that_sets_the_collector_is_obeyed(run, env, lib):
         }
     )
     # Frozen: the same but for a few objects that belong to the program.
-    program = "import gc; print(gc.isenabled(), gc.get_threshold()[:2], gc.get_freeze_count() > 1000)"
+    program = (
+        "import gc; print(gc.isenabled(), gc.get_threshold()[:2], gc.get_freeze_count() > 1000)"
+    )
     for module in ("tuned", "disabled", "freezes"):
         stock = run.stock("-c", f"import {module}; {program}", env=env)
         assert fine(run("-c", program, env=env, flags=preload(f"import {module}"))).out == stock.out
