@@ -33,8 +33,8 @@ TIMEOUT = 60
 AGE = 100
 
 
-# A shell starts background jobs with these ignored, which programs would inherit.
-for _number in (signal.SIGINT, signal.SIGQUIT):
+# A shell starts background jobs with the first two ignored, nohup with the third, and programs would inherit that.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(
             _number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL

@@ -15,7 +15,7 @@ import pytest
 from conftest import Runner, archives, clean_environment, finish, sealers, start, wait_for_sealers
 
 IMPORTS = "import json, decimal, asyncio, email, http.client"
-PROGRAM = f"{IMPORTS}; print(json.dumps([1]), decimal.Decimal(1) / 8, http.client.OK)"
+PROGRAM = f"{IMPORTS}; print(json.dumps([1]), decimal.Decimal(1) / 8, int(http.client.OK))"
 EXPECTED = "[1] 0.125 200\n"
 
 

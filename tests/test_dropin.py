@@ -196,6 +196,8 @@ COMMAND_LINES = {
 def test_command_line_means_what_it_means_to_python(there, name):
     args, code, out, err = COMMAND_LINES[name]
     args = [os.fsdecode(x) if isinstance(x, bytes) else x for x in args]
+    if name == "file_nul" and there.stock(*args).code == 0:
+        code, err = 0, ""  # Before 3.11.4.
     if name == "pycs_bad":
         code = there.stock(*args).code
     if there.lab.version < (3, 11) and name in ("safe_file", "safe_m", "help_env", "help_xoptions", "help_all"):  # fmt: skip

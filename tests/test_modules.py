@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import sysconfig
 import time
 import zipfile
 from pathlib import Path
@@ -181,9 +180,11 @@ def test_paths_are_spelled_as_stock_spells_them(run, site, spelling):
 
 
 def test_odd_entries_on_the_path(run, site):
+    # 3.10 fails on an entry of bytes, itself.
+    odd = f"b'{site}/one', " if run.lab.version > (3, 10) else ""
     program = (
         "import sys, pathlib\n"
-        f"sys.path[:0] = [b'{site}/one', pathlib.Path('{site}/one'), None, 5, '/nonexistent', '{site}/one/plain.py',"
+        f"sys.path[:0] = [{odd}pathlib.Path('{site}/one'), None, 5, '/nonexistent', '{site}/one/plain.py',"
         f" '{site}/two']\n" + DESCRIBE.replace("'path': sys.path", "'path': 0")
     )
     facts = run.same_json("-c", program, "plain", "hollow", "pack")
@@ -490,8 +491,7 @@ def relink(tree):
 
 
 def extension_beside(tree):
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    tree.write({f"one/m{suffix}": b"no ELF file"}, 50)
+    tree.write({"one/m.abi3.so": b"no ELF file"}, 50)
 
 
 CHANGES = {

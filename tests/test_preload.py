@@ -583,10 +583,14 @@ def test_module_that_sets_the_collector_is_obeyed(run, env, lib):
         {
             "tuned.py": "import gc\ngc.set_threshold(1234, 5, 6)\n",
             "disabled.py": "import gc\ngc.disable()\n",
+            "freezes.py": "import gc\ngc.collect()\ngc.freeze()\n",
         }
     )
-    program = "import gc; print(gc.isenabled(), gc.get_threshold()[:2], gc.get_freeze_count())"
-    for module in ("tuned", "disabled"):
+    # Frozen: the same but for a few objects that belong to the program.
+    program = (
+        "import gc; print(gc.isenabled(), gc.get_threshold()[:2], gc.get_freeze_count() > 1000)"
+    )
+    for module in ("tuned", "disabled", "freezes"):
         stock = run.stock("-c", f"import {module}; {program}", env=env)
         assert fine(run("-c", program, env=env, flags=preload(f"import {module}"))).out == stock.out
 

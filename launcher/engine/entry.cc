@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "launcher/engine/archive_session.h"
+#include "launcher/engine/environment_watch.h"
 #include "launcher/engine/finder.h"
 #include "launcher/engine/import_shield.h"
 #include "launcher/engine/interpreter.h"
@@ -130,6 +131,7 @@ int EngineMain(int argc, char** argv, char**) {
       return *done;
     }
     g_session->Seal(/*ending=*/false);
+    WatchEnvironment(g_handoff->plan, g_handoff->explain);
   }
   JournalProgram();
   Py_AtExit(EndSession);

@@ -9,6 +9,7 @@
 #include "launcher/engine/half_imported.h"
 #include "launcher/engine/journal.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/reads_recording.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/surroundings.h"
 
@@ -73,8 +74,10 @@ PyRef LoadNames(const PreloadEntry& entry, Failure* failure) {
   return globals;
 }
 
-std::optional<Failure> Load(const PreloadEntry& entry) {
+// `index`: of the entry in its plan.
+std::optional<Failure> Load(const PreloadEntry& entry, size_t index) {
   EntryEnvironment environment(entry.env);
+  ReadsRecording recording(index);
   Failure failure;
   PyRef globals = LoadNames(entry, &failure);
   if (!globals) return failure;
@@ -135,9 +138,10 @@ std::optional<int> Preload(const PreloadPlan& plan, const Program& program,
     ProgramPath path(program);
     MainFile main_file(program);
     CollectionHeldBack collection;
-    for (const PreloadEntry& entry : plan.entries) {
+    for (size_t i = 0; i < plan.entries.size(); ++i) {
+      const PreloadEntry& entry = plan.entries[i];
       const int event = JournalOn() ? EntryBegins(entry) : -1;
-      std::optional<Failure> failure = Load(entry);
+      std::optional<Failure> failure = Load(entry, i);
       EntryEnds(event, !failure);
       if (!failure) continue;
       interrupted = failure->interrupted;

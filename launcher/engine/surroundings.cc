@@ -66,6 +66,19 @@ int OnAuditEvent(const char* event, PyObject*, void*) {
 
 void DropFirstEntryLater() { g_drop_first = PySys_AddAuditHook(OnAuditEvent, nullptr) == 0; }
 
+// Moves all objects into the oldest generation, where they would be after the collections that did
+// not happen. Freezing and thawing does it for nothing, but thaws what was frozen before, too: 3.12
+// starts with some that are.
+void MakeAllOld(PyObject* gc) {
+  PyRef frozen = PyRef::Steal(PyObject_CallMethod(gc, "get_freeze_count", nullptr));
+  if (frozen && PyLong_AsLong(frozen.get()) == 0) {
+    PyRef freeze = PyRef::Steal(PyObject_CallMethod(gc, "freeze", nullptr));
+    PyRef thaw = PyRef::Steal(PyObject_CallMethod(gc, "unfreeze", nullptr));
+  } else {
+    PyRef collected = PyRef::Steal(PyObject_CallMethod(gc, "collect", "i", 1));
+  }
+}
+
 }  // namespace
 
 ProgramPath::ProgramPath(const Program& program) {
@@ -128,8 +141,7 @@ CollectionHeldBack::~CollectionHeldBack() {
     PyRef done = set_threshold
                      ? PyRef::Steal(PyObject_CallObject(set_threshold.get(), thresholds_.get()))
                      : PyRef();
-    PyRef frozen = PyRef::Steal(PyObject_CallMethod(gc_.get(), "freeze", nullptr));
-    PyRef thawed = PyRef::Steal(PyObject_CallMethod(gc_.get(), "unfreeze", nullptr));
+    MakeAllOld(gc_.get());
   }
   PyErr_Clear();
 }

@@ -1,10 +1,11 @@
 # ruff: noqa: E501 - programs in strings read better on long lines.
 """First imports of real packages by several threads, in many fresh processes: how many fail, hang or crash.
 
-    tests/shield/real.py [--runs N] [--jobs N] [--python PYTHON] [--launch COMMAND] [--list] [CASE ...]
+    tests/shield/real.py [--runs N] [--jobs N] [--python PYTHON] [--launch COMMAND] [--preload] [--list] [CASE ...]
 
-COMMAND is what stands for `python`: nothing, for stock, or pylaunch and its options. Prints a line a case, exits with 1 if
-anything failed. A case whose package the interpreter lacks is left out, with a line that says so.
+COMMAND is what stands for `python`: nothing, for stock, or pylaunch and its options. --preload gives each case the entries
+that a preload file for it would have: what its threads import, and the names that lazy modules resolve later. Prints a line a
+case, exits with 1 if anything failed. A case whose package the interpreter lacks is left out, with a line that says so.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ LAZY = [
     "from transformers import BertTokenizerFast, ElectraConfig",
     "from transformers import DistilBertConfig, DistilBertTokenizer",
 ]
+KINDS = ("Bert", "Roberta", "Electra", "DebertaV2")
 TRIALS = [
     f"from transformers import AutoModel, {kind}Config\n"
     f"c = {kind}Config(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)\n"
     f"m = AutoModel.from_config(c)\nassert type(m).__name__ == '{kind}Model'"
-    for kind in ("Bert", "Roberta", "Electra", "DebertaV2")
+    for kind in KINDS
 ]
 
 CASES = {
@@ -112,6 +114,22 @@ CASES = {
     ),
 }
 
+# What the parts use without an import statement of their own.
+LATE = {"trials": [f"from transformers import {kind}Model" for kind in KINDS]}
+
+
+def preload_flags(name: str) -> list[str]:
+    """--preload for every import statement of a case, each once.
+
+    Optional where a tokenizer may be a placeholder for sentencepiece, which need not be installed.
+    """
+    lines = [line for part in CASES[name][1] for line in part.splitlines()]
+    entries = [line for line in lines if line.startswith(("from ", "import "))]
+    return [
+        f"--preload={'optional ' if 'Tokenizer' in entry else ''}{entry}"
+        for entry in dict.fromkeys([*entries, *LATE.get(name, [])])
+    ]
+
 
 def has(python: str, package: str) -> bool:
     find = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
@@ -145,9 +163,14 @@ def main() -> int:
     )
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--launch", default="", help="pylaunch and its options; default: stock")
+    parser.add_argument(
+        "--preload", action="store_true", help="with --launch: preload what each case imports"
+    )
     parser.add_argument("--list", action="store_true")
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
+    if options.preload and not options.launch:
+        parser.error("--preload needs --launch: stock Python has no such option")
     if options.list:
         print("\n".join(CASES))
         return 0
@@ -161,11 +184,13 @@ def main() -> int:
         if not has(options.python, package):
             print(f"{name:8} left out: {options.python} has no {package}", flush=True)
             continue
+        full_command = [*command, *(preload_flags(name) if options.preload else [])]
         program = HEAD + f"together(*{parts!r})" + TAIL
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            ends = list(
-                pool.map(lambda _, p=program: once(command, p, options.limit), range(options.runs))
-            )
+            started = [
+                pool.submit(once, full_command, program, options.limit) for _ in range(options.runs)
+            ]
+            ends = [process.result() for process in started]
         failures = collections.Counter(end[:90] for end in ends if end)
         bad += failures.total()
         told = "; ".join(f"{count}x {end}" for end, count in failures.most_common(3))

@@ -1,0 +1,120 @@
+#include "launcher/engine/environment_calls.h"
+
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cerrno>
+#include <string>
+
+namespace pylaunch::engine {
+namespace {
+
+using Get = char* (*)(const char*);
+using Set = int (*)(const char*, const char*, int);
+using Unset = int (*)(const char*);
+using Put = int (*)(char*);
+
+char* FirstGetenv(const char* name);
+char* FirstSecureGetenv(const char* name);
+
+// What getenv and secure_getenv jump to: libc's, or ours that tells a listener. The first calls
+// come from constructors of libraries, before any code of ours has run.
+std::atomic<Get> g_getenv = FirstGetenv;
+std::atomic<Get> g_secure_getenv = FirstSecureGetenv;
+
+std::atomic<ReadListener> g_on_read = nullptr;
+std::atomic<ChangeListener> g_on_change = nullptr;
+
+template <typename Function>
+Function Libc(const char* name) {
+  return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
+}
+
+Get LibcGetenv() {
+  static const Get function = Libc<Get>("getenv");
+  return function;
+}
+
+Get LibcSecureGetenv() {
+  static const Get function = Libc<Get>("secure_getenv");
+  return function;
+}
+
+char* FirstGetenv(const char* name) {
+  Get first = FirstGetenv;
+  g_getenv.compare_exchange_strong(first, LibcGetenv());
+  return LibcGetenv()(name);
+}
+
+char* FirstSecureGetenv(const char* name) {
+  Get first = FirstSecureGetenv;
+  g_secure_getenv.compare_exchange_strong(first, LibcSecureGetenv());
+  return LibcSecureGetenv()(name);
+}
+
+char* Told(const char* name, char* value) {
+  const int error = errno;
+  if (ReadListener listener = g_on_read.load()) listener(name, value);
+  errno = error;
+  return value;
+}
+
+char* ToldGetenv(const char* name) { return Told(name, LibcGetenv()(name)); }
+char* ToldSecureGetenv(const char* name) { return Told(name, LibcSecureGetenv()(name)); }
+
+void TellChange(const char* name, const void* caller) {
+  ChangeListener listener = g_on_change.load(std::memory_order_relaxed);
+  if (listener == nullptr) return;
+  const int error = errno;
+  listener(name, LibcGetenv()(name), caller);
+  errno = error;
+}
+
+}  // namespace
+
+void ListenToReads(ReadListener listener) {
+  g_on_read = listener;
+  g_getenv = listener == nullptr ? LibcGetenv() : ToldGetenv;
+  g_secure_getenv = listener == nullptr ? LibcSecureGetenv() : ToldSecureGetenv;
+}
+
+void ListenToChanges(ChangeListener listener) { g_on_change = listener; }
+
+}  // namespace pylaunch::engine
+
+// Declared as in stdlib.h, but without including it: its attributes are not ours to repeat.
+extern "C" {
+__attribute__((visibility("default"))) char* getenv(const char* name) noexcept {
+  return pylaunch::engine::g_getenv.load(std::memory_order_relaxed)(name);
+}
+
+__attribute__((visibility("default"))) char* secure_getenv(const char* name) noexcept {
+  return pylaunch::engine::g_secure_getenv.load(std::memory_order_relaxed)(name);
+}
+
+__attribute__((visibility("default"))) int setenv(const char* name, const char* value,
+                                                  int overwrite) noexcept {
+  static const auto real = pylaunch::engine::Libc<pylaunch::engine::Set>("setenv");
+  const int result = real(name, value, overwrite);
+  if (result == 0) pylaunch::engine::TellChange(name, __builtin_return_address(0));
+  return result;
+}
+
+__attribute__((visibility("default"))) int unsetenv(const char* name) noexcept {
+  static const auto real = pylaunch::engine::Libc<pylaunch::engine::Unset>("unsetenv");
+  const int result = real(name);
+  if (result == 0) pylaunch::engine::TellChange(name, __builtin_return_address(0));
+  return result;
+}
+
+__attribute__((visibility("default"))) int putenv(char* string) noexcept {
+  static const auto real = pylaunch::engine::Libc<pylaunch::engine::Put>("putenv");
+  const int result = real(string);
+  if (result == 0) {
+    std::string name = string;
+    name.resize(std::min(name.find('='), name.size()));
+    pylaunch::engine::TellChange(name.c_str(), __builtin_return_address(0));
+  }
+  return result;
+}
+}

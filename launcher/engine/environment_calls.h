@@ -1,0 +1,24 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_CALLS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_CALLS_H_
+
+namespace pylaunch::engine {
+
+// The engine stands before libc in the dynamic loader's order, so all calls of getenv(3),
+// secure_getenv(3), setenv(3), unsetenv(3) and putenv(3) in this process come to it first, except
+// libc's own. They go on to libc, with no more than an indirect jump between for the two that read,
+// and those who listen are told. Listeners may be called on any thread, with or without the GIL,
+// and may not throw; errno is kept for the caller.
+
+// `value` null: not set.
+using ReadListener = void (*)(const char* name, const char* value);
+// After a successful change; `value` null: not set any more. `caller`: the address that the call
+// returns to.
+using ChangeListener = void (*)(const char* name, const char* value, const void* caller);
+
+// Null: nobody. One listener each.
+void ListenToReads(ReadListener listener);
+void ListenToChanges(ChangeListener listener);
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_CALLS_H_

@@ -1,0 +1,150 @@
+#include "launcher/engine/environment_watch.h"
+
+#include <Python.h>
+#include <link.h>
+#include <unistd.h>
+
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "launcher/engine/environment_calls.h"
+#include "launcher/engine/environment_reads.h"
+#include "launcher/engine/environment_setter.h"
+#include "launcher/engine/report.h"
+
+namespace pylaunch::engine {
+namespace {
+
+struct Watch {
+  const PreloadPlan* plan = nullptr;
+  bool explain = false;
+  pid_t process = 0;
+  uintptr_t python_begin = 0, python_end = 0;  // Code and data of the object that holds CPython.
+  std::set<std::string> told;                  // Under the GIL.
+};
+Watch* g_watch = nullptr;
+
+// dl_iterate_phdr's callback: fills in the watch from the object that holds Py_RunMain.
+int FindPython(dl_phdr_info* info, size_t, void* out) {
+  const auto wanted = reinterpret_cast<uintptr_t>(&Py_RunMain);
+  uintptr_t begin = UINTPTR_MAX, end = 0;
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& segment = info->dlpi_phdr[i];
+    if (segment.p_type != PT_LOAD) continue;
+    begin = std::min<uintptr_t>(begin, info->dlpi_addr + segment.p_vaddr);
+    end = std::max<uintptr_t>(end, info->dlpi_addr + segment.p_vaddr + segment.p_memsz);
+  }
+  if (wanted < begin || wanted >= end) return 0;
+  static_cast<Watch*>(out)->python_begin = begin;
+  static_cast<Watch*>(out)->python_end = end;
+  return 1;
+}
+
+// posix.putenv() and unsetenv() call with the GIL held, and nothing else in CPython calls setenv()
+// after its start. Asked before anything of CPython is touched.
+bool IsCalledByPython(const void* caller) {
+  const auto address = reinterpret_cast<uintptr_t>(caller);
+  return address >= g_watch->python_begin && address < g_watch->python_end;
+}
+
+bool Same(const std::optional<std::string>& seen, const char* value) {
+  return value == nullptr ? !seen : seen && *seen == value;
+}
+
+const PreloadEntry& Entry(size_t index) { return g_watch->plan->entries[index]; }
+
+bool IsFile(const std::string& source) {
+  return source != "--preload" && source != "PYLAUNCH_PRELOAD";
+}
+
+std::string Place(const PreloadEntry& entry) {
+  if (!IsFile(entry.location.source)) return "--preload";
+  return entry.location.source + ":" + std::to_string(entry.location.line);
+}
+
+// A value that should not be repeated in a log, by the variable's name.
+bool IsSecret(const std::string& name) {
+  static const std::set<std::string> words = {"TOKEN",    "KEY",    "SECRET",      "PASS",
+                                              "PASSWORD", "PASSWD", "CREDENTIALS", "AUTH"};
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('_', begin), name.size());
+    if (words.count(name.substr(begin, end - begin)) > 0) return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
+// The line for the preload file (launcher/preload_file.h); nothing for what it cannot say.
+std::optional<std::string> Line(const std::string& name, const std::string& value, bool if_unset) {
+  std::string quote;
+  if (value.find_first_of(" \t") != value.npos || value.find_first_of("='\"") == 0) {
+    quote = value.find('\'') == value.npos ? "'" : "\"";
+    if (value.find(quote) != value.npos) return std::nullopt;
+  }
+  for (const char c : value) {
+    if (static_cast<unsigned char>(c) < ' ' && c != '\t') return std::nullopt;
+  }
+  return name + (if_unset ? "?=" : "=") + quote + value + quote;
+}
+
+std::string Cure(const std::string& name, const char* value, bool if_unset,
+                 const PreloadEntry& reader) {
+  if (value == nullptr) return "start without it: env -u " + name + " pylaunch ...";
+  std::optional<std::string> line;
+  if (!IsSecret(name)) line = Line(name, value, if_unset);
+  if (!line) return "set it in the shell, before the start";
+  const std::string& source = reader.location.source;
+  const std::string where = IsFile(source) ? "put this line into " + source : "preload this, too";
+  return where + ": " + *line;
+}
+
+void ExplainReaders(const std::string& name) {
+  std::string readers;
+  for (const size_t index : PreloadReads().Entries(name)) {
+    const PreloadEntry& entry = Entry(index);
+    readers += (readers.empty() ? "" : ", ") + entry.location.ToString() + " '" + entry.text + "'";
+  }
+  Explain("environment: " + name + " was read by " + readers);
+}
+
+void OnChange(const char* name, const char* value, const void* caller) {
+  const EnvironmentRead* read = PreloadReads().Last(name);
+  if (read == nullptr || Same(read->value, value) || !IsCalledByPython(caller)) return;
+  if (getpid() != g_watch->process || g_watch->told.count(name) > 0) return;
+  // Kept: the calls below may let another thread change the environment.
+  const std::optional<std::string> kept = value == nullptr ? std::nullopt : std::optional(value);
+  const std::optional<EnvironmentSetter> setter = FindEnvironmentSetter(name);
+  if (!setter || !g_watch->told.insert(name).second) return;
+  const PreloadEntry& reader = Entry(PreloadReads().Entries(name).front());
+  Warning(setter->file + ":" + std::to_string(setter->line) + (kept ? " sets " : " removes ") +
+          name + ", which preloading '" + reader.text + "' (" + Place(reader) +
+          ") has already read; " +
+          Cure(name, kept ? kept->c_str() : nullptr, setter->if_unset, reader));
+  if (g_watch->explain) ExplainReaders(name);
+}
+
+void ExplainReads() {
+  std::string set;
+  const std::vector<EnvironmentRead> reads = PreloadReads().All();
+  for (const EnvironmentRead& read : reads) {
+    if (read.value) set += (set.empty() ? "; set: " : ", ") + read.name;
+  }
+  Explain("environment: preloading has read " + std::to_string(reads.size()) + " variables" + set);
+}
+
+}  // namespace
+
+void WatchEnvironment(const PreloadPlan& plan, bool explain) {
+  if (PreloadReads().empty()) return;
+  if (g_watch == nullptr) g_watch = new Watch();
+  g_watch->plan = &plan;
+  g_watch->explain = explain;
+  g_watch->process = getpid();
+  dl_iterate_phdr(FindPython, g_watch);
+  if (explain) ExplainReads();
+  ListenToChanges(OnChange);
+}
+
+}  // namespace pylaunch::engine
