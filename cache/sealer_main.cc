@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "cache/file_env.h"
+#include "cache/note.h"
 #include "cache/seal.h"
 
 namespace pylaunch::cache {
@@ -41,8 +42,15 @@ int Report(const Error& error, bool verbose) {
 int Run(int fd, bool verbose) {
   const auto job = ReadJob(fd);
   if (!job) return Report(job.error(), verbose);
-  const auto outcome = Seal(PosixFileEnv(), *job);
-  if (!outcome) return Report(outcome.error(), verbose);
+  FileEnv& env = PosixFileEnv();
+  const auto outcome = Seal(env, *job);
+  if (!outcome) {
+    // A busy lock is no failure: who holds it writes, and the next start asks again.
+    if (outcome.error().code != ErrorCode::kBusy) {
+      LeaveNote(env, job->archive_path, outcome.error().message);
+    }
+    return Report(outcome.error(), verbose);
+  }
   if (verbose) {
     std::fprintf(stderr, "pylaunch: archive: %s: %u added, %u kept, %u dropped%s\n",
                  job->archive_path.c_str(), outcome->added, outcome->kept, outcome->dropped,

@@ -22,18 +22,21 @@ TEST(SealJob, RoundTrips) {
   job.key = TestKey();
   job.key.optimize = 2;
   job.discard_existing = true;
+  job.max_bytes = 12345;
   job.modules = {{.path = "/a.py",
                   .stamp = {.mtime_ns = -5, .size = 7, .ctime_ns = 9, .inode = 11},
                   .read_at_ns = 9,
                   .pyc_path = "/a.pyc",
                   .frame = "",
-                  .raw_size = 0},
+                  .raw_size = 0,
+                  .compiled = false},
                  {.path = "/b.py",
                   .stamp = {},
                   .read_at_ns = 0,
                   .pyc_path = "",
                   .frame = std::string("\0\x01", 2),
-                  .raw_size = 77}};
+                  .raw_size = 77,
+                  .compiled = true}};
   job.folders = {{.path = "/f",
                   .stamp = {.mtime_ns = 1, .ctime_ns = 2, .inode = 3},
                   .read_at_ns = 4,
@@ -45,10 +48,13 @@ TEST(SealJob, RoundTrips) {
   EXPECT_EQ(parsed->archive_path, job.archive_path);
   EXPECT_EQ(parsed->key.Text(), job.key.Text());
   EXPECT_TRUE(parsed->discard_existing);
+  EXPECT_EQ(parsed->max_bytes, 12345u);
   ASSERT_EQ(parsed->modules.size(), 2u);
   EXPECT_EQ(parsed->modules[0].stamp, job.modules[0].stamp);
   EXPECT_EQ(parsed->modules[1].frame, job.modules[1].frame);
   EXPECT_EQ(parsed->modules[1].raw_size, 77u);
+  EXPECT_FALSE(parsed->modules[0].compiled);
+  EXPECT_TRUE(parsed->modules[1].compiled);
   ASSERT_EQ(parsed->folders.size(), 1u);
   EXPECT_EQ(parsed->folders[0].stamp, job.folders[0].stamp);
   EXPECT_EQ(parsed->folders[0].names, job.folders[0].names);
