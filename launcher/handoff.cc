@@ -55,9 +55,13 @@ std::string Handoff::Serialize() const {
   out.String(python);
   out.String(sealer);
   out.String(doctor);
+  out.String(builder);
+  out.Number(json);
   out.String(cache_folder);
   out.Number(cache_readonly);
+  out.Number(cache_sealed);
   out.Number(cache_refresh);
+  out.Number(cache_size);
   out.Number(explain);
   out.Number(wait_for_seal);
   Write(&out, plan.environment);
@@ -71,9 +75,13 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.String(&h.python);
   in.String(&h.sealer);
   in.String(&h.doctor);
+  in.String(&h.builder);
+  in.Number(&h.json);
   in.String(&h.cache_folder);
   in.Number(&h.cache_readonly);
+  in.Number(&h.cache_sealed);
   in.Number(&h.cache_refresh);
+  in.Number(&h.cache_size);
   in.Number(&h.explain);
   in.Number(&h.wait_for_seal);
   Read(&in, &h.plan.environment);

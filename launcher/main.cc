@@ -18,6 +18,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "cache/file_env.h"
+#include "cache/prune.h"
 #include "cache/stats.h"
 #include "launcher/doctor_request.h"
 #include "launcher/handoff.h"
@@ -203,6 +204,8 @@ int Main(int argc, char** argv) {
     handoff.doctor = LibraryFile(self, "doctor");
     if (options->cache_mode == CacheMode::kOff) handoff.cache_folder.clear();
     handoff.cache_readonly = options->cache_mode == CacheMode::kReadonly;
+    handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;
+    handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
     handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
     handoff.explain = options->explain;
     handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";

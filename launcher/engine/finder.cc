@@ -47,6 +47,7 @@ enum class Outcome {
 
 bool IsFile(const std::string& path) {
   struct stat st;
+  if (g.session->IsSealed(path)) return true;
   return stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode);
 }
 
@@ -72,7 +73,8 @@ Outcome FindInFolder(const std::string& folder, std::string_view tail,
   std::string package = folder + "/" + std::string(tail);
   if (names->Contains(tail)) {
     struct stat st;
-    if (stat(package.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) {
+    if (g.session->folders().IsSealed(package) ||
+        (stat(package.c_str(), &st) == 0 && S_ISDIR(st.st_mode))) {
       const Folder* inside = g.session->folders().Get(package);
       if (inside == nullptr) return Outcome::kLeaveToStock;
       *out = FindWithSuffix(*inside, package, "__init__");
