@@ -45,17 +45,16 @@ int Spawn(const std::string& sealer, int job_fd, SealWait wait, pid_t* pid) {
   sigfillset(&defaults);
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setsigdefault(&attributes, &defaults);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  // A session of its own before this returns: no terminal's Ctrl-C or hang-up is meant for it.
+  short session = wait == SealWait::kUntilDone ? 0 : POSIX_SPAWN_SETSID;
+  posix_spawnattr_setflags(
+      &attributes, static_cast<short>(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | session));
   std::string fd = std::to_string(kJobFd);
   char name[] = "pylaunch-sealer";
   char detach[] = "--detach";
-  char session[] = "--session";
   char* const forking[] = {name, detach, fd.data(), nullptr};
-  char* const leaving[] = {name, session, fd.data(), nullptr};
   char* const staying[] = {name, fd.data(), nullptr};
-  char* const* argv = wait == SealWait::kNot      ? forking
-                      : wait == SealWait::kEnding ? leaving
-                                                  : staying;
+  char* const* argv = wait == SealWait::kNot ? forking : staying;
   char* const environment[] = {nullptr};
   int error = posix_spawn(pid, sealer.c_str(), &actions, &attributes, argv, environment);
   posix_spawnattr_destroy(&attributes);
