@@ -35,13 +35,6 @@ Result<void> CheckTrust(const struct stat& st, const std::string& path) {
 // How often the time of last use is set: often enough to tell archives apart that nobody uses.
 constexpr int64_t kTouchAfterNs = 3600LL * 1'000'000'000;
 
-int64_t LastUseNs(const struct stat& st) {
-  const timespec& last = std::max(st.st_atim, st.st_mtim, [](const timespec& a, const timespec& b) {
-    return a.tv_sec < b.tv_sec;
-  });
-  return static_cast<int64_t>(last.tv_sec) * 1'000'000'000 + last.tv_nsec;
-}
-
 Result<format::Header> ReadHeader(const MappedFile& file, const std::string& path) {
   format::Header header;
   // Another version may have a shorter header, and says so at its beginning.

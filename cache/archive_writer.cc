@@ -48,8 +48,8 @@ class Directory {
   std::string Slots() const {
     std::string slots;
     for (const auto& [hash, place] : sorted_) {
-      slots += format::BytesOf(
-          format::Slot{.hash = static_cast<uint32_t>(hash >> 32), .place = place});
+      slots +=
+          format::BytesOf(format::Slot{.hash = static_cast<uint32_t>(hash >> 32), .place = place});
     }
     return slots;
   }

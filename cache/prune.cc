@@ -10,16 +10,13 @@
 #include <utility>
 
 #include "cache/archive.h"
+#include "cache/stamp.h"
 
 namespace pylaunch::cache {
 namespace {
 
 constexpr std::string_view kSuffix = ".pla";
 constexpr std::string_view kDelta = ".delta.pla";
-
-int64_t Nanoseconds(const timespec& ts) {
-  return static_cast<int64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
-}
 
 // As the kernel names mapped files.
 std::string RealPath(const std::string& path) {
@@ -42,8 +39,7 @@ Result<std::map<std::string, PruneOutcome::Archive>> List(FileEnv& env, const st
     PruneOutcome::Archive& archive = archives[folder + "/" + name];
     archive.path = folder + "/" + name;
     archive.bytes += static_cast<uint64_t>(st->st_size);
-    archive.last_use_ns =
-        std::max({archive.last_use_ns, Nanoseconds(st->st_atim), Nanoseconds(st->st_mtim)});
+    archive.last_use_ns = std::max(archive.last_use_ns, LastUseNs(*st));
   }
   return archives;
 }

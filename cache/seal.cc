@@ -226,8 +226,8 @@ void Merge::ReviewModules(const ArchiveReader* in) {
   const size_t first = kept_modules_.size();
   for (uint32_t i = 0; i < in->module_count(); ++i) {
     const ModuleEntry entry = in->module(i);
-    const bool newer_in_delta = in == old_.base && old_.delta != nullptr &&
-                                !entry.path.empty() && old_.delta->FindModule(entry.path);
+    const bool newer_in_delta = in == old_.base && old_.delta != nullptr && !entry.path.empty() &&
+                                old_.delta->FindModule(entry.path);
     if (!newer_in_delta && Stays(entry)) {
       kept_modules_.push_back({entry, in});
     } else {
@@ -241,8 +241,8 @@ void Merge::ReviewModules(const ArchiveReader* in) {
 void Merge::ReviewFolders(const ArchiveReader* in) {
   for (uint32_t i = 0; i < in->folder_count(); ++i) {
     const FolderEntry entry = in->folder(i);
-    const bool newer_in_delta = in == old_.base && old_.delta != nullptr &&
-                                !entry.path.empty() && old_.delta->FindFolder(entry.path);
+    const bool newer_in_delta = in == old_.base && old_.delta != nullptr && !entry.path.empty() &&
+                                old_.delta->FindFolder(entry.path);
     if (entry.path.empty() || newer_in_delta || new_folder_paths_.contains(entry.path) ||
         !Holds(env_, std::string(entry.path), entry.stamp, FolderStampOf)) {
       DropOld();
@@ -317,8 +317,7 @@ Result<void> Merge::AddRestamped(const ModuleRecord& module) {
   const std::string copy(*frame);  // NeedWriter reads others.
   if (auto made = NeedWriter(); !made) return made;
   ++outcome_.added;
-  return writer_->AddFrame(module.path, module.stamp, old->entry.digest, copy,
-                           old->entry.raw_size);
+  return writer_->AddFrame(module.path, module.stamp, old->entry.digest, copy, old->entry.raw_size);
 }
 
 Result<void> Merge::NeedWriter() {

@@ -35,6 +35,10 @@ void AppendEscaped(std::string_view text, std::string* out) {
 
 }  // namespace
 
+int64_t LastUseNs(const struct stat& st) {
+  return std::max(Nanoseconds(st.st_atim), Nanoseconds(st.st_mtim));
+}
+
 SourceDigest DigestOf(std::string_view source) {
   const XXH128_hash_t hash = XXH3_128bits(source.data(), source.size());
   return {.low = hash.low64, .high = hash.high64};

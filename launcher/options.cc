@@ -37,8 +37,7 @@ constexpr OwnOption kOwnOptions[] = {
     {"--cache", "DIR", "PYLAUNCH_CACHE", "the folder of archives (default: ~/.cache/pylaunch)"},
     {"--cache-mode", "MODE", "PYLAUNCH_CACHE_MODE",
      "auto (default), readonly, sealed, refresh or off"},
-    {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE",
-     "bound of that folder (default 1G; 0: none)"},
+    {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE", "bound of that folder (default 1G; 0: none)"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
      "archive what ARGS name (else --preload, else all); end"},
@@ -60,7 +59,7 @@ constexpr std::string_view kPythonLongOptions[] = {kHashPycs, "--help-all", "--h
 constexpr std::string_view kPythonSwitches = "bBdEhiIOPqRsStuvVx?";
 
 constexpr std::array<std::string_view, 5> kCacheModes = {"auto", "readonly", "sealed", "refresh",
-                                                       "off"};
+                                                         "off"};
 
 absl::Status Problem(std::string_view what, std::string_view hint) {
   return absl::InvalidArgumentError(Cat(what, "\n  hint:  ", hint));
@@ -237,8 +236,8 @@ class OwnParser {
     AddValue("--cache", &options_.cache);
     AddValue("--cache-mode", &cache_mode_)
         ->check(CLI::IsMember(std::vector<std::string>(kCacheModes.begin(), kCacheModes.end())));
-    AddSwitch("--explain", &options_.explain);
     AddValue("--cache-size", &cache_size_);
+    AddSwitch("--explain", &options_.explain);
     AddSwitch("--build", &options_.build);
     AddSwitch("--stats", &options_.stats);
     AddSwitch("--verify", &options_.verify);
@@ -270,7 +269,8 @@ class OwnParser {
     }
     if (!cache_size_.empty()) {
       options_.cache_size = ParseSize(cache_size_);
-      if (!options_.cache_size) return Refused("--cache-size: no size: " + cache_size_, words, twin);
+      if (!options_.cache_size)
+        return Refused("--cache-size: no size: " + cache_size_, words, twin);
     }
     for (std::string& text : preload_) {
       options_.preload.push_back({std::move(text), twin.empty() ? "--preload" : std::string(twin)});
@@ -410,6 +410,12 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
   if (actions > 1) {
     return Problem("only one of --build, --stats, --verify, --prune and --doctor at a time",
                    "run them one after the other");
+  }
+  if (options.build && options.cache_mode != CacheMode::kAuto &&
+      options.cache_mode != CacheMode::kRefresh) {
+    return Problem(
+        Cat("--build writes what --cache-mode ", CacheModeName(options.cache_mode), " does not"),
+        "build with --cache-mode auto or refresh");
   }
   if (options.json && actions == 0) {
     return Problem("option '--json' is for --build, --stats, --verify, --prune and --doctor",

@@ -4,6 +4,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -226,6 +227,9 @@ void ArchiveSession::Seal(bool ending) {
 bool ArchiveSession::SealAndWait() {
   cache::SealJob job = TakeJob();
   if (job.modules.empty() && job.folders.empty()) return true;
+  // The first record of a path counts, and what the builder itself imported has no digest.
+  std::stable_partition(job.modules.begin(), job.modules.end(),
+                        [](const cache::ModuleRecord& module) { return module.compiled; });
   refresh_ = false;
   std::string error = RunSealer(sealer_, job, SealWait::kUntilDone);
   std::string why = error.empty() ? "" : cache::TakeNote(cache::PosixFileEnv(), path_);

@@ -24,6 +24,9 @@ class ArchiveSession {
   // session seals.
   void Open(const Handoff& handoff, const cache::BuildKey& key, std::vector<std::string> suffixes);
   bool enabled() const { return enabled_; }
+  // False: what is noted here goes nowhere.
+  bool writable() const { return enabled_ && !readonly_; }
+  const std::string& path() const { return path_; }
 
   Folders& folders() { return folders_; }
 

@@ -108,9 +108,8 @@ std::string PycPath(PyObject* path_object) {
 }
 
 // Tells the archive about code that CPython itself found for `path`.
-void Record(PyObject* code, const std::string& path,
-            const cache::SourceStamp& stamp, int64_t read_at_ns, bool warned,
-            const std::string& pyc, bool had_pyc) {
+void Record(PyObject* code, const std::string& path, const cache::SourceStamp& stamp,
+            int64_t read_at_ns, bool warned, const std::string& pyc, bool had_pyc) {
   PycKind kind = pyc.empty() ? PycKind::kNone : ClassifyPyc(pyc, stamp);
   if (kind == PycKind::kTimestamp) {
     g_session->AddFromPyc(path, stamp, read_at_ns, pyc, /*compiled=*/!had_pyc);

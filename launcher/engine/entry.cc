@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "launcher/engine/archive_session.h"
+#include "launcher/engine/builder.h"
 #include "launcher/engine/finder.h"
 #include "launcher/engine/import_shield.h"
 #include "launcher/engine/interpreter.h"
@@ -99,6 +100,18 @@ void OnPath(const Program& program) {
   PyErr_Clear();
 }
 
+int BuildArchive() {
+  int status = 1;
+  if (g_session->writable()) {
+    status =
+        Build(g_handoff->builder, g_session, g_handoff->json, !g_handoff->plan.entries.empty());
+  } else {
+    ErrorReport("--build: there is no archive that could be written", "",
+                "see 'pylaunch --explain'; -v and an unwritable cache folder prevent it");
+  }
+  return Py_FinalizeEx() < 0 && status == 0 ? 120 : status;
+}
+
 int EngineMain(int argc, char** argv, char**) {
   std::optional<int> done = StartInterpreter(argc, argv, g_handoff->python, OnPath);
   if (done) return *done;
@@ -111,8 +124,9 @@ int EngineMain(int argc, char** argv, char**) {
       Py_FinalizeEx();
       return *done;
     }
-    g_session->Seal(/*ending=*/false);
+    if (g_handoff->builder.empty()) g_session->Seal(/*ending=*/false);
   }
+  if (!g_handoff->builder.empty()) return BuildArchive();
   int exit_code = Py_RunMain();
   g_session->Seal(/*ending=*/true);
   g_session->ReportCounts();

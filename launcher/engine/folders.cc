@@ -16,8 +16,7 @@ bool Folder::Contains(std::string_view name) const {
   return std::binary_search(listed_.begin(), listed_.end(), name);
 }
 
-void Folders::Init(std::vector<std::string> suffixes, const cache::Archive* archive,
-                   bool sealed) {
+void Folders::Init(std::vector<std::string> suffixes, const cache::Archive* archive, bool sealed) {
   suffixes_ = std::move(suffixes);
   archive_ = archive;
   sealed_ = sealed && archive != nullptr;

@@ -6,9 +6,9 @@ namespace pylaunch::engine {
 namespace {
 
 // The mark is the last three digits of the main thread's timer slack, in nanoseconds: of all that
-// children inherit, also through execve and with an emptied environment (PR_SET_TIMERSLACK(2const)),
-// it is what no program looks at. It allows timers to be late by 50 microseconds and 0.9 instead
-// of 50.
+// children inherit, also through execve and with an emptied environment
+// (PR_SET_TIMERSLACK(2const)), it is what no program looks at. It allows timers to be late by 50
+// microseconds and 0.9 instead of 50.
 constexpr unsigned long kUnit = 1000, kMark = 863;
 
 }  // namespace

@@ -43,7 +43,8 @@ void WriteArchive(const std::string& path, int modules, int folders, int seed = 
   auto writer = ArchiveWriter::Create(PosixFileEnv(), path, TestKey());
   ASSERT_TRUE(writer) << writer.error().message;
   for (int i = 0; i < modules; ++i) {
-    ASSERT_TRUE((*writer)->AddModule(ModulePath(i), StampOf(i), DigestFor(i), CodeOf(seed + i, 80 + i)));
+    ASSERT_TRUE(
+        (*writer)->AddModule(ModulePath(i), StampOf(i), DigestFor(i), CodeOf(seed + i, 80 + i)));
   }
   for (int i = 0; i < folders; ++i) {
     (*writer)->AddFolder(FolderPath(i), FolderStampFor(i), NamesOf(i));
@@ -504,8 +505,7 @@ TEST_F(Hostile, Slots) {
 
 TEST_F(Hostile, ModuleFields) {
   using format::Module;
-  for (uint32_t Module::*field :
-       {&Module::path_size, &Module::frame_size, &Module::raw_size}) {
+  for (uint32_t Module::*field : {&Module::path_size, &Module::frame_size, &Module::raw_size}) {
     for (const uint32_t huge : kHuge32) {
       EXPECT_EQ(
           Try([&](HostileArchive* a) { a->EditModule(1, [&](Module* m) { m->*field = huge; }); }),
@@ -532,8 +532,7 @@ TEST_F(Hostile, ModuleFields) {
 
 TEST_F(Hostile, FolderFields) {
   using format::Folder;
-  for (uint32_t Folder::*field :
-       {&Folder::path_size, &Folder::name_count, &Folder::names_size}) {
+  for (uint32_t Folder::*field : {&Folder::path_size, &Folder::name_count, &Folder::names_size}) {
     for (const uint32_t huge : kHuge32) {
       EXPECT_EQ(
           Try([&](HostileArchive* a) { a->EditFolder(1, [&](Folder* f) { f->*field = huge; }); }),

@@ -164,7 +164,8 @@ TEST(Options, CacheSize) {
   EXPECT_EQ(Parse("p --cache-size 2GiB").cache_size, 2ull << 30);
   EXPECT_EQ(Parse("p", {"PYLAUNCH_CACHE_SIZE=64K"}).cache_size, 64u << 10);
   for (const char* bad : {"much", "1Q", "--cache-size=-5", "1e3000G", "99999999999999G"}) {
-    const std::string word = std::string(bad).starts_with("--") ? bad : "--cache-size=" + std::string(bad);
+    const std::string word =
+        std::string(bad).starts_with("--") ? bad : "--cache-size=" + std::string(bad);
     EXPECT_THAT(Error({"p", word}), StartsWith("--cache-size: no size: ")) << bad;
   }
 }
@@ -294,8 +295,8 @@ TEST(Help, FitsATerminalAndNamesEverything) {
   EXPECT_LE(count, 24);
   EXPECT_THAT(last, HasSubstr("pylaunch -h"));
   for (const char* word :
-       {"--preload", "--python", "--cache", "--cache-mode", "--cache-size", "--explain",
-        "--build", "--stats", "--verify", "--prune", "--doctor", "--json", "--help", "--version",
+       {"--preload", "--python", "--cache", "--cache-mode", "--cache-size", "--explain", "--build",
+        "--stats", "--verify", "--prune", "--doctor", "--json", "--help", "--version",
         "PYLAUNCH_CACHE_MODE", "auto (default)"}) {
     EXPECT_THAT(help, HasSubstr(word));
   }
