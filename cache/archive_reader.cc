@@ -340,6 +340,8 @@ std::optional<FolderEntry> ArchiveReader::FindFolder(std::string_view path) cons
   return rep_->Find(&rep_->folders, folder_count(), path, &Rep::FolderAt);
 }
 
+bool ArchiveReader::IndexIntact() const { return rep_->AllIntact(); }
+
 bool ArchiveReader::damaged() const { return rep_->damaged; }
 
 Result<void> ArchiveReader::ReadCode(const ModuleEntry& entry, std::string* out) const {

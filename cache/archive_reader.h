@@ -81,6 +81,8 @@ class ArchiveReader {
   std::optional<FolderEntry> FindFolder(std::string_view path) const;
   // True once a look-up has met damage, be it that it made an entry seem absent.
   bool damaged() const;
+  // True if the checksums of all sections are right. Reads them all.
+  bool IndexIntact() const;
 
   // Decompresses the code of `entry` into `out` (resized to raw_size). kCorrupt: the frame is not
   // the one that was written with this entry, byte for byte.

@@ -357,14 +357,14 @@ void RemoveStaleTemps(FileEnv& env, const std::string& archive) {
   }
 }
 
-// Reads what is there whole, since what is copied gets new checksums. Null: nothing, or nothing of
-// use, which makes `*rewrite` true.
+// What is there. Of a damaged one, what is whole is kept, since every record and frame vouches for
+// itself; but that, as an archive of no use at all (null), makes `*rewrite` true.
 Result<std::unique_ptr<ArchiveReader>> OpenOld(FileEnv& env, const std::string& path,
                                                const BuildKey& key, bool* rewrite) {
-  auto old = ArchiveReader::OpenAny(env, path);
-  if (old && (*old)->key_text() == key.Text()) return old;
-  if (!old && old.error().code == ErrorCode::kIo) return old;
-  if (old || old.error().code != ErrorCode::kNotFound) *rewrite = true;
+  auto old = ArchiveReader::Open(env, path, key);
+  if (old && !(*old)->IndexIntact()) *rewrite = true;
+  if (old || old.error().code == ErrorCode::kIo) return old;
+  if (old.error().code != ErrorCode::kNotFound) *rewrite = true;
   return nullptr;
 }
 

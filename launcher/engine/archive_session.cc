@@ -156,8 +156,9 @@ void ArchiveSession::RejectCode(const std::string& path) {
 
 void ArchiveSession::Reject(const std::string& why) {
   if (reject_all_) return;
-  // One bad spot makes the whole file suspect: take no more code from it, and write a new one.
-  reject_all_ = refresh_ = true;
+  // One bad spot makes the whole file suspect: this start takes no more code from it. What is still
+  // whole is for the sealer to find out, who has the time to look.
+  reject_all_ = true;
   Warn("archive " + path_ + " is corrupt (" + why + ")");
 }
 
