@@ -16,6 +16,14 @@ bool Folder::Contains(std::string_view name) const {
   return std::binary_search(listed_.begin(), listed_.end(), name);
 }
 
+uint32_t Folder::size() const {
+  return from_archive_ ? archived_.size() : static_cast<uint32_t>(listed_.size());
+}
+
+std::string_view Folder::operator[](uint32_t i) const {
+  return from_archive_ ? archived_[i] : std::string_view(listed_[i]);
+}
+
 void Folders::Init(std::vector<std::string> suffixes, const cache::Archive* archive, bool sealed) {
   suffixes_ = std::move(suffixes);
   archive_ = archive;

@@ -16,6 +16,8 @@ namespace pylaunch::engine {
 class Folder {
  public:
   bool Contains(std::string_view name) const;
+  uint32_t size() const;
+  std::string_view operator[](uint32_t i) const;
 
  private:
   friend class Folders;
