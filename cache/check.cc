@@ -6,6 +6,7 @@
 
 #include "cache/archive_reader.h"
 #include "cache/format.h"
+#include "cache/memo.h"
 
 namespace pylaunch::cache {
 namespace {
@@ -41,6 +42,12 @@ void CheckModule(FileEnv& env, const ArchiveReader& archive, const ModuleEntry& 
   std::string code;
   if (auto read = archive.ReadCode(entry, &code); !read) {
     summary->wrong.push_back(read.error().message);
+    return;
+  }
+  if (IsMemoKey(path)) {
+    const auto memo = Memo::Parse(code);
+    if (!memo) summary->wrong.push_back(path + ": no memo");
+    if (memo && !StillHolds(env, memo->files)) ++summary->stale;
     return;
   }
   const auto st = env.Stat(path);

@@ -14,6 +14,7 @@
 #include "cache/archive_writer.h"
 #include "cache/codec.h"
 #include "cache/format.h"
+#include "cache/memo.h"
 #include "cache/prune.h"
 
 namespace pylaunch::cache {
@@ -63,6 +64,12 @@ bool Holds(FileEnv& env, const std::string& path, const Stamp& stamp,
   const auto st = env.Stat(path);
   if (!st) return st.error().code != ErrorCode::kNotFound;
   return stamp_of(*st) == stamp;
+}
+
+// As above for a memo, which stands where a module's code would: `content` is the frame's.
+bool MemoHolds(FileEnv& env, std::string_view content) {
+  const auto memo = Memo::Parse(content);
+  return memo && StillHolds(env, memo->files);
 }
 
 bool Provable(const ModuleRecord& module) {
@@ -123,11 +130,14 @@ class Merge {
   // The records that deserve a place and are not already there.
   void PickModules();
   void PickFolders();
+  // True unless the disk says that a record or an old entry no longer holds.
+  bool RecordHolds(const ModuleRecord& module);
+  bool EntryHolds(const OldModule& old);
   bool BelongsInDelta() const;
   // The old entries that stay.
   void ReviewModules(const ArchiveReader* in);
   void ReviewFolders(const ArchiveReader* in);
-  bool Stays(const ModuleEntry& entry) const;
+  bool Stays(const OldModule& old);
   void DropOld() {
     ++outcome_.dropped;
     rewrite_ = true;
@@ -163,19 +173,34 @@ std::optional<OldModule> Merge::FindModule(const std::string& path) const {
   return {};
 }
 
+bool Merge::RecordHolds(const ModuleRecord& module) {
+  if (!IsMemoKey(module.path)) return Holds(env_, module.path, module.stamp, SourceStampOf);
+  return Decompress(module.frame, module.raw_size, &scratch_) && MemoHolds(env_, scratch_);
+}
+
+bool Merge::EntryHolds(const OldModule& old) {
+  const ModuleEntry& entry = old.entry;
+  if (IsMemoKey(entry.path)) {
+    return old.in->ReadCode(entry, &scratch_) && MemoHolds(env_, scratch_);
+  }
+  const std::string path(entry.path);
+  return Holds(env_, path, entry.stamp, SourceStampOf) ||
+         (entry.digest && env_.Stat(path).has_value());
+}
+
 void Merge::PickModules() {
   std::unordered_set<std::string_view> seen;
   for (const ModuleRecord& module : job_.modules) {
     if (!seen.insert(module.path).second) continue;
-    if (module.path.empty() || !Provable(module) ||
-        !Holds(env_, module.path, module.stamp, SourceStampOf)) {
+    if (module.path.empty() || !Provable(module) || !RecordHolds(module)) {
       ++outcome_.dropped;
       continue;
     }
     const auto old = FindModule(module.path);
     // Read, not only found: a program that could not read a damaged frame asks for it again.
-    if (old && old->entry.stamp == module.stamp && (old->entry.digest || !module.compiled) &&
-        old->in->Frame(old->entry)) {
+    // A memo's stamp says nothing: what is told anew was not there, or no longer true.
+    if (old && !IsMemoKey(module.path) && old->entry.stamp == module.stamp &&
+        (old->entry.digest || !module.compiled) && old->in->Frame(old->entry)) {
       continue;
     }
     new_modules_.push_back(&module);
@@ -215,11 +240,8 @@ bool Merge::BelongsInDelta() const {
   return size < old_.base->file_size() / kDeltaShare;
 }
 
-bool Merge::Stays(const ModuleEntry& entry) const {
-  if (entry.path.empty() || new_module_paths_.contains(entry.path)) return false;
-  const std::string path(entry.path);
-  return Holds(env_, path, entry.stamp, SourceStampOf) ||
-         (entry.digest && env_.Stat(path).has_value());
+bool Merge::Stays(const OldModule& old) {
+  return !old.entry.path.empty() && !new_module_paths_.contains(old.entry.path) && EntryHolds(old);
 }
 
 void Merge::ReviewModules(const ArchiveReader* in) {
@@ -228,7 +250,7 @@ void Merge::ReviewModules(const ArchiveReader* in) {
     const ModuleEntry entry = in->module(i);
     const bool newer_in_delta = in == old_.base && old_.delta != nullptr && !entry.path.empty() &&
                                 old_.delta->FindModule(entry.path);
-    if (!newer_in_delta && Stays(entry)) {
+    if (!newer_in_delta && Stays({entry, in})) {
       kept_modules_.push_back({entry, in});
     } else {
       DropOld();
@@ -280,7 +302,8 @@ Result<void> Merge::Write() {
 Result<void> Merge::AddNew(const ModuleRecord& module) {
   if (module.frame.empty() && module.pyc_path.empty()) return AddRestamped(module);
   std::optional<SourceDigest> digest;
-  if (module.compiled) digest = DigestAs(env_, module.path, module.stamp);
+  if (module.compiled && !IsMemoKey(module.path))
+    digest = DigestAs(env_, module.path, module.stamp);
   if (!module.frame.empty()) {
     if (module.raw_size == 0 || !Decompress(module.frame, module.raw_size, &scratch_)) {
       ++outcome_.dropped;

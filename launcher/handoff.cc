@@ -57,6 +57,9 @@ std::string Handoff::Serialize() const {
   out.String(doctor);
   out.String(builder);
   out.Number(json);
+  out.String(reporter);
+  out.String(record);
+  out.String(report);
   out.String(cache_folder);
   out.Number(cache_readonly);
   out.Number(cache_sealed);
@@ -77,6 +80,9 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.String(&h.doctor);
   in.String(&h.builder);
   in.Number(&h.json);
+  in.String(&h.reporter);
+  in.String(&h.record);
+  in.String(&h.report);
   in.String(&h.cache_folder);
   in.Number(&h.cache_readonly);
   in.Number(&h.cache_sealed);

@@ -27,6 +27,9 @@ struct Handoff {
   std::string doctor;        // Absolute path of the doctor's folder.
   std::string builder;       // --build: the script that runs instead of the program; else empty.
   bool json = false;         // Its report as JSON.
+  std::string reporter;      // Absolute path of the script that writes `record` and `report`.
+  std::string record;        // --record: absolute; empty: not asked for.
+  std::string report;        // --report: absolute; empty: not asked for.
   std::string cache_folder;  // Empty: no archive.
   bool cache_readonly = false;
   bool cache_sealed = false;

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,6 +24,7 @@
 #include "launcher/doctor_request.h"
 #include "launcher/handoff.h"
 #include "launcher/options.h"
+#include "launcher/output_file.h"
 #include "launcher/preload_file.h"
 #include "launcher/python_home.h"
 
@@ -90,6 +92,11 @@ class Environment {
     for (const EnvSetting& s : settings) {
       if (!s.only_if_unset || Find(s.name) == nullptr) Set(s.name, s.value);
     }
+  }
+  void Remove(const std::string& name) {
+    std::erase_if(entries_, [&](const std::string& e) {
+      return absl::StartsWith(e, name) && e.size() > name.size() && e[name.size()] == '=';
+    });
   }
   // LD_PRELOAD keeps its place, and the handoff stands last: the engine takes both back in place.
   void Prepend(const std::string& name, const std::string& value) {
@@ -178,6 +185,13 @@ int Main(int argc, char** argv) {
     absl::Status status = AddPreloadArgument(p.text, p.source, &handoff.plan);
     if (!status.ok()) return Fail(status);
   }
+  for (auto& [option, file, to] : {std::tie("--record", options->record, handoff.record),
+                                   std::tie("--report", options->report, handoff.report)}) {
+    if (file.empty()) continue;
+    absl::StatusOr<std::string> path = OutputFile(option, file);
+    if (!path.ok()) return Fail(path.status());
+    to = *path;
+  }
   std::string self = SelfPath(argv[0]);
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
   handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
@@ -198,6 +212,10 @@ int Main(int argc, char** argv) {
   Environment environment(environ);
   environment.Apply(handoff.plan.environment);
   if (options->doctor) return Doctor(*options, *home, self, handoff.plan, environment);
+  if (!options->ignore_environment) {  // They are about this process; its children write nothing.
+    environment.Remove("PYLAUNCH_RECORD");
+    environment.Remove("PYLAUNCH_REPORT");
+  }
   std::string engine = LibraryFile(self, EngineName(*home));
   std::string obstacle = WhyNotEnter(*home, engine);
   int fd = -1;
@@ -205,6 +223,7 @@ int Main(int argc, char** argv) {
     handoff.python = home->executable;
     handoff.sealer = LibraryFile(self, "pylaunch-sealer");
     handoff.doctor = LibraryFile(self, "doctor");
+    handoff.reporter = LibraryFile(self, "report/__main__.py");
     if (options->cache_mode == CacheMode::kOff) handoff.cache_folder.clear();
     handoff.cache_readonly = options->cache_mode == CacheMode::kReadonly;
     handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;

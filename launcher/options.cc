@@ -28,9 +28,8 @@ struct OwnOption {
 
 constexpr OwnOption kOwnOptions[] = {
     {"--preload", "ARG", "PYLAUNCH_PRELOAD",
-     "import this before the program starts: a file (@FILE,\n"
-     "a path with '/', or *.txt) or one of its lines, like\n"
-     "'from M import A, B'. Again for more."},
+     "import this first: a file (@FILE, a path with '/', *.txt)\n"
+     "or a line of one, as 'from M import A, B'; again for more"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
      "an executable, a name on PATH or an environment's folder\n"
      "(default: the active one, else PATH)"},
@@ -38,6 +37,8 @@ constexpr OwnOption kOwnOptions[] = {
     {"--cache-mode", "MODE", "PYLAUNCH_CACHE_MODE",
      "auto (default), readonly, sealed, refresh or off"},
     {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE", "bound of that folder (default 1G; 0: none)"},
+    {"--record", "FILE", "PYLAUNCH_RECORD", "write a preload file of what it imports"},
+    {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
      "archive what ARGS name (else --preload, else all); end"},
@@ -237,6 +238,8 @@ class OwnParser {
     AddValue("--cache-mode", &cache_mode_)
         ->check(CLI::IsMember(std::vector<std::string>(kCacheModes.begin(), kCacheModes.end())));
     AddValue("--cache-size", &cache_size_);
+    AddValue("--record", &options_.record);
+    AddValue("--report", &options_.report);
     AddSwitch("--explain", &options_.explain);
     AddSwitch("--build", &options_.build);
     AddSwitch("--stats", &options_.stats);
@@ -356,6 +359,13 @@ std::optional<bool> ParseSwitch(std::string_view value) {
   return std::nullopt;
 }
 
+// The kind of a report is told by its suffix alone.
+absl::Status CheckReport(std::string_view file) {
+  if (file.empty() || file.ends_with(".html") || file.ends_with(".json")) return absl::OkStatus();
+  return Problem(Cat("--report: '", file, "' has no suffix that says what to write"),
+                 "FILE.html, FILE.json or FILE.speedscope.json");
+}
+
 // The words a twin stands for: none for a switch that is off, one for each line of a preload list.
 absl::StatusOr<std::vector<std::string>> TwinWords(const TwinValue& twin) {
   std::vector<std::string> words;
@@ -421,6 +431,7 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
     return Problem("option '--json' is for --build, --stats, --verify, --prune and --doctor",
                    "pylaunch --doctor --json");
   }
+  if (absl::Status status = CheckReport(options.report); !status.ok()) return status;
   return options;
 }
 

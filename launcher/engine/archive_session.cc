@@ -12,6 +12,7 @@
 #include "cache/codec.h"
 #include "cache/note.h"
 #include "launcher/engine/clock.h"
+#include "launcher/engine/journal.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/seal_process.h"
 #include "launcher/engine/told_mark.h"
@@ -105,11 +106,13 @@ bool ArchiveSession::ReadCode(const std::string& path, const cache::SourceStamp&
   }
   if (!module) {
     ++misses_;
+    NoteArchiveAnswer(ArchiveAnswer::kAbsent, 0);
     return false;
   }
   bool restamp = module->entry.stamp != stamp;
   if (restamp && !ProvedByDigest(path, module->entry, stamp)) {
     ++stale_;
+    NoteArchiveAnswer(ArchiveAnswer::kStale, 0);
     return false;
   }
   if (!ReadFrame(*module, code)) return false;
@@ -132,6 +135,7 @@ bool ArchiveSession::ReadFrame(const cache::Archive::Module& module, std::string
     return false;
   }
   ++hits_;
+  NoteArchiveAnswer(ArchiveAnswer::kHit, code_.size());
   *code = code_;
   return true;
 }
@@ -151,6 +155,7 @@ void ArchiveSession::RejectIfDamaged() {
 
 void ArchiveSession::RejectCode(const std::string& path) {
   ++misses_;
+  NoteArchiveAnswer(ArchiveAnswer::kCorrupt, 0);
   Reject("code of " + path);
 }
 
@@ -190,6 +195,15 @@ cache::SealJob ArchiveSession::TakeJob() {
   job.folders = folders_.TakeNew();
   modules_.clear();
   return job;
+}
+
+bool ArchiveSession::ReadMemo(const std::string& key, std::string_view* memo) {
+  const bool known = archive_ && !reject_all_ && archive_->FindModule(key);
+  return known && ReadCode(key, cache::SourceStamp{}, 0, memo);
+}
+
+void ArchiveSession::AddMemo(const std::string& key, int64_t read_at_ns, std::string_view memo) {
+  AddFromCode(key, cache::SourceStamp{}, read_at_ns, memo);
 }
 
 bool ArchiveSession::WorthSealing(const cache::SealJob& job) const {

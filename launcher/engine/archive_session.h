@@ -56,6 +56,14 @@ class ArchiveSession {
   // Notes what --build has compiled and compressed.
   void Add(cache::ModuleRecord module);
 
+  // What AddMemo was given for `key`, in this process or an earlier one; false on a miss. `memo` is
+  // valid until the next call.
+  bool ReadMemo(const std::string& key, std::string_view* memo);
+  // Keeps a serialized cache::Memo.
+  void AddMemo(const std::string& key, int64_t read_at_ns, std::string_view memo);
+  // False if nothing that is added will be kept.
+  bool writes() const { return enabled_ && !readonly_; }
+
   // Hands what is new to a pylaunch-sealer that works on its own, and returns at once (or, for PID
   // 1 and with wait_for_seal, when it is done). May be called again later for what came after.
   // `ending`: this process will not run Python code any more.

@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "launcher/engine/import_lock.h"
+#include "launcher/engine/journal.h"
 #include "launcher/engine/load_watch.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/shield_report.h"
@@ -100,6 +101,7 @@ void ReleaseDeadLocks(bool keep_partial) {
 PyObject* AfterForkInChild(PyObject*, PyObject*) {
   const bool orphan = ResetImportLockInChild();
   ForgetOtherThreadsLoads();
+  StopJournal();
   ReleaseDeadLocks(orphan);
   PyErr_Clear();
   Py_RETURN_NONE;

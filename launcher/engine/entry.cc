@@ -17,7 +17,10 @@
 #include "launcher/engine/finder.h"
 #include "launcher/engine/import_shield.h"
 #include "launcher/engine/interpreter.h"
+#include "launcher/engine/journal.h"
+#include "launcher/engine/journal_report.h"
 #include "launcher/engine/preloader.h"
+#include "launcher/engine/pure_functions.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/takeover.h"
@@ -33,6 +36,7 @@ using StartMain = int (*)(MainFunction, int, char**, void (*)(), void (*)(), voi
 // What outlives the interpreter: code of ours runs until the very end of the process.
 Handoff* g_handoff = nullptr;
 ArchiveSession* g_session = nullptr;
+int64_t g_started_ns = 0;
 
 std::string SysString(const char* name) {
   std::string text;
@@ -91,10 +95,12 @@ void SetUpArchive(const Program& program) {
     if (g_handoff->explain)
       Explain("archive: not used, this CPython's importlib is not the one we know");
   }
+  if (!InstallPureFunctions(g_session, g_handoff->explain)) PyErr_Clear();
 }
 
 void OnPath(const Program& program) {
   SetExecutable();
+  SetUpJournal(*g_handoff, program, g_started_ns);
   if (!InstallImportShield(g_handoff->explain)) PyErr_Clear();
   SetUpArchive(program);
   PyErr_Clear();
@@ -118,6 +124,7 @@ int EngineMain(int argc, char** argv, char**) {
   if (!g_handoff->plan.entries.empty()) {
     Program program = CurrentProgram();
     if (!IsResourceTracker(program)) {
+      NotePreload();
       done = Preload(g_handoff->plan, program, g_handoff->doctor, g_handoff->explain);
     }
     if (done) {
@@ -127,6 +134,7 @@ int EngineMain(int argc, char** argv, char**) {
     if (g_handoff->builder.empty()) g_session->Seal(/*ending=*/false);
   }
   if (!g_handoff->builder.empty()) return BuildArchive();
+  JournalProgram();
   int exit_code = Py_RunMain();
   g_session->Seal(/*ending=*/true);
   g_session->ReportCounts();
@@ -149,6 +157,7 @@ bool TakeOver(char** argv) {
   if (dlsym(RTLD_DEFAULT, "Py_RunMain") == nullptr) return false;
   std::optional<Handoff> handoff = TakeHandoff();
   if (!handoff) return false;
+  g_started_ns = MonotonicNs();
   g_handoff = new Handoff(std::move(*handoff));
   g_session = new ArchiveSession();
   if (IsOurPython()) return true;

@@ -4,8 +4,10 @@
 
 #include "launcher/engine/births.h"
 #include "launcher/engine/import_lock.h"
+#include "launcher/engine/journal.h"
 #include "launcher/engine/lazy_loader.h"
 #include "launcher/engine/load_watch.h"
+#include "launcher/engine/pure_functions.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/shield_report.h"
 #include "launcher/engine/stale_module.h"
@@ -169,7 +171,9 @@ PyObject* FindAndLoad(PyObject*, PyObject* const* args, Py_ssize_t count, PyObje
   if (TakeImportTurn(args[0], &story) == Turn::kInterrupted) return nullptr;
   if (story.waited) ReportTurn(args[0], story, static_cast<bool>(InModules(args[0])));
   NoteImportProgress();
+  const int event = JournalOn() && !InModules(args[0]) ? ImportBegins(args[0]) : -1;
   PyObject* result = g_find_and_load.Call(args, count, keywords);
+  if (event >= 0) ImportEnds(event, result);
   NoteImportProgress();
   EndImportTurn();
   return result;
@@ -193,6 +197,7 @@ void Loaded(PyObject* spec, PyObject* module) {
   PyRef name = PyRef::Steal(PyObject_GetAttr(spec, g_name));
   if (name && PyUnicode_Check(name.get())) {
     AttachToParent(name.get(), module);
+    LookForPureFunctions(name.get(), module);
     if (!g_lazy_loader_safe &&
         PyUnicode_CompareWithASCIIString(name.get(), "importlib.util") == 0) {
       g_lazy_loader_safe = true;
@@ -205,7 +210,9 @@ void Loaded(PyObject* spec, PyObject* module) {
 PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   if (count != 1 || !InMainInterpreter()) return g_load_unlocked.Call(args, count, keywords);
   LoadBegins(args[0]);
+  const int event = JournalOn() ? BodyBegins(args[0]) : -1;
   PyObject* module = g_load_unlocked.Call(args, count, keywords);
+  if (event >= 0) BodyEnds(event, module);
   LoadEnds(args[0], module);
   if (module != nullptr) Loaded(args[0], module);
   return module;

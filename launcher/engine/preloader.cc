@@ -7,6 +7,7 @@
 #include "launcher/engine/doctor.h"
 #include "launcher/engine/failure.h"
 #include "launcher/engine/half_imported.h"
+#include "launcher/engine/journal.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/surroundings.h"
@@ -135,7 +136,9 @@ std::optional<int> Preload(const PreloadPlan& plan, const Program& program,
     MainFile main_file(program);
     CollectionHeldBack collection;
     for (const PreloadEntry& entry : plan.entries) {
+      const int event = JournalOn() ? EntryBegins(entry) : -1;
       std::optional<Failure> failure = Load(entry);
+      EntryEnds(event, !failure);
       if (!failure) continue;
       interrupted = failure->interrupted;
       stop = interrupted || !Judge(entry, *failure, doctor, explain);

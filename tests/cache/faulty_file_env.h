@@ -28,6 +28,8 @@ class FaultyFileEnv final : public FileEnv {
   void FailAll(std::string name) { fail_name_ = std::move(name); }
   // Locks wait this long at most, so that the test need not wait as long as the library would.
   void WaitForLocksAtMost(std::chrono::milliseconds patience) { patience_ = patience; }
+  // Its clock stands this far ahead of the file system's.
+  void SetClockAhead(std::chrono::nanoseconds by) { clock_ahead_ns_ = by.count(); }
   // What the library asked for.
   std::chrono::milliseconds lock_timeout() const { return lock_timeout_; }
   int fired() const { return fired_; }
@@ -82,7 +84,7 @@ class FaultyFileEnv final : public FileEnv {
     lock_timeout_ = timeout;
     return real_.Lock(path, std::min(timeout, patience_));
   }
-  int64_t NowNs() override { return real_.NowNs(); }
+  int64_t NowNs() override { return real_.NowNs() + clock_ahead_ns_; }
 
  private:
   class File final : public WritableFile {
@@ -129,6 +131,7 @@ class FaultyFileEnv final : public FileEnv {
   std::string fail_name_;
   std::chrono::milliseconds patience_{60'000};
   std::chrono::milliseconds lock_timeout_{0};
+  int64_t clock_ahead_ns_ = 0;
   int done_ = 0;
   int fired_ = 0;
   std::string fired_names_;

@@ -170,6 +170,27 @@ TEST(Options, CacheSize) {
   }
 }
 
+TEST(Options, RecordAndReportNameFiles) {
+  const Options options = Parse("p --record r.txt --report=a.speedscope.json x.py --record y");
+  EXPECT_EQ(options.record, "r.txt");
+  EXPECT_EQ(options.report, "a.speedscope.json");
+  const Words environment = {"PYLAUNCH_RECORD=from env", "PYLAUNCH_REPORT=e.html"};
+  EXPECT_EQ(Parse("p x.py", environment).record, "from env");
+  EXPECT_EQ(Parse("p --report=f.json x.py", environment).report, "f.json");
+  EXPECT_EQ(Parse("p -E x.py", environment).record, "");
+}
+
+TEST(Options, AReportsKindIsToldByItsSuffix) {
+  for (const char* file : {"a.html", "/b c/d.json", "e.speedscope.json", ".html", "x.txt.json"}) {
+    EXPECT_EQ(Parse(Words{"p", "--report", file}).report, file);
+  }
+  for (const char* file : {"a", "a.txt", "html", "a.html ", "a.HTML", "a.speedscope"}) {
+    EXPECT_THAT(Error({"p", "--report", file}), AllOf(StartsWith("--report: '"), HasSubstr(file),
+                                                      HasSubstr("\n  hint:  FILE.html")));
+  }
+  EXPECT_THAT(Error({"p"}, {"PYLAUNCH_REPORT=a.csv"}), HasSubstr("a.csv"));
+}
+
 TEST(Options, ValuesArriveByteForByte) {
   for (const char* value : {"[a,b]", "{}", "%%", "a=b", "=", "\"q\"", "a b\tc", "'", "\xFF", "[[]]",
                             "from M import A, B", "0"}) {
@@ -295,9 +316,9 @@ TEST(Help, FitsATerminalAndNamesEverything) {
   EXPECT_LE(count, 24);
   EXPECT_THAT(last, HasSubstr("pylaunch -h"));
   for (const char* word :
-       {"--preload", "--python", "--cache", "--cache-mode", "--cache-size", "--explain", "--build",
-        "--stats", "--verify", "--prune", "--doctor", "--json", "--help", "--version",
-        "PYLAUNCH_CACHE_MODE", "auto (default)"}) {
+       {"--preload", "--python", "--cache", "--cache-mode", "--cache-size", "--record", "--report",
+        "--explain", "--build", "--stats", "--verify", "--prune", "--doctor", "--json", "--help",
+        "--version", "PYLAUNCH_CACHE_MODE", "auto (default)"}) {
     EXPECT_THAT(help, HasSubstr(word));
   }
 }

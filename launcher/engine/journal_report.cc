@@ -1,0 +1,305 @@
+#include "launcher/engine/journal_report.h"
+
+#include <Python.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstdlib>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cache/wire.h"
+#include "launcher/engine/child_process.h"
+#include "launcher/engine/failure.h"
+#include "launcher/engine/journal.h"
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/report.h"
+
+#pragma weak PyModule_Type
+
+// What goes to the Python that writes the files (launcher/report/events.py reads it): the fields in
+// the order in which they stand here, as cache/wire.h lays them out. Both sides belong to one
+// installation; the magic tells one that does not.
+
+extern char** environ;
+
+namespace pylaunch::engine {
+namespace {
+
+using cache::WireWriter;
+
+constexpr std::string_view kMagic = "PLJ1";
+
+Journal* g_journal = nullptr;
+const Handoff* g_handoff = nullptr;
+const Program* g_program =
+    nullptr;  // As it was at the start: finalisation may have taken it apart.
+pid_t g_process = 0;
+std::vector<std::string> g_path;  // sys.path as the program found it, but for its first entry.
+
+std::string Text(PyObject* str) {
+  std::string text;
+  FileSystemBytes(str, &text);
+  return text;
+}
+
+std::vector<std::string> SysList(const char* name) {
+  std::vector<std::string> texts;
+  PyObject* list = PySys_GetObject(name);
+  for (Py_ssize_t i = 0; list != nullptr && PyList_Check(list) && i < PyList_GET_SIZE(list); ++i)
+    texts.push_back(Text(PyList_GET_ITEM(list, i)));
+  return texts;
+}
+
+std::vector<std::string> StringKeys(PyObject* dict) {
+  std::vector<std::string> keys;
+  PyObject *key, *value;
+  Py_ssize_t position = 0;
+  while (PyDict_Next(dict, &position, &key, &value)) {
+    std::string text = Text(key);
+    if (!text.empty()) keys.push_back(std::move(text));
+  }
+  return keys;
+}
+
+// The namespace of sys.modules[name], looked at without attribute access: a lazy module would load.
+PyObject* Namespace(const std::string& name) {
+  PyObject* module = PyDict_GetItemString(PyImport_GetModuleDict(), name.c_str());
+  return module != nullptr && PyModule_Check(module) ? PyModule_GetDict(module) : nullptr;
+}
+
+// True if the symbol is there and real.
+bool Has(PyObject* dict, const std::string& symbol) {
+  PyRef object =
+      PyRef::Share(dict == nullptr ? nullptr : PyDict_GetItemString(dict, symbol.c_str()));
+  bool real = object && MissingBackends(object.get()).empty();
+  PyErr_Clear();
+  return real;
+}
+
+// A lazy module keeps what it has looked up in its namespace, or, where it does not, the module
+// that it loaded for it has it under that name.
+void LookForSymbols() {
+  for (JournalEvent& event : g_journal->events) {
+    const Requester& by = event.requester;
+    if (by.symbol.empty() || event.outcome != JournalEvent::Outcome::kLoaded) continue;
+    event.symbol_found =
+        Has(Namespace(by.symbol_module), by.symbol) ||
+        (Namespace(by.symbol_module) != nullptr && Has(Namespace(event.name), by.symbol));
+  }
+}
+
+void Write(WireWriter* out, const std::vector<std::string>& list) {
+  out->List(list, [out](const std::string& text) { out->String(text); });
+}
+
+void Write(WireWriter* out, const std::vector<EnvSetting>& settings) {
+  out->List(settings, [out](const EnvSetting& setting) {
+    out->String(setting.name);
+    out->String(setting.value);
+    out->Number<uint8_t>(setting.only_if_unset);
+  });
+}
+
+void Write(WireWriter* out, const JournalEvent& event) {
+  out->Number(event.kind);
+  out->Number(event.outcome);
+  out->String(event.name);
+  out->Number<int32_t>(event.thread);
+  out->Number<int32_t>(event.parent);
+  out->Number(event.begin_ns);
+  out->Number(event.end_ns);
+  out->Number(event.begin_rss);
+  out->Number(event.end_rss);
+  out->Number<uint8_t>(event.body);
+  out->Number<uint8_t>(event.own);
+  out->String(event.origin);
+  out->String(event.loader);
+  out->Number(event.archive);
+  out->Number(event.code_bytes);
+  out->String(event.where);
+  out->Number<uint8_t>(event.request);
+  out->String(event.requester.file);
+  out->String(event.requester.function);
+  out->Number<int32_t>(event.requester.line);
+  out->Number<uint8_t>(event.requester.own);
+  out->String(event.requester.symbol_module);
+  out->String(event.requester.symbol);
+  out->Number<uint8_t>(event.symbol_found);
+}
+
+// A module that looks symbols up when they are asked for: by its class, or by a `__getattr__` of
+// its own.
+bool IsLazy(PyObject* module) {
+  return PyModule_Check(module) &&
+         (!Py_IS_TYPE(module, &PyModule_Type) ||
+          PyDict_GetItemString(PyModule_GetDict(module), "__getattr__") != nullptr);
+}
+
+// With what real symbols they have now.
+void WriteLazyModules(WireWriter* out) {
+  std::vector<std::string> names;
+  PyRef modules = PyRef::Steal(PyDict_Copy(PyImport_GetModuleDict()));
+  for (std::string& name : modules ? StringKeys(modules.get()) : std::vector<std::string>()) {
+    if (IsLazy(PyDict_GetItemString(modules.get(), name.c_str()))) names.push_back(std::move(name));
+  }
+  out->Number<uint64_t>(names.size());
+  for (const std::string& name : names) {
+    std::vector<std::string> symbols;
+    PyRef dict = PyRef::Steal(PyDict_Copy(Namespace(name)));
+    if (dict) symbols = StringKeys(dict.get());
+    std::erase_if(symbols, [&](const std::string& symbol) { return !Has(dict.get(), symbol); });
+    out->String(name);
+    Write(out, symbols);
+  }
+}
+
+// The source of `__main__`. A script's `__file__` is gone when it has come to its end.
+std::string MainFile(const Program& program) {
+  PyObject* main = program.filename.empty() ? Namespace("__main__") : nullptr;
+  PyObject* file = main == nullptr ? nullptr : PyDict_GetItemString(main, "__file__");
+  return file == nullptr ? program.filename : Text(file);
+}
+
+void WriteProgram(WireWriter* out, const Program& program) {
+  out->String(g_handoff->record);
+  out->String(g_handoff->report);
+  out->String(PYLAUNCH_VERSION);
+  out->String(Py_GetVersion());
+  Write(out, SysList("orig_argv"));
+  out->String(program.command);
+  out->String(MainFile(program));
+  out->Number<int32_t>(program.optimize);
+  out->String(Text(PySys_GetObject("prefix")));
+  Write(out, g_path);
+  Write(out, SysList("path"));
+  out->Number<uint8_t>(!g_handoff->cache_folder.empty());
+}
+
+std::string Serialize(const Program& program, int64_t ended_ns) {
+  WireWriter out;
+  out.Raw(kMagic);
+  WriteProgram(&out, program);
+  out.Number(g_journal->started_ns);
+  out.Number(g_journal->preload_ns);
+  out.Number(g_journal->program_ns);
+  out.Number(ended_ns);
+  out.Number<uint8_t>(g_journal->full);
+  out.Number<uint64_t>(g_journal->threads.size());
+  for (const JournalThread& thread : g_journal->threads) {
+    out.String(thread.name);
+    out.Number<int64_t>(thread.tid);
+    out.Number<uint8_t>(thread.main);
+  }
+  out.List(g_journal->events, [&out](const JournalEvent& event) { Write(&out, event); });
+  Write(&out, g_handoff->plan.environment);
+  out.List(g_handoff->plan.entries, [&out](const PreloadEntry& entry) {
+    out.String(entry.text);
+    out.String(entry.location.ToString());
+  });
+  out.List(g_journal->variables, [&out](const VariableChange& change) {
+    out.String(change.name);
+    out.String(change.value);
+    out.Number<int32_t>(change.before);
+  });
+  PyRef modules = PyRef::Steal(PyDict_Copy(PyImport_GetModuleDict()));
+  Write(&out, modules ? StringKeys(modules.get()) : std::vector<std::string>());
+  WriteLazyModules(&out);
+  return out.Take();
+}
+
+void ExplainThreads() {
+  const uint32_t imports = g_journal->thread_imports;
+  std::string text = "threads: " + std::to_string(imports) +
+                     (imports == 1 ? " import" : " imports") +
+                     " on threads other than the main one";
+  if (imports > 0) {
+    text += " (" + std::to_string(g_journal->thread_modules) +
+            (g_journal->thread_modules == 1 ? " module)" : " modules)");
+  }
+  if (g_journal->full) text += ", and some that there was no room to note";
+  Explain(text);
+}
+
+// By a Python of its own, isolated and without the engine, which tells on our stderr what it cannot
+// do.
+void WriteFiles(const std::string& journal) {
+  const ChildProcess child{
+      g_handoff->python,
+      {g_handoff->python, "-I", "-S", "-B", g_handoff->reporter, std::to_string(kJobFd)},
+      environ};
+  int status;
+  std::string error = RunChild(child, journal, &status);
+  const bool told = WIFEXITED(status) && WEXITSTATUS(status) <= 1;
+  if (error.empty() && !told)
+    error = child.program + " ended with status " + std::to_string(status);
+  if (error.empty()) return;
+  Warning((g_handoff->record.empty() ? g_handoff->report : g_handoff->record) +
+          " was not written: " + error);
+}
+
+// What `atexit` calls last.
+PyObject* OnEnd(PyObject*, PyObject*) {
+  if (getpid() != g_process || !JournalOn()) Py_RETURN_NONE;
+  const int64_t now = MonotonicNs();
+  StopJournal();
+  if (g_journal->wants.threads) ExplainThreads();
+  if (!g_handoff->record.empty() || !g_handoff->report.empty()) {
+    LookForSymbols();
+    WriteFiles(Serialize(*g_program, now));
+  }
+  PyErr_Clear();
+  Py_RETURN_NONE;
+}
+
+PyMethodDef kOnEnd = {"pylaunch_report", OnEnd, METH_NOARGS, nullptr};
+
+bool CallAtExit() {
+  PyRef atexit = PyRef::Steal(PyImport_ImportModule("atexit"));
+  PyRef hook = PyRef::Steal(PyCFunction_New(&kOnEnd, nullptr));
+  PyRef done = atexit && hook
+                   ? PyRef::Steal(PyObject_CallMethod(atexit.get(), "register", "O", hook.get()))
+                   : PyRef();
+  return static_cast<bool>(done);
+}
+
+// Where the program's own modules lie: what sys.path[0] will be, if that is a folder.
+std::string OwnFolder(const Program& program) {
+  char buffer[PATH_MAX];
+  if (program.filename.empty()) return getcwd(buffer, sizeof buffer) != nullptr ? buffer : "";
+  if (realpath(program.filename.c_str(), buffer) == nullptr) return "";
+  const std::string file = buffer;
+  struct stat st;
+  const bool folder = stat(buffer, &st) == 0 && S_ISDIR(st.st_mode);
+  return folder ? file : file.substr(0, file.rfind('/'));
+}
+
+}  // namespace
+
+void SetUpJournal(const Handoff& handoff, const Program& program, int64_t started_ns) {
+  JournalWants wants;
+  wants.threads = handoff.explain;
+  wants.requests = !handoff.record.empty();
+  wants.costs = !handoff.report.empty();
+  if (!wants.threads && !wants.requests && !wants.costs) return;
+  g_handoff = &handoff;
+  g_program = new Program(program);
+  g_process = getpid();
+  if (!CallAtExit()) {
+    PyErr_Clear();
+    return;
+  }
+  SetOwnFolder(OwnFolder(program));
+  g_journal = StartJournal(wants, started_ns);
+}
+
+void JournalProgram() {
+  if (!JournalOn()) return;
+  g_path = SysList("path");
+  NoteProgram();
+}
+
+}  // namespace pylaunch::engine
