@@ -299,11 +299,13 @@ class OwnParser {
   }
 
   // "500M", "1.5 GiB": units are powers of 1024, as in ccache's files and `ls -h`.
-  static std::optional<uint64_t> ParseSize(std::string text) {
+  static std::optional<uint64_t> ParseSize(std::string text) try {
     const CLI::AsSizeValue to_bytes(/*kb_is_1000=*/false);
     uint64_t bytes;
     const bool number = !text.starts_with('-') && to_bytes(text).empty();
     return number && CLI::detail::lexical_cast(text, bytes) ? std::optional(bytes) : std::nullopt;
+  } catch (const CLI::Error&) {
+    return std::nullopt;
   }
 
   // CLI11's complaints begin with the option's name; a variable's must name the variable.
