@@ -18,8 +18,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "cache/file_env.h"
-#include "cache/stats.h"
+#include "cache/check.h"
+#include "cache/prune.h"
+#include "launcher/archive_tools.h"
 #include "launcher/doctor_request.h"
 #include "launcher/handoff.h"
 #include "launcher/options.h"
@@ -193,7 +194,10 @@ int Main(int argc, char** argv) {
   }
   std::string self = SelfPath(argv[0]);
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
-  if (options->stats) return cache::PrintStats(cache::PosixFileEnv(), handoff.cache_folder);
+  handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
+  if (options->stats) return Stats(handoff.cache_folder, options->json);
+  if (options->verify) return Verify(handoff.cache_folder, options->json);
+  if (options->prune) return Prune(handoff.cache_folder, handoff.cache_size, options->json);
 
   HomeQuery query{options->python, self, handoff.cache_folder, Getenv};
   query.exact_version = options->version || options->explain || options->doctor;
@@ -222,11 +226,23 @@ int Main(int argc, char** argv) {
     handoff.reporter = LibraryFile(self, "report/__main__.py");
     if (options->cache_mode == CacheMode::kOff) handoff.cache_folder.clear();
     handoff.cache_readonly = options->cache_mode == CacheMode::kReadonly;
+    handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;
     handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
     handoff.explain = options->explain;
     handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
+    if (options->build) {
+      handoff.builder = LibraryFile(self, "builder/__main__.py");
+      handoff.json = options->json;
+      // What follows Python's options are the builder's arguments.
+      options->python_argv.insert(
+          options->python_argv.begin() + static_cast<std::ptrdiff_t>(options->program), {"-c", ""});
+    }
     fd = MemoryFile(handoff.Serialize());
     if (fd < 0) obstacle = absl::StrCat("no memory file: ", std::strerror(errno));
+  }
+  if (!obstacle.empty() && options->build) {
+    return Fail(absl::FailedPreconditionError(
+        absl::StrCat("--build: cannot enter ", home->executable, "\n  cause: ", obstacle)));
   }
   if (!obstacle.empty()) {
     std::fprintf(stderr, "pylaunch: warning: running %s without pylaunch: %s\n",

@@ -3,6 +3,7 @@
 #include <marshal.h>
 #include <structmember.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -55,11 +56,14 @@ PyRef Unmarshal(std::string_view bytes) {
   return code;
 }
 
-// New reference, or null without an exception: ask CPython.
+// New reference, or null without an exception: ask CPython. Without a stamp: only what is sealed.
 PyObject* FromArchive(const std::string& path, PyObject* path_object,
-                      const cache::SourceStamp& stamp) {
+                      const cache::SourceStamp* stamp, int64_t read_at_ns) {
   std::string_view bytes;
-  if (!g_session->ReadCode(path, stamp, &bytes)) return nullptr;
+  if (stamp != nullptr ? !g_session->ReadCode(path, *stamp, read_at_ns, &bytes)
+                       : !g_session->ReadSealedCode(path, &bytes)) {
+    return nullptr;
+  }
   PyRef code = Unmarshal(bytes);
   if (!code || !PyCode_Check(code.get()) || !FixFilename(code.get(), path_object)) {
     PyErr_Clear();
@@ -104,12 +108,11 @@ std::string PycPath(PyObject* path_object) {
 }
 
 // Tells the archive about code that CPython itself found for `path`.
-void Record(PyObject* code, const std::string& path, PyObject* path_object,
-            const cache::SourceStamp& stamp, int64_t read_at_ns, bool warned) {
-  std::string pyc = PycPath(path_object);
+void Record(PyObject* code, const std::string& path, const cache::SourceStamp& stamp,
+            int64_t read_at_ns, bool warned, const std::string& pyc, bool had_pyc) {
   PycKind kind = pyc.empty() ? PycKind::kNone : ClassifyPyc(pyc, stamp);
   if (kind == PycKind::kTimestamp) {
-    g_session->AddFromPyc(path, stamp, read_at_ns, std::move(pyc));
+    g_session->AddFromPyc(path, stamp, read_at_ns, pyc, /*compiled=*/!had_pyc);
     return;
   }
   // Whatever an unchecked .pyc says is right, even when the source says otherwise: no stamp of the
@@ -221,15 +224,19 @@ PyObject* Call(PyObject* self, PyObject* args, PyObject* kwargs) {
   struct stat st;
   int64_t now = RealtimeNs();
   if (same_name == 0 || !FileSystemBytes(path_object.get(), &loader_path) || loader_path != path ||
-      !g_types->Unchanged() || stat(path.c_str(), &st) != 0) {
+      !g_types->Unchanged()) {
     return FromCpython(loader.get(), fullname);
   }
+  if (PyObject* code = FromArchive(path, path_object.get(), nullptr, now)) return code;
+  if (stat(path.c_str(), &st) != 0) return FromCpython(loader.get(), fullname);
   cache::SourceStamp stamp = cache::SourceStampOf(st);
-  if (PyObject* code = FromArchive(path, path_object.get(), stamp)) return code;
+  if (PyObject* code = FromArchive(path, path_object.get(), &stamp, now)) return code;
+  std::string pyc = PycPath(path_object.get());
+  bool had_pyc = access(pyc.c_str(), F_OK) == 0;
   WarningWatch watch;
   PyRef code = PyRef::Steal(FromCpython(loader.get(), fullname));
   if (code && PyCode_Check(code.get())) {
-    Record(code.get(), path, path_object.get(), stamp, now, watch.MayHaveShown());
+    Record(code.get(), path, stamp, now, watch.MayHaveShown(), pyc, had_pyc);
   }
   return code.release();
 }

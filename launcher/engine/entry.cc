@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "launcher/engine/archive_session.h"
+#include "launcher/engine/builder.h"
 #include "launcher/engine/environment_watch.h"
 #include "launcher/engine/finder.h"
 #include "launcher/engine/import_shield.h"
@@ -117,6 +118,18 @@ void EndSession() {
   g_session->ReportCounts();
 }
 
+int BuildArchive() {
+  int status = 1;
+  if (g_session->writable()) {
+    status =
+        Build(g_handoff->builder, g_session, g_handoff->json, !g_handoff->plan.entries.empty());
+  } else {
+    ErrorReport("--build: there is no archive that could be written", "",
+                "see 'pylaunch --explain'; -v and an unwritable cache folder prevent it");
+  }
+  return Py_FinalizeEx() < 0 && status == 0 ? 120 : status;
+}
+
 int EngineMain(int argc, char** argv, char**) {
   std::optional<int> done = StartInterpreter(argc, argv, g_handoff->python, OnPath);
   if (done) return *done;
@@ -130,9 +143,10 @@ int EngineMain(int argc, char** argv, char**) {
       Py_FinalizeEx();
       return *done;
     }
-    g_session->Seal(/*ending=*/false);
+    if (g_handoff->builder.empty()) g_session->Seal(/*ending=*/false);
     WatchEnvironment(g_handoff->plan, g_handoff->explain);
   }
+  if (!g_handoff->builder.empty()) return BuildArchive();
   JournalProgram();
   Py_AtExit(EndSession);
   int exit_code = Py_RunMain();
