@@ -1,0 +1,63 @@
+"""Throw-away environments in which stock `python` and `pylaunch` stand side by side, as a user would have them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# What may change what any Python does, and what steers pylaunch.
+_MEDDLING = ("PYTHON", "PYLAUNCH_", "VIRTUAL_ENV", "CONDA_", "PYENV_", "LD_PRELOAD", "PIP_", "XDG_")
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_MEDDLING)}
+    return {**kept, "HOME": str(home), "LC_ALL": "C.UTF-8"}
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A virtual environment with pylaunch installed into it."""
+
+    folder: Path
+    version: str  # "3.11.7"
+
+    @property
+    def minor(self) -> str:
+        return self.version.rpartition(".")[0]
+
+    @property
+    def stock(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def pylaunch(self) -> Path:
+        return self.folder / "bin" / "pylaunch"
+
+    @property
+    def engine(self) -> Path:
+        return self.folder / "lib" / "pylaunch" / f"engine-cpython-{self.minor}.so"
+
+
+def make_prefix(python: str, build: Path, folder: Path, requirements: Path | None = None) -> Prefix:
+    """Raises CalledProcessError, and RuntimeError where `build` has no engine for that Python."""
+    environment = clean_environment(folder.parent)
+    # By the real executable: of a virtual environment another one would inherit the packages.
+    asked = "import json, sys; print(json.dumps([sys._base_executable, sys.version.split()[0]]))"
+    base, version = json.loads(subprocess.check_output([python, "-c", asked], env=environment))
+    pip = [] if requirements else ["--without-pip"]
+    subprocess.run([base, "-m", "venv", *pip, folder], env=environment, check=True)
+    prefix = Prefix(folder, version)
+    if requirements:
+        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([prefix.stock, *install, "-r", requirements], env=environment, check=True)
+    subprocess.run(
+        ["cmake", "--install", build, "--prefix", folder], check=True, stdout=subprocess.DEVNULL
+    )
+    if not prefix.engine.exists():
+        raise RuntimeError(f"{build} has no engine for {base}, CPython {version}")
+    return prefix
