@@ -1,4 +1,4 @@
-"""Runs the same tests under stock `python` and under `pylaunch`, case by case, and prints every case whose outcome differs.
+"""Runs the same tests under stock `python` and under `pylaunch`; prints every case that differs.
 
 Exit code 0: no difference but those that allowed.toml explains. See docs/conformance.md.
 """
@@ -15,9 +15,9 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 from compare import Difference, differences, differing, read_allowed, reason  # noqa: E402
-from layout import ROOT, make_prefix  # noqa: E402
+from layout import ROOT, add_source, make_prefix  # noqa: E402
 from outcomes import MODES, Laboratory, Run  # noqa: E402
-from suites import QUICK, Suite, cpython_suites  # noqa: E402
+from suites import CPYTHON, PACKAGES, QUICK, Suite, cpython_suites  # noqa: E402
 
 REPEATS = 2
 
@@ -37,7 +37,8 @@ class Tally:
 
 
 class Comparison:
-    def __init__(self, laboratory: Laboratory, modes: list[str]):
+    def __init__(self, name: str, laboratory: Laboratory, modes: list[str]):
+        self.name = name
         self.laboratory = laboratory
         self.modes = modes
         self.version = laboratory.prefix.version
@@ -58,13 +59,12 @@ class Comparison:
         tally.cases += run.cases
         tally.children += run.children
         tally.seconds += run.seconds
-        say(
-            f"{self.version} {suite.name} {mode}: {run.cases} cases, {run.children} children, {run.seconds:.1f} s"
-        )
+        counts = f"{run.cases} cases, {run.children} children, {run.seconds:.1f} s"
+        say(f"{self.version} {suite.name} {mode}: {counts}")
         if mode != "stock" and suite.starts_children and run.cases > 1 and not run.children:
             tally.faults.append(f"{suite.name}: no child process ran under pylaunch")
         if mode == "stock" and run.children:
-            tally.faults.append(f"{suite.name}: under stock, {run.children} processes ran under pylaunch")
+            tally.faults.append(f"{suite.name}: stock ran {run.children} children of ours")
 
     def _judge(self, suite: Suite, mode: str, stock: Run, run: Run) -> None:
         def repeat():
@@ -94,48 +94,77 @@ def report(version: str, mode: str, verdict: str, difference: Difference, why: s
 
 def table(comparisons: list[Comparison]) -> str:
     lines = [
-        "| Python | mode | cases | different | unsteady | flaky | allowed | children under pylaunch |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        "| Python | tests | mode | cases | different | unsteady | flaky | allowed | children |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for comparison in comparisons:
         for mode, t in comparison.tallies.items():
             counts = (t.cases, t.different, t.unsteady, t.flaky, t.allowed, t.children)
-            lines.append(f"| {comparison.version} | {mode} | {' | '.join(map(str, counts))} |")
+            row = (comparison.version, comparison.name, mode, *counts)
+            lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/conformance", description=__doc__)
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help="only these test modules")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="only these (all: --list)")
     parser.add_argument("--python", action="append", default=[], help="may be given several times")
     parser.add_argument("--mode", action="append", default=[], choices=MODES)
-    parser.add_argument("--quick", action="store_true", help="a core of about two minutes, warm only")
+    parser.add_argument("--quick", action="store_true", help="a core of two minutes, no mode 'off'")
+    parser.add_argument("--list", action="store_true", help="name the suites, and end")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="what is installed")
-    parser.add_argument("--results", type=Path, help="write counts there, as JSON")
+    parser.add_argument("--results", type=Path, help="write the counts there, as JSON")
     return parser.parse_args()
+
+
+def compare_all(python: str, arguments: argparse.Namespace, place: Path) -> list[Comparison]:
+    """CPython's own tests, then other people's, each in an environment of its own."""
+    names = arguments.suites or (QUICK if arguments.quick else CPYTHON + list(PACKAGES))
+    modes = arguments.mode or (["cold", "warm"] if arguments.quick else list(MODES))
+    if "warm" in modes and "cold" not in modes:
+        raise SystemExit("--mode warm needs --mode cold, which leaves it the archive")
+    made = []
+    own = [name for name in names if name not in PACKAGES]
+    if own:
+        prefix = make_prefix(python, arguments.build, place / "cpython")
+        made.append(Comparison("CPython's own", Laboratory(prefix, place), modes))
+        installed = cpython_suites(prefix)
+        missing = [name for name in own if name not in installed]
+        say(f"{prefix.version} has no {', '.join(missing) or 'gaps'}")
+        for name in own:
+            if name in installed:
+                made[-1].compare(installed[name])
+    others = [name for name in names if name in PACKAGES]
+    if others:
+        requirements = Path(__file__).parent / "requirements.txt"
+        prefix = make_prefix(python, arguments.build, place / "packages", requirements)
+        for name in others:
+            made.append(Comparison(name, Laboratory(prefix, place), modes))
+            if PACKAGES[name].source:
+                add_source(prefix, PACKAGES[name].source)
+            made[-1].compare(PACKAGES[name])
+    return made
 
 
 def main() -> int:
     arguments = parse_arguments()
-    names = arguments.suites or (QUICK if arguments.quick else [])
-    modes = arguments.mode or (["warm"] if arguments.quick else list(MODES))
-    if modes == ["warm"]:
-        modes = ["cold", "warm"]
+    if arguments.list:
+        say("\n".join([*CPYTHON, *PACKAGES]))
+        return 0
     comparisons = []
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         for number, python in enumerate(arguments.python or [sys.executable]):
-            place = Path(folder, str(number))
-            prefix = make_prefix(python, arguments.build, place / "prefix")
-            comparison = Comparison(Laboratory(prefix, place), modes)
-            comparisons.append(comparison)
-            for suite in cpython_suites(prefix, names):
-                comparison.compare(suite)
+            comparisons += compare_all(python, arguments, Path(folder, str(number)))
     say(table(comparisons))
     tallies = [tally for comparison in comparisons for tally in comparison.tallies.values()]
     for fault in [fault for tally in tallies for fault in tally.faults]:
         say(f"FAULT {fault}")
     if arguments.results:
-        counts = {c.version: {m: asdict(t) for m, t in c.tallies.items()} for c in comparisons}
+        counts = [
+            {"python": c.version, "suite": c.name, "mode": mode, **asdict(tally)}
+            for c in comparisons
+            for mode, tally in c.tallies.items()
+        ]
         arguments.results.write_text(json.dumps(counts, indent=2) + "\n")
     return any(tally.different or tally.unsteady or tally.faults for tally in tallies)
 

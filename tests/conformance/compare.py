@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import tomllib
 from outcomes import Run
 
 ABSENT = "(not run)"
@@ -26,7 +26,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """"flaky" only if stock itself is seen to waver or runs like pylaunch's once."""
+        """ "flaky" only if stock itself is seen to waver or runs like pylaunch's once."""
         if set(self.stock) & set(self.pylaunch[:1]) or len(set(self.stock)) > 1:
             return "flaky"
         return "different" if len(set(self.pylaunch)) == 1 else "unsteady"
@@ -44,7 +44,7 @@ def _outcome(run: Run, case: str) -> str:
 def differences(
     stock: Run, ours: Run, repeat: Callable[[], tuple[Run, Run]], repeats: int
 ) -> list[Difference]:
-    """Runs both again, `repeats` times at most, while a case differs for which no verdict is certain."""
+    """Runs both again, at most `repeats` times, while a verdict other than "flaky" is possible."""
     found = {
         case: Difference(
             case, [_outcome(stock, case)], [_outcome(ours, case)], ours.details.get(case, "")

@@ -48,8 +48,8 @@ class Laboratory:
     def cache(self, suite: Suite) -> Path:
         return self.folder / "caches" / suite.name
 
-    def run(self, suite: Suite, mode: str, only: frozenset[str] = frozenset()) -> Run:
-        """`mode` is one of MODES or "stock". A warm run takes the archive that the last cold run left."""
+    def run(self, suite: Suite, mode: str) -> Run:
+        """`mode` is one of MODES or "stock". A warm run has the archive that a cold run left."""
         if mode == "cold":
             shutil.rmtree(self.cache(suite), ignore_errors=True)
         self._runs += 1
@@ -68,7 +68,6 @@ class Laboratory:
             **clean_environment(place / "home"),
             "TMPDIR": str(place / "tmp"),
             "XDG_CACHE_HOME": str(self.cache(suite) if mode in ("cold", "warm") else place / "xdg"),
-            **suite.environment,
         }
         if mode == "off":
             environment["PYLAUNCH_CACHE_MODE"] = "off"
@@ -80,10 +79,12 @@ class Laboratory:
         command = [python, *self._arguments(suite, results)]
         began = time.monotonic()
         with EngineWatch(self.prefix.engine) as watch, open(place / "output", "wb") as output:
-            code = _finish(command, self._environment(suite, mode, place), place / "cwd", output, suite.timeout)
+            cwd = self.prefix.sources / suite.source if suite.source else place / "cwd"
+            environment = self._environment(suite, mode, place)
+            code = _finish(command, environment, cwd, output, suite.timeout)
         run = Run(seconds=time.monotonic() - began, children=max(0, watch.count - 1))
         run.output = (place / "output").read_text(errors="backslashreplace")
-        read = _read_lines if suite.kind == "unittest" else _read_junit
+        read = _read_lines if suite.module else _read_junit
         for case, outcome, detail in read(results):
             run.outcomes[case] = outcome
             run.details[case] = detail
@@ -92,10 +93,10 @@ class Laboratory:
         return run
 
     def _arguments(self, suite: Suite, results: Path) -> list[str]:
-        if suite.kind == "unittest":
-            return [str(RUNNER), str(results), suite.target]
-        quiet = ["-q", "-p", "no:cacheprovider", "-o", "junit_family=xunit1"]
-        return ["-m", "pytest", *quiet, f"--junitxml={results}", *suite.arguments, suite.target]
+        if suite.module:
+            return [str(RUNNER), str(results), suite.module]
+        common = ["-q", "-p", "no:cacheprovider", f"--junitxml={results}"]
+        return ["-m", "pytest", *common, *suite.pytest]
 
 
 def _finish(command, environment, cwd, output, timeout: float) -> str:

@@ -1,7 +1,8 @@
 """Runs one unittest module and writes the outcome of each case as it happens, a JSON line each.
 
-Usage: run_unittest.py OUT MODULE. Runs under the Python that is examined, 3.10 or newer, alone in its folder so that sys.path[0]
-offers nothing else. A case that never gets an outcome (the process died in it) is known by its "started" line.
+Usage: run_unittest.py OUT MODULE. Runs under the Python that is examined, 3.10 or newer, and lies
+alone in its folder so that sys.path[0] offers nothing else. A case that never gets an outcome (the
+process died in it) is known by its "started" line.
 """
 
 import importlib
