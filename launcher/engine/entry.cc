@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -52,6 +53,22 @@ std::string VirtualEnvironment() {
   std::string above = folder.substr(0, folder.rfind('/'));
   if (access((folder + "/pyvenv.cfg").c_str(), R_OK) == 0) return folder;
   return access((above + "/pyvenv.cfg").c_str(), R_OK) == 0 ? above : "";
+}
+
+// What installs programs or makes environments writes sys.executable into them ("#!" lines,
+// pyvenv.cfg); there it must name the Python that stays when pylaunch is removed.
+bool WritesExecutableDown(const Program& program) {
+  std::string_view name = program.module;
+  if (name.empty()) {
+    name = program.filename;
+    name.remove_prefix(name.rfind('/') + 1);  // 0 where there is none.
+    if (name == "setup.py") return true;
+    name = name.substr(0, name.find_last_not_of("0123456789.") + 1);  // pip3.11
+  }
+  for (std::string_view writer : {"ensurepip", "installer", "pip", "venv", "virtualenv"}) {
+    if (name.substr(0, name.find('.')) == writer) return true;
+  }
+  return false;
 }
 
 // sys.executable is <prefix>/bin/pylaunch where that is installed in a virtual environment: started
@@ -100,7 +117,7 @@ void SetUpArchive(const Program& program) {
 }
 
 void OnPath(const Program& program) {
-  SetExecutable();
+  if (!WritesExecutableDown(program)) SetExecutable();
   SetUpJournal(*g_handoff, program, g_started_ns);
   if (!InstallImportShield(g_handoff->explain)) PyErr_Clear();
   SetUpArchive(program);

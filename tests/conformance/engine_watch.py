@@ -1,8 +1,8 @@
 """Counts, from outside, the processes that our engine is loaded into.
 
-The dynamic loader opens the engine once in each process that runs under pylaunch, and the kernel
-tells of it (inotify(7)), so nothing in those processes differs from an ordinary run. Forked children
-load nothing and are not counted.
+The dynamic loader opens the engine once in each process under pylaunch, and the kernel tells of it
+(inotify(7)), so nothing in those processes differs from an ordinary run. Forked children load
+nothing and are not counted.
 """
 
 from __future__ import annotations
