@@ -46,13 +46,18 @@ class Comparison:
         self.tallies = {mode: Tally() for mode in ("stock", *modes)}
 
     def compare(self, suite: Suite) -> None:
-        stock = self.laboratory.run(suite, "stock")
-        self._count("stock", suite, stock)
+        stock_runs = [self.laboratory.run(suite, "stock")]
+        self._count("stock", suite, stock_runs[0])
         for mode in self.modes:
             run = self.laboratory.run(suite, mode)
             self._count(mode, suite, run)
-            if differing(stock, run):
-                self._judge(suite, mode, stock, run)
+            if differing(stock_runs[0], run):
+                self._judge(suite, mode, stock_runs, run)
+
+    def check_that_something_ran(self) -> None:
+        for mode, tally in self.tallies.items():
+            if tally.cases == 0:
+                tally.faults.append(f"{self.name} on {self.version}, {mode}: not one case ran")
 
     def _count(self, mode: str, suite: Suite, run: Run) -> None:
         tally = self.tallies[mode]
@@ -63,15 +68,23 @@ class Comparison:
         say(f"{self.version} {suite.name} {mode}: {counts}")
         if mode != "stock" and suite.starts_children and run.cases > 1 and not run.children:
             tally.faults.append(f"{suite.name}: no child process ran under pylaunch")
-        if mode == "stock" and run.children:
-            tally.faults.append(f"{suite.name}: stock ran {run.children} children of ours")
+        if mode != "stock" and not run.processes:
+            tally.faults.append(f"{suite.name}: did not run under pylaunch")
+        if mode == "stock" and run.processes:
+            tally.faults.append(f"{suite.name}: stock ran {run.processes} processes under pylaunch")
 
-    def _judge(self, suite: Suite, mode: str, stock: Run, run: Run) -> None:
+    def _judge(self, suite: Suite, mode: str, stock_runs: list[Run], run: Run) -> None:
+        """Adds to `stock_runs`: what stock has once been seen to do counts in every mode."""
+        more = []
+
         def repeat():
-            return self.laboratory.run(suite, "stock"), self.laboratory.run(suite, mode)
+            more.append(self.laboratory.run(suite, "stock"))
+            return more[-1], self.laboratory.run(suite, mode)
 
         tally = self.tallies[mode]
-        for difference in differences(stock, run, repeat, REPEATS):
+        found = differences(stock_runs, run, repeat, REPEATS)
+        stock_runs += more
+        for difference in found:
             why = reason(self.allowed, difference, self.version)
             verdict = "allowed" if why else difference.verdict
             setattr(tally, verdict, getattr(tally, verdict) + 1)
@@ -155,6 +168,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         for number, python in enumerate(arguments.python or [sys.executable]):
             comparisons += compare_all(python, arguments, Path(folder, str(number)))
+    for comparison in comparisons:
+        comparison.check_that_something_ran()
     say(table(comparisons))
     tallies = [tally for comparison in comparisons for tally in comparison.tallies.values()]
     for fault in [fault for tally in tallies for fault in tally.faults]:

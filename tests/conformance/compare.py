@@ -42,14 +42,17 @@ def _outcome(run: Run, case: str) -> str:
 
 
 def differences(
-    stock: Run, ours: Run, repeat: Callable[[], tuple[Run, Run]], repeats: int
+    stock_runs: list[Run], ours: Run, repeat: Callable[[], tuple[Run, Run]], repeats: int
 ) -> list[Difference]:
     """Runs both again, at most `repeats` times, while a verdict other than "flaky" is possible."""
     found = {
         case: Difference(
-            case, [_outcome(stock, case)], [_outcome(ours, case)], ours.details.get(case, "")
+            case,
+            [_outcome(run, case) for run in stock_runs],
+            [_outcome(ours, case)],
+            ours.details.get(case, ""),
         )
-        for case in differing(stock, ours)
+        for case in differing(stock_runs[0], ours)
     }
     for _ in range(repeats):
         if all(x.verdict == "flaky" for x in found.values()):

@@ -29,8 +29,13 @@ class Run:
     outcomes: dict[str, str] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
     output: str = ""
-    children: int = 0  # Processes with our engine, the first one not counted.
+    processes: int = 0  # That had our engine in them.
     seconds: float = 0.0
+
+    @property
+    def children(self) -> int:
+        """Without the process that ran the suite itself."""
+        return max(0, self.processes - 1)
 
     @property
     def cases(self) -> int:
@@ -82,7 +87,7 @@ class Laboratory:
             cwd = self.prefix.sources / suite.source if suite.source else place / "cwd"
             environment = self._environment(suite, mode, place)
             code = _finish(command, environment, cwd, output, suite.timeout)
-        run = Run(seconds=time.monotonic() - began, children=max(0, watch.count - 1))
+        run = Run(seconds=time.monotonic() - began, processes=watch.count)
         run.output = (place / "output").read_text(errors="backslashreplace")
         read = _read_lines if suite.module else _read_junit
         for case, outcome, detail in read(results):

@@ -20,7 +20,8 @@ class Suite:
 
 # A minute or two, for every commit.
 QUICK = """
-    test_cmd_line_script test_import test_site test_runpy test_pkgutil test_zipimport_support
+    test_cmd_line test_cmd_line_script test_import test_importlib test_site test_runpy test_warnings
+    test_zipimport_support
 """.split()  # noqa: SIM905
 
 # Those that start sys.executable. On some Pythons a module is not there, or all of it is skipped.
@@ -29,7 +30,7 @@ WITH_CHILDREN = """
     test_atexit test_weakref test_io test_gc test_signal test_faulthandler test_threading
     test_subprocess test_multiprocessing_spawn test_multiprocessing_forkserver
     test_multiprocessing_main_handling test_concurrent_futures test_asyncio test_warnings
-    test_tracemalloc test_utf8_mode test_inspect test_ensurepip test_compileall test_py_compile
+    test_tracemalloc test_utf8_mode test_inspect test_compileall test_py_compile
     test_unittest test_capi test_audit test_repl test_zipimport_support test_profile test_json
     test_tempfile test_pydoc test_builtin test_os
 """.split()  # noqa: SIM905
@@ -37,8 +38,8 @@ WITH_CHILDREN = """
 OTHERS = """
     test_venv test_zipimport test_importlib test_pkgutil test_modulefinder test_linecache
     test_sysconfig test_fork1 test_c_locale_coercion test_pdb test_cprofile test_trace test_pickle
-    test_ctypes test_doctest test_embed test_threaded_import test_frozen test_getpath test_pkg
-    test_pyclbr test_module test_sys_setprofile test_sys_settrace test_bdb test_frame
+    test_ctypes test_doctest test_ensurepip test_embed test_threaded_import test_frozen test_getpath
+    test_pkg test_pyclbr test_module test_sys_setprofile test_sys_settrace test_bdb test_frame
     test_source_encoding test_unicode_identifiers test_exceptions test_posix test_logging
     test_support test_marshal test_dis test_code test_zipapp test_quopri test_interpreters
     test__xxsubinterpreters test__interpreters test_stable_abi_ctypes test_locale test_descr
