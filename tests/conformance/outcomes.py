@@ -49,6 +49,9 @@ class Laboratory:
         self.prefix = prefix
         self.folder = folder
         self._runs = 0
+        # Alone in its folder, and not to be changed by work that goes on in the repository.
+        (folder / "runner").mkdir(exist_ok=True)
+        self.runner = Path(shutil.copy(RUNNER, folder / "runner"))
 
     def cache(self, suite: Suite) -> Path:
         return self.folder / "caches" / suite.name
@@ -99,7 +102,7 @@ class Laboratory:
 
     def _arguments(self, suite: Suite, results: Path) -> list[str]:
         if suite.module:
-            return [str(RUNNER), str(results), suite.module]
+            return [str(self.runner), str(results), suite.module]
         common = ["-q", "-p", "no:cacheprovider", f"--junitxml={results}"]
         return ["-m", "pytest", *common, *suite.pytest]
 
