@@ -56,8 +56,9 @@ std::string VirtualEnvironment() {
 }
 
 // What installs programs or makes environments writes sys.executable into them ("#!" lines,
-// pyvenv.cfg); there it must name the Python that stays when pylaunch is removed.
-bool WritesExecutableDown(const Program& program) {
+// pyvenv.cfg); there it must name the Python that stays when pylaunch is removed. And a debugger
+// follows only those children that are called something with "python" (pydev_monkey.is_python).
+bool NeedsStocksExecutable(const Program& program) {
   std::string_view name = program.module;
   if (name.empty()) {
     name = program.filename;
@@ -65,8 +66,9 @@ bool WritesExecutableDown(const Program& program) {
     if (name == "setup.py") return true;
     name = name.substr(0, name.find_last_not_of("0123456789.") + 1);  // pip3.11
   }
-  for (std::string_view writer : {"ensurepip", "installer", "pip", "venv", "virtualenv"}) {
-    if (name.substr(0, name.find('.')) == writer) return true;
+  for (std::string_view it :
+       {"debugpy", "ensurepip", "installer", "pip", "pydevd", "venv", "virtualenv"}) {
+    if (name.substr(0, name.find('.')) == it) return true;
   }
   return false;
 }
@@ -117,7 +119,7 @@ void SetUpArchive(const Program& program) {
 }
 
 void OnPath(const Program& program) {
-  if (!WritesExecutableDown(program)) SetExecutable();
+  if (!NeedsStocksExecutable(program)) SetExecutable();
   SetUpJournal(*g_handoff, program, g_started_ns);
   if (!InstallImportShield(g_handoff->explain)) PyErr_Clear();
   SetUpArchive(program);
