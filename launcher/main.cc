@@ -4,6 +4,7 @@
 // loader's map see what they see under stock python.
 
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -49,6 +50,20 @@ std::string SelfPath(const char* argv0) {
   char buffer[4096];
   ssize_t n = readlink("/proc/self/exe", buffer, sizeof buffer);
   return n > 0 ? std::string(buffer, static_cast<size_t>(n)) : std::string(argv0);
+}
+
+// A "._pth" file beside the path that Python was started by, symbolic links not resolved, is all
+// that CPython goes by, from 3.11 on (Modules/getpath.py). The path, absolute, if there is such a
+// file and this is such a Python; else empty.
+std::string StartedBesidePth(const char* argv0, const PythonHome& home) {
+  if (home.minor < 11) return "";
+  if (std::strchr(argv0, '/') == nullptr) {  // Found on PATH.
+    argv0 = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  }
+  if (argv0 == nullptr || access(absl::StrCat(argv0, "._pth").c_str(), R_OK) != 0) return "";
+  char cwd[4096];
+  if (argv0[0] == '/' || getcwd(cwd, sizeof cwd) == nullptr) return argv0;
+  return absl::StrCat(cwd, "/", argv0);
 }
 
 // Engine and sealer lie beside the front end in a build tree and in <prefix>/lib/pylaunch when
@@ -220,7 +235,8 @@ int Main(int argc, char** argv) {
   std::string obstacle = WhyNotEnter(*home, engine);
   int fd = -1;
   if (obstacle.empty()) {
-    handoff.python = home->executable;
+    handoff.python = StartedBesidePth(argv[0], *home);
+    if (handoff.python.empty()) handoff.python = home->executable;
     handoff.sealer = LibraryFile(self, "pylaunch-sealer");
     handoff.doctor = LibraryFile(self, "doctor");
     handoff.reporter = LibraryFile(self, "report/__main__.py");

@@ -92,7 +92,9 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
-absl::Status UnknownOption(std::string_view name) {
+// An error that names the nearest option, or OK where none is near: Python shall say so itself, as
+// it does under stock.
+absl::Status Misspelt(std::string_view name) {
   constexpr size_t kFar = 4, kLongestName = 64;
   std::string_view nearest;
   size_t best = kFar;
@@ -104,10 +106,9 @@ absl::Status UnknownOption(std::string_view name) {
     for (const OwnOption& option : kOwnOptions) consider(option.name);
     for (std::string_view known : kPythonLongOptions) consider(known);
   }
+  if (nearest.empty()) return absl::OkStatus();
   return Problem(Cat("unknown option '", name, "'"),
-                 nearest.empty()
-                     ? "see 'pylaunch --help', and 'pylaunch -h' for Python's own options"
-                     : Cat("did you mean '", nearest, "'? See 'pylaunch --help'"));
+                 Cat("did you mean '", nearest, "'? See 'pylaunch --help'"));
 }
 
 // Parts argv as CPython's getopt would read it, so that not one word after the program is looked
@@ -174,10 +175,9 @@ class CommandLine {
     const std::string_view name = word.substr(0, equals);
     const OwnOption* own = FindOwn(name);
     if (own != nullptr) return Own(*own, word, equals);
-    if (!IsPythonLong(name)) return UnknownOption(name);
     PassOn();
     if (word == kHashPycs) PassOnValue();
-    return absl::OkStatus();
+    return IsPythonLong(name) ? absl::OkStatus() : Misspelt(name);
   }
 
   absl::Status Own(const OwnOption& option, std::string_view word, size_t equals) {

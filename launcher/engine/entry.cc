@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -53,6 +54,24 @@ std::string VirtualEnvironment() {
   std::string above = folder.substr(0, folder.rfind('/'));
   if (access((folder + "/pyvenv.cfg").c_str(), R_OK) == 0) return folder;
   return access((above + "/pyvenv.cfg").c_str(), R_OK) == 0 ? above : "";
+}
+
+// What installs programs or makes environments writes sys.executable into them ("#!" lines,
+// pyvenv.cfg); there it must name the Python that stays when pylaunch is removed. And a debugger
+// follows only those children that are called something with "python" (pydev_monkey.is_python).
+bool NeedsStocksExecutable(const Program& program) {
+  std::string_view name = program.module;
+  if (name.empty()) {
+    name = program.filename;
+    name.remove_prefix(name.rfind('/') + 1);  // 0 where there is none.
+    if (name == "setup.py") return true;
+    name = name.substr(0, name.find_last_not_of("0123456789.") + 1);  // pip3.11
+  }
+  for (std::string_view it :
+       {"debugpy", "ensurepip", "installer", "pip", "pydevd", "venv", "virtualenv"}) {
+    if (name.substr(0, name.find('.')) == it) return true;
+  }
+  return false;
 }
 
 // sys.executable is <prefix>/bin/pylaunch where that is installed in a virtual environment: started
@@ -101,7 +120,7 @@ void SetUpArchive(const Program& program) {
 }
 
 void OnPath(const Program& program) {
-  SetExecutable();
+  if (!NeedsStocksExecutable(program)) SetExecutable();
   SetUpJournal(*g_handoff, program, g_started_ns);
   if (!InstallImportShield(g_handoff->explain)) PyErr_Clear();
   SetUpArchive(program);

@@ -188,8 +188,7 @@ PyObject* MakeSpec(PyObject* fullname, const Found& found) {
   if (found.suffix->loader == g.types.source_loader) {
     PyRef cached = CachedPath(found.path);
     if (PyErr_Occurred() ||
-        (cached && PyObject_SetAttrString(spec.get(), "_cached", cached.get()) < 0) ||
-        !AttachCodeSource(loader.get(), found.path)) {
+        (cached && PyObject_SetAttrString(spec.get(), "_cached", cached.get()) < 0)) {
       return nullptr;
     }
   }
