@@ -31,8 +31,7 @@ constexpr OwnOption kOwnOptions[] = {
      "import this first: a file (@FILE, a path with '/', *.txt)\n"
      "or a line of one, as 'from M import A, B'; again for more"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
-     "an executable, a name on PATH or an environment's folder\n"
-     "(default: the active one, else PATH)"},
+     "executable, name on PATH or folder (default: active)"},
     {"--cache", "DIR", "PYLAUNCH_CACHE", "the folder of archives (default: ~/.cache/pylaunch)"},
     {"--cache-mode", "MODE", "PYLAUNCH_CACHE_MODE",
      "auto (default), readonly, sealed, refresh or off"},
