@@ -66,6 +66,7 @@ std::string Handoff::Serialize() const {
   out.Number(cache_refresh);
   out.Number(cache_size);
   out.Number(explain);
+  out.Number(fast_exit);
   out.Number(wait_for_seal);
   Write(&out, plan.environment);
   out.List(plan.entries, [&out](const PreloadEntry& entry) { Write(&out, entry); });
@@ -89,6 +90,7 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.Number(&h.cache_refresh);
   in.Number(&h.cache_size);
   in.Number(&h.explain);
+  in.Number(&h.fast_exit);
   in.Number(&h.wait_for_seal);
   Read(&in, &h.plan.environment);
   in.List(&h.plan.entries, [&in](PreloadEntry* entry) { Read(&in, entry); });

@@ -36,6 +36,7 @@ struct Handoff {
   bool cache_refresh = false;
   uint64_t cache_size = 0;  // Bound of the folder; 0: none.
   bool explain = false;
+  bool fast_exit = false;
   bool wait_for_seal = false;
   PreloadPlan plan;
 

@@ -245,6 +245,7 @@ int Main(int argc, char** argv) {
     handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;
     handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
     handoff.explain = options->explain;
+    handoff.fast_exit = options->fast_exit;
     handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
     if (options->build) {
       handoff.builder = LibraryFile(self, "builder/__main__.py");

@@ -31,14 +31,14 @@ constexpr OwnOption kOwnOptions[] = {
      "import this first: a file (@FILE, a path with '/', *.txt)\n"
      "or a line of one, as 'from M import A, B'; again for more"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
-     "an executable, a name on PATH or an environment's folder\n"
-     "(default: the active one, else PATH)"},
+     "executable, name on PATH or folder (default: active)"},
     {"--cache", "DIR", "PYLAUNCH_CACHE", "the folder of archives (default: ~/.cache/pylaunch)"},
     {"--cache-mode", "MODE", "PYLAUNCH_CACHE_MODE",
      "auto (default), readonly, sealed, refresh or off"},
     {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE", "bound of that folder (default 1G; 0: none)"},
     {"--record", "FILE", "PYLAUNCH_RECORD", "write a preload file of what it imports"},
     {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
+    {"--exit", "MODE", "PYLAUNCH_EXIT", "full (default), or fast: keeps what was preloaded whole"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
      "archive what ARGS name (else --preload, else all); end"},
@@ -240,6 +240,7 @@ class OwnParser {
     AddValue("--cache-size", &cache_size_);
     AddValue("--record", &options_.record);
     AddValue("--report", &options_.report);
+    AddValue("--exit", &exit_)->check(CLI::IsMember(std::vector<std::string>{"full", "fast"}));
     AddSwitch("--explain", &options_.explain);
     AddSwitch("--build", &options_.build);
     AddSwitch("--stats", &options_.stats);
@@ -265,6 +266,7 @@ class OwnParser {
     preload_.clear();
     cache_mode_.clear();
     cache_size_.clear();
+    exit_.clear();
     try {
       app_.parse(std::move(reversed));
     } catch (const std::exception& error) {
@@ -282,6 +284,7 @@ class OwnParser {
     if (mode != kCacheModes.end()) {
       options_.cache_mode = static_cast<CacheMode>(mode - kCacheModes.begin());
     }
+    if (!exit_.empty()) options_.fast_exit = exit_ == "fast";
     return absl::OkStatus();
   }
 
@@ -323,6 +326,7 @@ class OwnParser {
   std::vector<std::string> preload_;
   std::string cache_mode_;
   std::string cache_size_;
+  std::string exit_;
   CLI::App app_;
 };
 

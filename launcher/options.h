@@ -26,7 +26,8 @@ struct Options {
   CacheMode cache_mode = CacheMode::kAuto;
   std::optional<uint64_t> cache_size;  // --cache-size in bytes; 0: no bound.
   std::string record;                  // --record: the preload file to write; empty: none.
-  std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
+  std::string report;      // --report: the report to write, its kind by its suffix; empty: none.
+  bool fast_exit = false;  // --exit fast.
   bool explain = false;
   // Instead of running a program; one of them at most.
   bool build = false;
@@ -44,7 +45,7 @@ struct Options {
 
 // `environment` ("NAME=value") is searched for the twins (PYLAUNCH_PRELOAD, PYLAUNCH_PYTHON,
 // PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_CACHE_SIZE, PYLAUNCH_RECORD, PYLAUNCH_REPORT,
-// PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_STATS, PYLAUNCH_VERIFY, PYLAUNCH_PRUNE,
+// PYLAUNCH_EXIT, PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_STATS, PYLAUNCH_VERIFY, PYLAUNCH_PRUNE,
 // PYLAUNCH_DOCTOR) unless -E or -I is given; a flag wins over its twin, except that --preload adds;
 // an empty variable counts as unset.
 //

@@ -17,6 +17,7 @@
 #include "launcher/engine/archive_session.h"
 #include "launcher/engine/builder.h"
 #include "launcher/engine/environment_watch.h"
+#include "launcher/engine/exit.h"
 #include "launcher/engine/finder.h"
 #include "launcher/engine/import_shield.h"
 #include "launcher/engine/interpreter.h"
@@ -164,6 +165,8 @@ int EngineMain(int argc, char** argv, char**) {
     }
     if (g_handoff->builder.empty()) g_session->Seal(/*ending=*/false);
     WatchEnvironment(g_handoff->plan, g_handoff->explain);
+    if (g_handoff->fast_exit && !program.verbose && g_handoff->builder.empty())
+      ArmFastExit(g_handoff->explain);
   }
   if (!g_handoff->builder.empty()) return BuildArchive();
   JournalProgram();

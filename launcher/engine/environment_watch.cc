@@ -12,6 +12,7 @@
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
 #include "launcher/engine/environment_setter.h"
+#include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 
 namespace pylaunch::engine {

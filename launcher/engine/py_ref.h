@@ -21,6 +21,7 @@
 #pragma weak PyDict_Type
 #pragma weak PyList_Type
 #pragma weak PyUnicode_Type
+#pragma weak Py_RunMain  // Its address is taken.
 #pragma weak _Py_NoneStruct
 #pragma weak _Py_TrueStruct
 

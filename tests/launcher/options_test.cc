@@ -307,6 +307,13 @@ TEST(Options, HelpAndVersionAreOursTheirShortFormsPythons) {
   EXPECT_THAT(options.python_argv, ElementsAre("p", "-h", "-V"));
 }
 
+TEST(Exit, FlagWinsOverTwin) {
+  EXPECT_FALSE(Parse("p x.py").fast_exit);
+  EXPECT_TRUE(Parse("p --exit fast x.py").fast_exit);
+  EXPECT_FALSE(Parse("p --exit=fast --exit=full x.py").fast_exit);
+  EXPECT_THAT(Error({"p", "--exit=slow", "x.py"}), HasSubstr("--exit"));
+}
+
 TEST(Help, FitsATerminalAndNamesEverything) {
   const std::string help = HelpText();
   std::istringstream lines(help);
@@ -320,8 +327,8 @@ TEST(Help, FitsATerminalAndNamesEverything) {
   EXPECT_THAT(last, HasSubstr("pylaunch -h"));
   for (const char* word :
        {"--preload", "--python", "--cache", "--cache-mode", "--cache-size", "--record", "--report",
-        "--explain", "--build", "--stats", "--verify", "--prune", "--doctor", "--json", "--help",
-        "--version", "PYLAUNCH_CACHE_MODE", "auto (default)"}) {
+        "--exit", "--explain", "--build", "--stats", "--verify", "--prune", "--doctor", "--json",
+        "--help", "--version", "PYLAUNCH_CACHE_MODE", "auto (default)"}) {
     EXPECT_THAT(help, HasSubstr(word));
   }
 }

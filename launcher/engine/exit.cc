@@ -1,0 +1,443 @@
+// Three places in Py_FinalizeEx (Python/pylifecycle.c, the same in 3.10 to 3.13) call us:
+// - OnSignalReset: after atexit callbacks and the flush of the standard streams, no other thread
+//   can run Python any more, and the first collection comes next: _PySignal_Fini gives SIGINT back.
+// - OnModulesRemoved: sys.modules is empty, all garbage has been finalised and freed, and
+//   finalize_modules goes on to wipe the modules that still live, last imported first: the first of
+//   these is a module of ours.
+// - OnSysWiped: the names in sys are wiped, the last of them ours.
+
+#include "launcher/engine/exit.h"
+
+#include <Python.h>
+#include <dlfcn.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "launcher/engine/gc_fence.h"
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/report.h"
+
+#pragma weak PyCoro_Type
+#pragma weak PyAsyncGen_Type
+#pragma weak PyFunction_Type
+#pragma weak PyGen_Type
+#pragma weak PyModule_Type
+
+extern "C" const PyConfig* _Py_GetConfig(void);
+
+namespace pylaunch::engine {
+namespace {
+
+constexpr char kName[] = "pylaunch exit";
+
+// Lives from ArmFastExit to the end of the process, as do its references: what it holds must
+// outlive the interpreter.
+struct FastExit {
+  GcFence fence;
+  bool explain = false;
+  std::string library;  // The standard library's folder, with '/' behind.
+  // Dicts that were last changed before the line have a version up to this one.
+  uint64_t last_version = 0;
+  std::unordered_set<PyObject*> preloaded;  // Modules, by address only.
+  PyRef callbacks;                          // gc.callbacks
+  PyRef get_debug;                          // gc.get_debug
+
+  // Objects from before the line, by address and type only.
+  std::unordered_map<PyObject*, PyTypeObject*> finalizable;
+
+  std::vector<PyRef> held;               // Preloaded modules.
+  std::vector<PyObject*> kept;           // Weak references to those of them not to be wiped.
+  std::vector<PyRef> finalizable_now;    // Preloaded objects that we shall finalise.
+  std::vector<PyObject*> program_dicts;  // The program's modules' names, by address only.
+  std::vector<PyRef> streams;            // sys.__stdin__, __stdout__, __stderr__
+};
+
+FastExit* g_exit = nullptr;
+volatile bool g_armed = false;
+
+// ------------------------------------------------------------------------------------------------
+// Before the program
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // Since 3.12; no other clock is there.
+uint64_t Version(PyObject* dict) { return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag; }
+#pragma GCC diagnostic pop
+
+// The version that a dict gets when it is changed now (DICT_NEXT_VERSION: one count for all dicts).
+// 0: these dicts keep no count.
+uint64_t CurrentVersion() {
+  PyRef dict = PyRef::Steal(PyDict_New());
+  if (!dict || PyDict_SetItemString(dict.get(), "a", dict.get()) < 0) return 0;
+  const uint64_t first = Version(dict.get());
+  const bool changed = PyDict_SetItemString(dict.get(), "a", Py_None) == 0;
+  const uint64_t second = Version(dict.get());
+  PyDict_Clear(dict.get());
+  return changed && second > first ? second : 0;
+}
+
+std::string FileOf(PyObject* names) {
+  std::string file;
+  FileSystemBytes(PyDict_GetItemString(names, "__file__"), &file);
+  return file;
+}
+
+bool HasFinalizer(PyObject* object) {
+  return Py_TYPE(object)->tp_finalize != nullptr && !PyObject_GC_IsFinalized(object);
+}
+
+bool Prepare(FastExit* exit) {
+  PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
+  PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
+  PyObject* modules = PyImport_GetModuleDict();
+  if (!gc || !os || modules == nullptr || !PyDict_CheckExact(modules)) return false;
+  exit->callbacks = PyRef::Steal(PyObject_GetAttrString(gc.get(), "callbacks"));
+  exit->get_debug = PyRef::Steal(PyObject_GetAttrString(gc.get(), "get_debug"));
+  if (!exit->callbacks || !PyList_Check(exit->callbacks.get()) || !exit->get_debug) return false;
+  exit->library = FileOf(PyModule_GetDict(os.get()));
+  exit->library.resize(exit->library.rfind('/') + 1);
+  Py_ssize_t position = 0;
+  PyObject *name, *module;
+  while (PyDict_Next(modules, &position, &name, &module)) {
+    if (PyModule_Check(module)) exit->preloaded.insert(module);
+  }
+  exit->last_version = CurrentVersion();
+  if (exit->last_version == 0 || !exit->fence.Draw()) return false;
+  exit->fence.VisitBefore([exit](PyObject* object) {
+    if (HasFinalizer(object)) exit->finalizable.emplace(object, Py_TYPE(object));
+  });
+  return true;
+}
+
+// ------------------------------------------------------------------------------------------------
+// OnSignalReset
+
+// What must not be finalised before the program is done printing.
+std::unordered_set<PyObject*> StandardStreams() {
+  std::unordered_set<PyObject*> found;
+  for (const char* name : {"__stdin__", "__stdout__", "__stderr__"}) {
+    PyObject* stream = PySys_GetObject(name);
+    if (stream == nullptr || stream == Py_None) continue;
+    g_exit->streams.push_back(PyRef::Share(stream));
+    found.insert(stream);
+    PyRef buffer = PyRef::Steal(PyObject_GetAttrString(stream, "buffer"));
+    if (buffer) found.insert(buffer.get());
+    PyRef raw = buffer ? PyRef::Steal(PyObject_GetAttrString(buffer.get(), "raw")) : PyRef();
+    if (raw) found.insert(raw.get());
+    PyErr_Clear();
+  }
+  return found;
+}
+
+// A program may end inside a generator, when C code that it calls comes upon SystemExit.
+bool IsRunning(PyObject* object) {
+  const char* attribute = PyGen_CheckExact(object)              ? "gi_running"
+                          : PyCoro_CheckExact(object)           ? "cr_running"
+                          : Py_TYPE(object) == &PyAsyncGen_Type ? "ag_running"
+                                                                : nullptr;
+  if (attribute == nullptr) return false;
+  PyRef running = PyRef::Steal(PyObject_GetAttrString(object, attribute));
+  PyErr_Clear();
+  return running && PyObject_IsTrue(running.get()) == 1;
+}
+
+// The collector may have moved a preloaded object across the line.
+bool WasBefore(PyObject* object) {
+  const auto known = g_exit->finalizable.find(object);
+  return known != g_exit->finalizable.end() && known->second == Py_TYPE(object);
+}
+
+bool IsInstalledFile(const std::string& file) {
+  return file.starts_with(g_exit->library) || file.starts_with("<frozen ") ||
+         file.find("/site-packages/") != file.npos || file.find("/dist-packages/") != file.npos;
+}
+
+bool IsInstalledCode(PyObject* owner, const char* attribute) {
+  PyRef code = PyRef::Steal(PyObject_GetAttrString(owner, attribute));
+  PyRef name = code ? PyRef::Steal(PyObject_GetAttrString(code.get(), "co_filename")) : PyRef();
+  std::string file;
+  FileSystemBytes(name.get(), &file);
+  PyErr_Clear();
+  return !file.empty() && IsInstalledFile(file);
+}
+
+// True if we may finalise this preloaded object, a little later than CPython might have: a closed
+// file, or what runs code of an installed library. An open file must be closed in its turn.
+bool IsHarmless(PyObject* object) {
+  if (PyGen_CheckExact(object)) return IsInstalledCode(object, "gi_code");
+  PyRef closed = PyRef::Steal(PyObject_GetAttrString(object, "closed"));
+  if (closed && closed.get() == Py_True) return true;
+  PyErr_Clear();
+  PyRef method =
+      PyRef::Steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), "__del__"));
+  PyErr_Clear();
+  return method && IsInstalledCode(method.get(), "__code__");
+}
+
+// False if one of them is not ours to finalise.
+bool FindPreloadedWithFinalizer() {
+  const std::unordered_set<PyObject*> streams = StandardStreams();
+  const auto take = [&](PyObject* object) {
+    if (HasFinalizer(object) && streams.count(object) == 0)
+      g_exit->finalizable_now.push_back(PyRef::Share(object));
+  };
+  g_exit->fence.VisitBefore(take);
+  g_exit->fence.VisitAfter([&](PyObject* object) {
+    if (WasBefore(object)) take(object);
+  });
+  for (const PyRef& object : g_exit->finalizable_now) {
+    if (IsRunning(object.get()) || !IsHarmless(object.get())) return false;
+  }
+  return true;
+}
+
+// Empty, or why this program gets the full teardown.
+const char* Obstacle() {
+  PyObject* modules = PyImport_GetModuleDict();
+  if (modules == nullptr || !PyDict_CheckExact(modules)) return "sys.modules is not a dict";
+  if (PyInterpreterState_Next(PyInterpreterState_Head()) != nullptr)
+    return "there are sub-interpreters";
+  PyObject* options = PySys_GetObject("warnoptions");
+  if (_Py_GetConfig()->dev_mode || options == nullptr || PyObject_IsTrue(options) != 0)
+    return "warnings are asked for";
+  if (PyList_GET_SIZE(g_exit->callbacks.get()) != 0) return "gc.callbacks is not empty";
+  PyRef debug = PyRef::Steal(PyObject_CallNoArgs(g_exit->get_debug.get()));
+  if (!debug || PyLong_AsLong(debug.get()) != 0) return "gc's debugging flags are set";
+  if (!FindPreloadedWithFinalizer()) {
+    g_exit->finalizable_now.clear();
+    g_exit->streams.clear();
+    return "a preloaded module holds a file or something else to be finalised";
+  }
+  return nullptr;
+}
+
+// True for modules that were installed, as against those that the user works on: these are wiped as
+// CPython does it.
+bool IsInstalled(PyObject* names) {
+  const std::string file = FileOf(names);
+  if (!file.empty()) return IsInstalledFile(file);
+  PyObject* spec = PyDict_GetItemString(names, "__spec__");
+  return spec != nullptr && spec != Py_None;  // Built-in, frozen, or a namespace.
+}
+
+// A module that was preloaded lives on. It is not wiped either, unless the program has changed its
+// names.
+void KeepModule(PyObject* module, PyObject* names) {
+  g_exit->held.push_back(PyRef::Share(module));
+  if (Version(names) > g_exit->last_version || !IsInstalled(names)) return;
+  PyObject* reference = PyWeakref_NewRef(module, nullptr);
+  if (reference != nullptr) g_exit->kept.push_back(reference);
+}
+
+// __main__ is older than the line, but the program's.
+void ReturnMain(PyObject* main) {
+  if (main == nullptr || !PyModule_Check(main) || g_exit->preloaded.count(main) == 0) return;
+  g_exit->fence.MoveAfter(main);
+  g_exit->fence.MoveAfter(PyModule_GetDict(main));
+}
+
+void SortModules(PyObject* modules, PyObject* main) {
+  Py_ssize_t position = 0;
+  PyObject *name, *module;
+  while (PyDict_Next(modules, &position, &name, &module)) {
+    PyObject* names = PyModule_Check(module) ? PyModule_GetDict(module) : nullptr;
+    if (names == nullptr) continue;
+    if (module != main && g_exit->preloaded.count(module) != 0) {
+      KeepModule(module, names);
+    } else {
+      g_exit->program_dicts.push_back(names);
+    }
+  }
+}
+
+void OnModulesRemoved(PyObject*);
+void OnSysWiped(PyObject*);
+
+// The last of sys.modules, so that it is wiped first.
+bool AddOurModule(PyObject* modules) {
+  PyObject* module = PyModule_New(kName);  // Never let go.
+  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnModulesRemoved));
+  return module != nullptr && capsule &&
+         PyDict_SetItemString(PyModule_GetDict(module), "exit", capsule.get()) == 0 &&
+         PyDict_SetItemString(modules, kName, module) == 0;
+}
+
+void Begin() {
+  if (const char* obstacle = Obstacle()) {
+    PyErr_Clear();
+    if (g_exit->explain) Explain(std::string("exit: full teardown, ") + obstacle);
+    return;
+  }
+  const int enabled = PyGC_Disable();
+  PyObject* modules = PyImport_GetModuleDict();
+  if (AddOurModule(modules)) {
+    g_exit->fence.HideBefore();
+    PyObject* main = PyDict_GetItemString(modules, "__main__");
+    ReturnMain(main);
+    SortModules(modules, main);
+    if (g_exit->explain) {
+      Explain("exit: fast, " + std::to_string(g_exit->kept.size()) +
+              " preloaded modules are not taken apart");
+    }
+  }
+  PyErr_Clear();
+  if (enabled) PyGC_Enable();
+}
+
+// ------------------------------------------------------------------------------------------------
+// OnModulesRemoved
+
+// Objects of the program that are still alive although CPython has collected all its garbage:
+// something preloaded holds them. Had that been garbage too, they would have gone with it, or
+// later, or never; only CPython itself can tell.
+struct Survivors {
+  bool finalizable = false;
+  std::vector<PyObject*> weakly_referenced;
+  std::unordered_set<PyObject*> globals;  // Of functions.
+};
+
+Survivors FindSurvivors() {
+  Survivors found;
+  g_exit->fence.VisitAfter([&](PyObject* object) {
+    if (HasFinalizer(object) && !WasBefore(object)) found.finalizable = true;
+    if (PyFunction_Check(object)) {
+      found.globals.insert(PyFunction_GET_GLOBALS(object));
+    } else if (Py_TYPE(object)->tp_weaklistoffset != 0 && !PyType_Check(object)) {
+      if (*PyObject_GET_WEAKREFS_LISTPTR(object) != nullptr)
+        found.weakly_referenced.push_back(object);
+    }
+  });
+  return found;
+}
+
+// handle_weakrefs: the callbacks of weak references that go together with what they refer to are
+// not called.
+void ForgetCallbacks(PyObject* object) {
+  auto next = reinterpret_cast<PyWeakReference*>(*PyObject_GET_WEAKREFS_LISTPTR(object));
+  while (next != nullptr) {
+    PyWeakReference* reference = next;
+    next = reference->wr_next;
+    if (reference->wr_callback != nullptr) _PyWeakref_ClearRef(reference);
+  }
+}
+
+// _PyModule_ClearDict: names with one leading underscore first.
+void WipeNames(PyObject* names) {
+  for (bool underscored : {true, false}) {
+    Py_ssize_t position = 0;
+    PyObject *name, *value;
+    while (PyDict_Next(names, &position, &name, &value)) {
+      if (value == Py_None || !PyUnicode_Check(name)) continue;
+      const char* text = PyUnicode_AsUTF8(name);
+      if (text == nullptr) PyErr_Clear(), text = "";
+      const bool private_name = text[0] == '_' && text[1] != '_';
+      if (private_name != underscored || std::string_view(text) == "__builtins__") continue;
+      if (PyDict_SetItem(names, name, Py_None) != 0) PyErr_WriteUnraisable(nullptr);
+    }
+  }
+}
+
+// The names of program modules that are gone themselves.
+std::vector<PyRef> OrphanedNames(const Survivors& survivors) {
+  std::vector<PyRef> found;
+  for (auto names = g_exit->program_dicts.rbegin(); names != g_exit->program_dicts.rend();
+       ++names) {
+    if (survivors.globals.count(*names) != 0) found.push_back(PyRef::Share(*names));
+  }
+  return found;
+}
+
+// Gives everything back to CPython. The collection is the one that it would have made with
+// everything in sight; what it then finds alive it wipes, as it always does.
+void TakeAllApart() {
+  if (g_exit->explain)
+    Explain("exit: full teardown, preloaded modules hold objects of the program");
+  g_exit->fence.ShowBefore();
+  g_exit->held.clear();
+  g_exit->finalizable_now.clear();
+  g_exit->streams.clear();
+  const int enabled = PyGC_Enable();
+  PyGC_Collect();
+  if (!enabled) PyGC_Disable();
+}
+
+void LeavePreloadedIntact(const Survivors& survivors) {
+  for (PyObject* reference : g_exit->kept) {
+    _PyWeakref_ClearRef(reinterpret_cast<PyWeakReference*>(reference));
+  }
+  std::vector<PyRef> orphans = OrphanedNames(survivors);
+  for (PyObject* object : survivors.weakly_referenced) ForgetCallbacks(object);
+  for (const PyRef& object : g_exit->finalizable_now) PyObject_CallFinalizer(object.get());
+  for (const PyRef& names : orphans) WipeNames(names.get());
+  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnSysWiped));
+  if (capsule) PySys_SetObject(kName, capsule.get());
+}
+
+void OnModulesRemoved(PyObject*) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  Survivors survivors = FindSurvivors();
+  if (survivors.finalizable) {
+    TakeAllApart();
+  } else {
+    LeavePreloadedIntact(survivors);
+  }
+  PyErr_Restore(type, value, traceback);
+}
+
+// ------------------------------------------------------------------------------------------------
+// OnSysWiped
+
+// What __del__ methods have printed is in their buffers.
+void OnSysWiped(PyObject*) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  for (const PyRef& stream : g_exit->streams) PyObject_CallFinalizer(stream.get());
+  PyErr_Restore(type, value, traceback);
+}
+
+// ------------------------------------------------------------------------------------------------
+
+using SigAction = int (*)(int, const struct sigaction*, struct sigaction*);
+SigAction g_sigaction = nullptr;
+
+SigAction RealSigAction() {
+  if (g_sigaction == nullptr)
+    g_sigaction = reinterpret_cast<SigAction>(dlsym(RTLD_NEXT, "sigaction"));
+  return g_sigaction;
+}
+
+// dlsym must not be called in a signal handler, sigaction may.
+__attribute__((constructor)) void FindSigAction() { RealSigAction(); }
+
+// Only _PySignal_Fini does this on the main thread of a CPython that is no longer initialised.
+void OnSignalReset() {
+  if (!g_armed || Py_IsInitialized() || syscall(SYS_gettid) != getpid()) return;
+  g_armed = false;
+  Begin();
+}
+
+}  // namespace
+
+void ArmFastExit(bool explain) {
+  g_exit = new FastExit();
+  g_exit->explain = explain;
+  g_armed = Prepare(g_exit);
+  PyErr_Clear();
+  if (!g_armed && explain) Explain("exit: full teardown, this CPython is not one we know");
+}
+
+}  // namespace pylaunch::engine
+
+extern "C" __attribute__((visibility("default"))) int sigaction(int number,
+                                                                const struct sigaction* action,
+                                                                struct sigaction* old) noexcept {
+  if (number == SIGINT && action != nullptr) pylaunch::engine::OnSignalReset();
+  return pylaunch::engine::RealSigAction()(number, action, old);
+}

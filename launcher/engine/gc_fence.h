@@ -1,0 +1,77 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_GC_FENCE_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_GC_FENCE_H_
+
+#include <Python.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+namespace pylaunch::engine {
+
+// Tells the objects that were there before the program from the program's own, by their place in
+// the collector's lists: two empty lists of ours stand first and last in the oldest generation, and
+// what is between them was there before. All of CPython 3.10 to 3.13 (Modules/gcmodule.c,
+// Python/gc.c) enters objects at the end of a generation only: new ones, survivors of younger
+// generations, those that move_unreachable() puts back, and what gc.freeze() and gc.unfreeze()
+// move. So between the two no object of the program can come to stand; one of ours may come to
+// stand after them, which costs time and nothing else. The program's gc.get_objects() shows two
+// more empty lists.
+//
+// Tried before and lost: gc.freeze() for as long as the program runs shows (gc.get_objects(),
+// gc.get_referrers(), get_freeze_count()) and keeps cyclic garbage of preloaded modules; a record
+// of addresses cannot tell an object from the next one at its address.
+class GcFence {
+ public:
+  using Visitor = std::function<void(PyObject*)>;
+
+  // Draws the line here and now. False: this collector is not the one we know, or objects are
+  // frozen.
+  bool Draw();
+  // From now on the collector does not see what was there before the line: not to traverse it, not
+  // to free it. Objects may still die by their reference counts. Call once, after Draw().
+  void HideBefore();
+  // Takes that back: what was hidden becomes the oldest again.
+  void ShowBefore();
+  // Puts a tracked object to the program's, where the hidden ones were. Call right after
+  // HideBefore().
+  void MoveAfter(PyObject* object);
+
+  // Visitors must neither make nor free objects that the collector tracks.
+  void VisitBefore(const Visitor& visit) const;
+  void VisitAfter(const Visitor& visit) const;  // Without what the program has frozen.
+
+ private:
+  // PyGC_Head, which only internal headers declare. The two lowest bits of `prev` are flags.
+  struct Node {
+    uintptr_t next;
+    uintptr_t prev;
+  };
+  // struct gc_generation.
+  struct Generation {
+    Node head;
+    int threshold;
+    int count;
+  };
+  static constexpr int kGenerations = 3;
+
+  static Node* NodeOf(PyObject* object) { return reinterpret_cast<Node*>(object) - 1; }
+  static Node* Next(const Node* node) { return reinterpret_cast<Node*>(node->next); }
+  static Node* Previous(const Node* node);
+  static void Link(Node* left, Node* right);
+  static void Unlink(Node* node) { Link(Previous(node), Next(node)); }
+  static void InsertBefore(Node* node, Node* place);
+  static void Visit(const Node* begin, const Node* end, const Visitor& visit);
+  static bool IsEmpty(const Generation& generation);
+  bool FindGenerations();
+
+  Generation* generations_ = nullptr;
+  PyObject* first_ = nullptr;
+  PyObject* last_ = nullptr;
+  Node hidden_ = {};
+  Node* seam_ = nullptr;  // What stood behind the hidden ones.
+};
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_GC_FENCE_H_

@@ -1,0 +1,418 @@
+# ruff: noqa: E501 - programs in strings and tables read better on long lines.
+"""--exit fast ends a program as stock does: what it prints, its exit code and the files it leaves are the same."""
+
+import importlib.util
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Result, Runner, finish, start
+
+STDLIB = "logging json typing functools collections dataclasses re os io tempfile threading weakref unittest random"
+STDLIB += " concurrent.futures.thread asyncio sqlite3 zipfile gzip multiprocessing subprocess atexit contextlib copy enum"
+LINE = "pylaunch: explain: exit: "
+FAST = "preloaded modules are not taken apart"
+HOLDS = "full teardown, preloaded modules hold objects of the program"
+
+D = """
+import sys, gc, weakref
+class D:
+    def __init__(self, name): self.name = name
+    def __del__(self): print('del', self.name)
+"""
+
+# What is proved by finalisation alone: nothing of the program is held by a preloaded module, so this ends fast.
+FREE = {
+    "nothing": "pass",
+    "print": "print('x', end='')",
+    "file never closed": "f = open('f', 'w'); f.write('data')",
+    "file in a cycle": "class C: pass\nc = C(); c.c = c; c.f = open('f', 'w'); c.f.write('data'); del c",
+    "file in a closure": "def outer():\n    f = open('f', 'w')\n    def inner(): f.write('data')\n    return inner\ni = outer(); i()",
+    "binary files": "a = open('a', 'wb'); a.write(b'x'*10); b = open('b', 'w+b'); b.write(b'y'); c = open('c', 'xb', buffering=0); c.write(b'z')",
+    "file of a function's default": "def f(x=open('f', 'w')): x.write('data')\nf()",
+    "del": D + "a = D('a'); b = D('b'); _c = D('c')",
+    "del order": D
+    + "l = [D(i) for i in range(5)]; d = {i: D('d%d' % i) for i in range(3)}; x = D('x')",
+    "del in cycle": D + "a = D('a'); a.a = a; del a; b = D('b'); b.b = b",
+    "del uses globals": D
+    + "import json\nclass E:\n    def __del__(self): print(json.dumps({'x': 1}), D, sys.flags.optimize)\ne = E()",
+    "del opens": D + "class E:\n    def __del__(self): print(open)\ne = E()",
+    "del imports": "class E:\n    def __del__(self):\n        import json, string, wave\n        print('never')\ne = E()",
+    "del raises": "class E:\n    def __del__(self): raise ValueError('x')\ne = E()",
+    "del revives": "k = []\nclass E:\n    def __del__(self): k.append(self); print('again', len(k))\ne = E()",
+    "del writes a file": "f = open('f', 'w')\nclass E:\n    def __del__(self): f.write('late')\ne = E()",
+    "del exits": "import sys\nclass E:\n    def __del__(self): sys.exit(4)\ne = E()",
+    "del prints unflushed": "class E:\n    def __del__(self): print('late', end='')\ne = E(); e.e = e",
+    "generator": "def g():\n    try: yield 1\n    finally: print('closed')\nx = g(); next(x)",
+    "generator in cycle": "def g(l):\n    try: yield 1\n    finally: print('closed')\nl = []; l.append(g(l)); next(l[0]); del l",
+    "context manager open": "import contextlib\n@contextlib.contextmanager\ndef c():\n    try: yield\n    finally: print('out')\nm = c(); m.__enter__()",
+    "weakref callback": D
+    + "a = D('a'); r = weakref.ref(a, lambda _: print('gone')); b = D('b'); s = weakref.ref(b, lambda _: print('gone b'))",
+    "weakref first": D + "r = None\nb = D('b'); r = weakref.ref(b, lambda _: print('gone b'))",
+    "finalize": D
+    + "a = D('a'); weakref.finalize(a, print, 'fin a'); b = D('b'); weakref.finalize(b, print, 'fin b').atexit = False",
+    "atexit order": "import atexit\nfor i in range(3): atexit.register(print, i)\natexit.register(lambda: atexit.register(print, 'nested'))",
+    "atexit raises": "import atexit\natexit.register(print, 'last')\natexit.register(lambda: 1 / 0)",
+    "atexit exits": "import atexit, sys\natexit.register(sys.exit, 5)",
+    "atexit writes": "import atexit\nf = open('f', 'w')\natexit.register(f.write, 'late')",
+    "exit code": "import sys; sys.exit(3)",
+    "exit text": "import sys; sys.exit('words')",
+    "exit none": "import sys; sys.exit(None)",
+    "exit big": "import sys; sys.exit(256 + 7)",
+    "exit in function": D + "def f():\n    local = D('local')\n    sys.exit(9)\nf()",
+    "exit in generator": "import sys\ndef g():\n    try: yield; sys.exit(4)\n    finally: print('fin')\nfor _ in g(): pass",
+    "exit in thread": "import sys, threading\nt = threading.Thread(target=sys.exit, args=(3,)); t.start(); t.join(); print('on')",
+    "os._exit": "import os; f = open('f', 'w'); f.write('lost'); print('lost'); os._exit(2)",
+    "quit": "quit(6)",
+    "exception": D
+    + "def f():\n    local = D('local')\n    f2 = open('f', 'w'); f2.write('x')\n    raise ValueError('bad')\nf()",
+    "exception chained": "try: 1 / 0\nexcept ZeroDivisionError as e: kept = e; raise KeyError('k') from e",
+    "exception group": "import sys\nraise ExceptionGroup('g', [ValueError(1), TypeError(2)]) if sys.version_info >= (3, 11) else ValueError(1)",
+    "excepthook": "import sys\nsys.excepthook = lambda *a: print('hook', a[0])\n1 / 0",
+    "excepthook raises": "import sys\ndef h(*a): raise RuntimeError('hook')\nsys.excepthook = h\n1 / 0",
+    "unraisablehook": "import sys\nsys.unraisablehook = lambda u: print('unraisable', u.exc_type)\nclass E:\n    def __del__(self): 1 / 0\ne = E(); e.e = e; del e",
+    "keyboard interrupt": "raise KeyboardInterrupt",
+    "syntax error": "def f(:",
+    "system exit subclass": "class E(SystemExit): pass\nraise E(11)",
+    "joined thread": "import threading, time\nthreading.Thread(target=lambda: (time.sleep(.2), print('thread done'))).start()\nprint('main done')",
+    "thread imports at the end": "import threading, time\ndef f():\n    time.sleep(.2); import wave, colorsys; print(wave.__name__)\nthreading.Thread(target=f).start()",
+    "daemon thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()\nprint('main done')",
+    "daemon thread busy": "import threading, time\ndef f():\n    while True: json = __import__('json').dumps([1] * 100)\nthreading.Thread(target=f, daemon=True).start()\ntime.sleep(.1)",
+    "executor": "import concurrent.futures.thread as t, time\np = t.ThreadPoolExecutor(2); p.submit(lambda: (time.sleep(.2), print('ran')))",
+    "executor from atexit": "import concurrent.futures.thread as t, atexit\np = t.ThreadPoolExecutor(2)\ndef late():\n    try: p.submit(print, 'x')\n    except RuntimeError as e: print(e)\natexit.register(late)",
+    "timer": "import threading\nthreading.Timer(.1, print, ['tick']).start()",
+    "temporary directory": "import tempfile, os\nd = tempfile.TemporaryDirectory(dir='.'); open(d.name + '/x', 'w').write('x')",
+    "temporary file": "import tempfile\nf = tempfile.NamedTemporaryFile(dir='.'); f.write(b'x')",
+    "temporary file kept": "import tempfile\nf = tempfile.NamedTemporaryFile(dir='.', prefix='kept', suffix='', delete=False); f.write(b'x')\nimport os; os.rename(f.name, 'kept')",
+    "zip never closed": "import zipfile\nz = zipfile.ZipFile('z', 'w'); z.writestr('a', 'b' * 99)",
+    "gzip never closed": "import gzip\ng = gzip.GzipFile('g', 'wb', mtime=0); g.write(b'data' * 99)",
+    "gzip text": "import gzip, io\nt = io.TextIOWrapper(gzip.GzipFile('g', 'wb', mtime=0)); t.write('data' * 99)",
+    "bz2 and lzma": "import bz2, lzma\nb = bz2.open('b', 'wb'); b.write(b'x' * 999); l = lzma.open('l', 'wb'); l.write(b'y' * 999)",
+    "sqlite uncommitted": "import sqlite3\nc = sqlite3.connect('db'); c.execute('create table t (x)'); c.commit(); c.execute('insert into t values (1)')",
+    "sqlite wal": "import sqlite3\nc = sqlite3.connect('db'); c.execute('pragma journal_mode=wal'); c.execute('create table t (x)'); c.commit(); c.execute('insert into t values (1)'); c.commit()",
+    "shelve": "import shelve\ns = shelve.open('s', 'n'); s['a'] = [1]\nimport os; print(sorted(x[:1] for x in os.listdir('.')))",
+    "shared memory": "from multiprocessing import shared_memory\ns = shared_memory.SharedMemory(create=True, size=8); n = s.name; s.close(); s.unlink()",
+    "process": "import multiprocessing as m\nif __name__ == '__main__':\n    m.set_start_method('fork')\n    p = m.Process(target=print, args=('child',)); p.start()",
+    "process pool": "import multiprocessing as m\ndef f(x): return x * x\nif __name__ == '__main__':\n    m.set_start_method('fork')\n    p = m.Pool(2); print(p.map(f, range(4))); p.terminate(); p.join()",
+    "manager": "import multiprocessing as m\nif __name__ == '__main__':\n    m.set_start_method('fork')\n    a = m.Manager(); l = a.list([1]); l.append(2); print(list(l))",
+    "fork runs off the end": D
+    + "import os\nd = D('d'); f = open('f%d' % 0, 'a')\nif os.fork() == 0: f.write('child'); print('child')\nelse: os.wait(); f.write('parent'); print('parent')",
+    "fork exits": "import os, sys\nif os.fork() == 0: sys.exit(3)\nprint(os.waitstatus_to_exitcode(os.wait()[1]))",
+    "fork _exits": "import os\nif os.fork() == 0: os._exit(3)\nprint(os.waitstatus_to_exitcode(os.wait()[1]))",
+    "popen running": "import subprocess\np = subprocess.Popen(['sleep', '0.1'])",
+    "asyncio run": "import asyncio\nasync def f():\n    await asyncio.sleep(.01); print('ran')\nasyncio.run(f())",
+    "coroutine never awaited": "import asyncio\nasync def f(): pass\nc = f()",
+    "c stdio": "import ctypes\nctypes.CDLL(None).printf(b'from C\\n')",
+    "ctypes callback": "import ctypes\nF = ctypes.CFUNCTYPE(None)\nc = F(lambda: print('at C exit', flush=True))\nctypes.pythonapi.Py_AtExit",
+    "closed stdout": "import sys; print('x'); sys.stdout.close()",
+    "stdout none": "import sys; sys.stdout = None",
+    "stdout replaced": "import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, 'utf-8', write_through=False); print('grün')",
+    "stdout wrapped": "import sys\nclass Tee:\n    def __init__(self, f): self.f = f\n    def write(self, t): return self.f.write(t.upper())\n    def flush(self): self.f.flush()\nsys.stdout = Tee(sys.stdout); print('tee')",
+    "stdout fd closed": "import os; print('x'); os.close(1)",
+    "stderr fd closed": "import os, sys; os.close(2); sys.stderr.write('x')",
+    "flush raises": "import sys\nclass F:\n    closed = False\n    def write(self, t): pass\n    def flush(self): raise OSError('no')\nsys.stdout = F()",
+    "modules removed": "import sys\nfor m in list(sys.modules):\n    if m not in ('sys', 'builtins', '__main__'): del sys.modules[m]",
+    "modules replaced by another": "import sys, json\ndel sys.modules['json']; import json as again; print(again is json)",
+    "module of the program": "import helper\nhelper.keep = open('f', 'w'); helper.keep.write('data')",
+    "module with del": "import helper\nx = helper.D('x'); helper.y = helper.D('y')",
+    "module deleted": "import sys, helper\nx = helper.D('x'); del sys.modules['helper']",
+    "builtins": D + "import builtins\nbuiltins.d = D('in builtins'); builtins._ = D('_')",
+    "sys.last_value": "import sys\nclass E(Exception):\n    def __del__(self): print('e gone')\nsys.last_value = E()",
+    "gc disabled": D + "gc.disable(); d = D('d'); d.d = d; del d; e = D('e')",
+    "gc frozen": D + "d = D('d'); d.d = d; f = open('f', 'w'); f.write('x'); gc.freeze()",
+    "gc froze and thawed": D
+    + "d = D('d'); d.d = d; gc.freeze(); gc.collect(); e = D('e'); gc.unfreeze(); f = open('f', 'w'); f.write('x')",
+    "gc collected": D
+    + "d = D('d'); gc.collect(); e = D('e'); gc.collect(); f = open('f', 'w'); f.write('x')",
+    "slots": D
+    + "class S:\n    __slots__ = ('a', '__weakref__')\n    def __del__(self): print('slots')\ns = S(); s.a = D('in slot')",
+    "no gc head": "class S:\n    __slots__ = ()\n    def __del__(self): print('bare')\ns = S(); l = [S()]",
+    "metaclass del": "class M(type):\n    def __del__(cls): print('class gone')\nclass C(metaclass=M): pass",
+    "tracemalloc": "import tracemalloc; tracemalloc.start(); x = [1] * 1000",
+    "faulthandler": "import faulthandler; faulthandler.enable(); faulthandler.dump_traceback_later(99)",
+    "unittest": "import unittest\nclass T(unittest.TestCase):\n    def test(self): pass\n    @classmethod\n    def tearDownClass(cls): print('down')\nunittest.main(argv=['x'], verbosity=0, exit=False)\nimport sys; sys.stderr = None",
+    "dataclass": "import dataclasses\n@dataclasses.dataclass\nclass C:\n    x: int = 1\nprint(C())",
+    "enum": "import enum\nclass E(enum.Enum):\n    A = 1\nprint(E.A)",
+    "signal handler": "import signal\nsignal.signal(signal.SIGTERM, lambda *a: print('term'))\nsignal.raise_signal(signal.SIGTERM)",
+    "sigint handler": "import signal\nsignal.signal(signal.SIGINT, lambda *a: print('int'))\nsignal.raise_signal(signal.SIGINT)",
+    "kills itself": "import os, signal\nf = open('f', 'w'); f.write('lost'); os.kill(os.getpid(), signal.SIGTERM)",
+    "interrupts itself": "import os, signal, time\nf = open('f', 'w'); f.write('x')\nos.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
+}
+
+# A preloaded module holds something of the program: CPython must do it all.
+HELD = {
+    "logging filter": "import logging\nf = open('f', 'w'); f.write('data')\ndef filter(record): return True\nlogging.getLogger().addFilter(filter)",
+    "logging filter and del": D
+    + "import logging\nd = D('d'); f = open('f', 'w'); f.write('data')\nlogging.getLogger().addFilter(lambda record: d)",
+    "logging handler": "import logging\nclass H(logging.FileHandler): pass\nlogging.getLogger().addHandler(H('f')); logging.warning('x')\ng = open('g', 'w'); g.write('data')",
+    "module attribute": D
+    + "import json\njson.held = D('held'); json.file = open('f', 'w'); json.file.write('data')",
+    "class attribute": D
+    + "import logging\nlogging.Formatter.held = D('held'); logging.Handler.file = open('f', 'w'); logging.Handler.file.write('data')",
+    "appended to a list": D
+    + "import re, random, copy, collections\ncollections.abc.Sized.list = [D('a'), open('f', 'w')]; collections.abc.Sized.list[1].write('data')",
+    "typing cache": D
+    + "import typing\nd = D('d'); f = open('f', 'w'); f.write('data')\nx = typing.List[D]",
+    "singledispatch": D
+    + "import functools, copy\ncopy._deepcopy_dispatch[D] = lambda x, m: x\nd = D('d')",
+    "instance in preloaded cache": D + "import re, enum\nre._cache[D, 1] = D('cached')",
+    "generator held": "import json\ndef g():\n    try: yield 1\n    finally: print('closed')\njson.g = g(); next(json.g)",
+    "asyncio loop left": "import asyncio\nloop = asyncio.new_event_loop(); asyncio.set_event_loop(loop)\nfut = loop.create_future()",
+    "weakref callback, held": D
+    + "import json\na = D('a'); r = weakref.ref(a, lambda _: print('gone')); json.h = lambda: a",
+    "thread local": D + "import threading, json\njson.l = threading.local(); json.l.d = D('d')",
+    "daemon thread holds": D
+    + "import threading, time\ndef f():\n    d = D('in thread')\n    time.sleep(99)\nthreading.Thread(target=f, daemon=True).start()\ntime.sleep(.1)",
+    "main deleted": D + "d = D('d')\ndel sys.modules['__main__']",
+    "sys attributes": D
+    + "sys.d = D('sys'); sys.path.append(D('path')); sys.ps1 = D('ps1'); sys.argv.append(D('argv'))",
+    "settrace": "import sys\nsys.settrace(lambda *a: None)\nclass E:\n    def __del__(self): print('traced')\ne = E()",
+}
+
+# The program's state is not one that fast is proved for.
+FULL = {
+    "gc.callbacks": (
+        "import gc\ngc.callbacks.append(lambda phase, info: print(phase, info['generation']))",
+        (),
+    ),
+    "gc.set_debug": ("import gc, io, sys\ngc.set_debug(gc.DEBUG_UNCOLLECTABLE)", ()),
+    "warnings": ("f = open('f', 'w'); f.write('x')", ("-W", "error::ResourceWarning")),
+    "development mode": ("f = open('f', 'w'); f.write('x')\n", ("-X", "dev")),
+}
+
+HELPER = "class D:\n    def __init__(self, n): self.n = n\n    def __del__(self): print('helper del', self.n)\nkeep = None\n"
+
+
+# Modules that the user works on, preloaded too.
+LIB = {
+    "app_file": "log = open('log', 'w')\nlog.write('at import ')\ndef write(text): log.write(text)\n",
+    "app_db": "import sqlite3\nconnection = None\ndef connect():\n    global connection\n    connection = sqlite3.connect('db')\n    connection.execute('pragma journal_mode=wal')\n    connection.execute('create table t (x)'); connection.commit()\n",
+    "app_del": "class D:\n    def __del__(self): print('app del', cache)\ncache = {}\nd = D()\n",
+    "app_registry": "things = []\nclass Base:\n    classes = []\n    def __init_subclass__(cls): Base.classes.append(cls)\n",
+    "app_generator": "def g():\n    try: yield\n    finally: print('app generator closed')\nx = g(); next(x)\n",
+    "app_atexit": "import atexit, weakref\natexit.register(print, 'app atexit')\nclass C: pass\nc = C(); weakref.finalize(c, print, 'app finalize')\n",
+}
+PRELOADED = {
+    "file written at import": ("app_file", "import app_file"),
+    "file written by the program": ("app_file", "import app_file; app_file.write('and later')"),
+    "database": ("app_db", "import app_db; app_db.connect()"),
+    "del": ("app_del", "import app_del; app_del.cache['x'] = 1"),
+    "registry of classes": (
+        "app_registry",
+        "import app_registry\nf = open('f', 'w'); f.write('data')\nclass C(app_registry.Base): pass",
+    ),
+    "registry of objects": (
+        "app_registry",
+        "import app_registry\nclass C:\n    def __del__(self): print('C gone')\napp_registry.things.append(C())",
+    ),
+    "generator": ("app_generator", "pass"),
+    "atexit": ("app_atexit", "import atexit; atexit.register(print, 'program atexit')"),
+    "everything": (" ".join(LIB), "print('x')\nf = open('f', 'w'); f.write('data')"),
+}
+
+# The rest of the outside world.
+OUTPUT_FAILS = {
+    "nothing printed": "pass",
+    "printed": "print('x')",
+    "printed and exit code": "import sys; print('x'); sys.exit(3)",
+    "printed by del": "class E:\n    def __del__(self): print('late')\ne = E(); e.e = e",
+    "printed by atexit": "import atexit; atexit.register(print, 'late')",
+    "exception": "print('x'); 1 / 0",
+}
+SIGNALLED = {
+    "in an atexit callback": "import atexit, time\nf = open('f', 'w'); f.write('x')\natexit.register(lambda: (print('ready', flush=True), time.sleep(9)))",
+    "in a thread's join": "import threading, time\nf = open('f', 'w'); f.write('x')\nthreading.Thread(target=lambda: (print('ready', flush=True), time.sleep(1))).start()",
+    "in del": "import time\nf = open('f', 'w'); f.write('x')\nclass E:\n    def __del__(self): print('ready', flush=True); time.sleep(1); print('went on', flush=True)\ne = E(); e.e = e",
+    "in the program": "import time\nf = open('f', 'w'); f.write('x'); print('ready', flush=True)\ntry: time.sleep(9)\nfinally: print('finally', flush=True)",
+}
+
+
+@pytest.fixture
+def ends(lab, tmp_path):
+    """Runs a program under stock and with --exit fast, and asserts that both did the same; returns how it ended."""
+    lab.need_pylaunch()
+    runner = Runner(lab, "off", tmp_path, tmp_path)
+    site = tmp_path / "site"
+    site.mkdir()
+    lib = tmp_path / "lib"
+    lib.mkdir()
+    for name, text in LIB.items():
+        (lib / f"{name}.py").write_text(text)
+
+    def run(program, *options, preload=STDLIB, python=None, inline=False, **kwargs):
+        runner.python = python or lab.python
+        outcomes = []
+        flags = ["--exit=fast", "--explain", *(f"--preload={name}" for name in preload.split())]
+        for name in ("stock", "fast"):
+            cwd = tmp_path / name
+            cwd.mkdir()
+            (cwd / "helper.py").write_text(HELPER)
+            (cwd / "p.py").write_text(program)
+            if name == "stock":
+                # What is imported before the program also decides what lives how long, so stock imports it too.
+                imports = "".join(f"import {name}\n" for name in preload.split())
+                if inline:
+                    (cwd / "p.py").write_text(imports + program)
+                else:
+                    (site / "sitecustomize.py").write_text(imports)
+                result = runner.stock(
+                    *options, "p.py", cwd=cwd, env={"PYTHONPATH": f"{site}:{lib}"}, **kwargs
+                )
+            else:
+                env = {"PYTHONPATH": str(lib)}
+                result = runner.again(*options, "p.py", cwd=cwd, env=env, flags=flags, **kwargs)
+            (cwd / "p.py").unlink()
+            outcomes.append((_plain(result, cwd), _files(cwd)))
+        told = [line for line in result.err.splitlines() if line.startswith(LINE)]
+        assert outcomes[1] == outcomes[0]
+        return "\n".join(told)
+
+    return run
+
+
+def _plain(result: Result, cwd):
+    err = "".join(
+        line
+        for line in result.err.splitlines(keepends=True)
+        if not line.startswith("pylaunch: explain:")
+    )
+    texts = [re.sub(r"0x[0-9a-f]+", "0x", t.replace(str(cwd), "<cwd>")) for t in (result.out, err)]
+    return (result.code, *texts)
+
+
+def _files(cwd):
+    found = {}
+    for path in sorted(cwd.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            data = path.read_bytes()
+            # zipfile and sqlite write the time of day or a counter into theirs.
+            found[str(path.relative_to(cwd))] = len(data) if path.name in ("z", "db") else data
+    return found
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_program_that_no_preloaded_module_holds_ends_as_in_stock(ends, name):
+    told = ends(FREE[name])
+    assert HOLDS not in told
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_what_a_preloaded_module_holds_ends_as_in_stock(ends, name):
+    ends(HELD[name])
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_state_that_is_not_proved_gets_the_full_teardown(ends, name):
+    program, options = FULL[name]
+    assert "full teardown" in ends(program, *options)
+
+
+def test_the_usual_program_ends_fast(ends):
+    assert FAST in ends(
+        "print(1)\nf = open('f', 'w'); f.write('x')\ndef g(): pass\nclass C: pass\nc = C()"
+    )
+
+
+@pytest.mark.parametrize("name", PRELOADED)
+def test_preloaded_module_of_the_user_ends_as_in_stock(ends, name):
+    preload, program = PRELOADED[name]
+    ends(program, preload=preload)
+
+
+@pytest.mark.parametrize("preload", ["json", "logging", "logging typing", "asyncio unittest"])
+@pytest.mark.parametrize("name", HELD)
+def test_other_preloads_hold_as_in_stock(ends, name, preload):
+    ends(HELD[name], preload=preload)
+
+
+@pytest.mark.parametrize("name", OUTPUT_FAILS)
+def test_broken_stdout(ends, name):
+    with open("/dev/full", "w") as full:
+        ends(OUTPUT_FAILS[name], stdout=full)
+
+
+def _signal(argv, cwd, env, number):
+    process = start(argv, env, cwd)
+    assert process.stdout.readline() == b"ready\n"
+    time.sleep(0.4)  # The program itself may still run when a thread of it prints.
+    process.send_signal(number)
+    code, out, err = finish(process)
+    return (
+        code,
+        out,
+        b"".join(x for x in err.splitlines(True) if not x.startswith(b"pylaunch: explain")),
+        _files(cwd),
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", SIGNALLED)
+def test_signal_while_ending(lab, tmp_path, name, number):
+    lab.need_pylaunch()
+    runner = Runner(lab, "off", tmp_path, tmp_path)
+    flags = ["--exit=fast", *(f"--preload={name}" for name in STDLIB.split())]
+    outcomes = []
+    for folder, launch in (
+        ("stock", runner.launch(mode="stock")),
+        ("fast", [*runner.launch(), *flags]),
+    ):
+        cwd = tmp_path / folder
+        cwd.mkdir()
+        (cwd / "p.py").write_text(SIGNALLED[name])
+        code, out, err, files = _signal([*launch, "p.py"], cwd, runner.env(), number)
+        outcomes.append(
+            (code, out, re.sub(rb"0x[0-9a-f]+", b"0x", err.replace(bytes(cwd), b"<cwd>")), files)
+        )
+    assert outcomes[1] == outcomes[0]
+
+
+def test_ignored_interrupt(ends):
+    """As in the background of a shell script: nobody gives SIGINT back, so nothing calls us, and all is taken apart."""
+    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    assert FAST not in ends("f = open('f', 'w'); f.write('x')\nimport json\njson.f = f", **ignore)
+
+
+def test_no_preload_needs_no_fast_exit(ends):
+    assert ends("f = open('f', 'w'); f.write('x')", preload="") == ""
+
+
+def test_twin_and_wrong_value(lab, tmp_path):
+    lab.need_pylaunch()
+    runner = Runner(lab, "off", tmp_path, tmp_path)
+    flags = ["--explain", "--preload=json"]
+    env = {"PYLAUNCH_EXIT": "fast"}
+    assert FAST in runner.again("-c", "pass", flags=flags, env=env).err
+    assert FAST not in runner.again("-c", "pass", flags=[*flags, "--exit=full"], env=env).err
+    assert LINE not in runner.again("-c", "pass", flags=flags).err
+    assert LINE not in runner.again("-I", "-c", "pass", flags=flags, env=env).err
+    wrong = runner.again("-c", "pass", flags=["--exit=slow"])
+    assert (wrong.code, wrong.out) == (2, "") and "--exit" in wrong.err
+
+
+TRANSFORMERS = "transformers transformers.models.bert.configuration_bert torch numpy"
+WITH_TRANSFORMERS = {
+    "nothing": "pass",
+    "files": "f = open('f', 'w'); f.write('data')\nclass C: pass\nc = C(); c.c = c; c.f = open('g', 'w')",
+    "del": D + "a = D('a'); a.a = a; b = D('b'); c = D('c')",
+    "module": "import torch\nclass M(torch.nn.Module):\n    def __init__(self):\n        super().__init__(); self.w = torch.nn.Parameter(torch.ones(3))\n    def forward(self, x): return x * self.w\nm = M(); m(torch.ones(3)).sum().backward(); print(m.w.grad)",
+    "config": "from transformers import BertConfig\nclass C(BertConfig): pass\nprint(C().hidden_size)\nf = open('f', 'w'); f.write('data')",
+    "exit code": "import torch, sys; x = torch.ones(2); sys.exit(5)",
+    "workers": "import torch.utils.data as d\nif __name__ == '__main__':\n    it = iter(d.DataLoader(range(8), batch_size=2, num_workers=1)); print(next(it))",
+}
+
+
+@pytest.mark.parametrize("name", WITH_TRANSFORMERS)
+def test_with_transformers_preloaded(ends, name):
+    if importlib.util.find_spec("transformers") is None:
+        pytest.skip("transformers is not installed")
+    told = ends(
+        WITH_TRANSFORMERS[name],
+        "-u",
+        preload=TRANSFORMERS,
+        python=Path(sys.executable),
+        inline=True,
+    )
+    assert (FAST in told) or name == "workers"
