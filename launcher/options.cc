@@ -31,6 +31,9 @@ constexpr OwnOption kOwnOptions[] = {
      "import this before the program starts: a file (@FILE,\n"
      "a path with '/', or *.txt) or one of its lines, like\n"
      "'from M import A, B'. Again for more. [PYLAUNCH_PRELOAD]"},
+    {"--image", nullptr, "PYLAUNCH_IMAGE",
+     "start from an image of what --preload loads\n"
+     "[PYLAUNCH_IMAGE=1]"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
      "an executable, a name on PATH or an environment's folder\n"
      "(default: the active one, else PATH) [PYLAUNCH_PYTHON]"},
@@ -241,6 +244,7 @@ class OwnParser {
     AddValue("--cache", &options_.cache);
     AddValue("--cache-mode", &cache_mode_)
         ->check(CLI::IsMember(std::vector<std::string>(kCacheModes.begin(), kCacheModes.end())));
+    AddSwitch("--image", &options_.image);
     AddValue("--record", &options_.record);
     AddValue("--report", &options_.report);
     AddSwitch("--explain", &options_.explain);

@@ -22,6 +22,7 @@ struct Options {
   std::string python;                    // --python; empty: search.
   std::string cache;                     // --cache: the folder of archives; empty: the default one.
   CacheMode cache_mode = CacheMode::kAuto;
+  bool image = false;  // --image: start from an image of the preloaded process, and make one.
   std::string record;  // --record: the preload file to write; empty: none.
   std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
   bool explain = false;

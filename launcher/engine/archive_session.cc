@@ -173,6 +173,15 @@ void ArchiveSession::Seal(bool ending) {
   if (!error.empty()) Warn(error);
 }
 
+void ArchiveSession::Detach() {
+  folders_.Invalidate();
+  reader_.reset();
+  modules_.clear();
+  proved_.clear();
+  enabled_ = readonly_ = reject_all_ = false;
+  hits_ = misses_ = stale_ = 0;
+}
+
 void ArchiveSession::ReportCounts() const {
   if (!enabled_ || !explain_) return;
   Explain("archive: " + std::to_string(hits_) + " hits, " + std::to_string(misses_) + " misses, " +

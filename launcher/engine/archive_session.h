@@ -27,6 +27,10 @@ class ArchiveSession {
 
   Folders& folders() { return folders_; }
 
+  // Files and folders by which kept results of functions were proved and given (pure_functions.h).
+  void NoteProved(const std::string& path) { proved_.push_back(path); }
+  const std::vector<std::string>& proved() const { return proved_; }
+
   // Marshal data of the module whose source is `path`, stamped `stamp`; false on a miss (none,
   // stale or corrupt). `code` is valid until the next call.
   bool ReadCode(const std::string& path, const cache::SourceStamp& stamp, std::string_view* code);
@@ -54,6 +58,9 @@ class ArchiveSession {
   // `ending`: this process will not run Python code any more.
   void Seal(bool ending);
 
+  // Lets go of the archive and of all that was learnt from it or for it; Open may be called again.
+  void Detach();
+
   // For --explain.
   void ReportCounts() const;
 
@@ -74,6 +81,7 @@ class ArchiveSession {
   Folders folders_;
   std::vector<cache::ModuleRecord> modules_;
   std::string code_;
+  std::vector<std::string> proved_;
   uint32_t hits_ = 0;
   uint32_t misses_ = 0;
   uint32_t stale_ = 0;
