@@ -32,8 +32,7 @@ constexpr OwnOption kOwnOptions[] = {
      "a path with '/', or *.txt) or one of its lines, like\n"
      "'from M import A, B'. Again for more. [PYLAUNCH_PRELOAD]"},
     {"--image", nullptr, "PYLAUNCH_IMAGE",
-     "start from an image of what --preload loads\n"
-     "[PYLAUNCH_IMAGE=1]"},
+     "start from an image of the preloaded [PYLAUNCH_IMAGE=1]"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
      "an executable, a name on PATH or an environment's folder\n"
      "(default: the active one, else PATH) [PYLAUNCH_PYTHON]"},
@@ -52,8 +51,7 @@ constexpr OwnOption kOwnOptions[] = {
     {"--stats", nullptr, "PYLAUNCH_STATS",
      "show what the archives hold, and end [PYLAUNCH_STATS=1]"},
     {"--doctor", nullptr, "PYLAUNCH_DOCTOR",
-     "examine the environment (and the entries of --preload),\n"
-     "and end; 1 if something is wrong [PYLAUNCH_DOCTOR=1]"},
+     "examine the environment, and end [PYLAUNCH_DOCTOR=1]"},
     {"--json", nullptr, nullptr, "let --doctor report as JSON"},
     {"--help", nullptr, nullptr, "show this text"},
     {"--version", nullptr, nullptr, "show the versions of pylaunch and of its Python"},
