@@ -1,6 +1,7 @@
 #include "launcher/engine/image_exit.h"
 
 #include <Python.h>
+#include <frameobject.h>  // PyFrame_Type, in 3.10.
 
 #include <algorithm>
 #include <set>
