@@ -2,10 +2,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "cache/codec_internal.h"
 #include "cache/format.h"
+#include "cache/paged_bytes.h"
 
 namespace pylaunch::cache {
 namespace {
@@ -30,9 +32,17 @@ Result<void> CheckTrust(const struct stat& st, const std::string& path) {
   return {};
 }
 
-Result<format::Header> ReadHeader(std::string_view file, const std::string& path) {
-  if (file.size() < sizeof(format::Header)) return Corrupt(path, "too short");
-  const auto header = format::Load<format::Header>(file.data());
+// How often the time of last use is set: often enough to tell archives apart that nobody uses.
+constexpr int64_t kTouchAfterNs = 3600LL * 1'000'000'000;
+
+Result<format::Header> ReadHeader(const MappedFile& file, const std::string& path) {
+  format::Header header;
+  // Another version may have a shorter header, and says so at its beginning.
+  const size_t size = std::min(file.size(), sizeof header);
+  if (size < offsetof(format::Header, file_size)) return Corrupt(path, "too short");
+  char bytes[sizeof header] = {};
+  if (!file.Read(0, size, bytes)) return Corrupt(path, "cut off");
+  header = format::Load<format::Header>(bytes);
   if (std::memcmp(header.magic, format::kMagic, sizeof header.magic) != 0) {
     return Corrupt(path, "no magic");
   }
@@ -41,6 +51,7 @@ Result<format::Header> ReadHeader(std::string_view file, const std::string& path
     return MakeError(ErrorCode::kForeign,
                      path + ": archive of format " + std::to_string(header.version));
   }
+  if (size < sizeof header) return Corrupt(path, "too short");
   if (header.checksum != format::HeaderChecksum(header) ||
       header.header_size != sizeof(format::Header)) {
     return Corrupt(path, "wrong header checksum");
@@ -74,25 +85,44 @@ std::string_view NameList::operator[](uint32_t i) const {
 }
 
 struct ArchiveReader::Rep {
+  struct Place {
+    uint64_t offset = 0;
+    uint64_t size = 0;
+    uint64_t checksum = 0;
+    std::optional<bool> intact = {};  // Once its checksum was compared.
+  };
+  // What a slot may lead to.
+  struct Directory {
+    Place slots;
+    Place records;
+  };
+
   MappedFile file;
   std::string path;
   format::Header header;
-  // Sections of the index, in the order of the file.
-  const char* module_hashes = nullptr;
-  const char* folder_hashes = nullptr;
-  const char* modules = nullptr;
-  const char* folders = nullptr;
-  const char* slots = nullptr;
-  const char* pool = nullptr;
-  mutable DCtxPtr context;
+  Place key;
+  Directory modules, folders;
+  PagedBytes index;
+  std::string frame;
+  DCtxPtr context;
+  bool damaged = false;
 
   static Result<std::unique_ptr<Rep>> Load(FileEnv& env, const std::string& path);
   bool Lay();
-  std::string_view index() const { return {file.data() + header.index_offset, header.index_size}; }
-  std::string_view key_text() const { return {pool, header.key_size}; }
+  bool LaySection(format::Tag tag, Place* place) const;
+  bool Intact(Place* place);
+  bool AllIntact();
+  std::string_view KeyText();
+  format::Slot SlotAt(const Directory& in, uint32_t i);
+  uint32_t LowerBound(const Directory& in, uint32_t count, uint32_t hash);
+  template <typename Entry>
+  std::optional<Entry> Find(Directory* in, uint32_t count, std::string_view wanted,
+                            std::optional<Entry> (Rep::*at)(uint32_t));
+  template <typename Record>
+  std::optional<std::pair<Record, std::string_view>> RecordAt(const Place& records, uint32_t place);
+  std::optional<ModuleEntry> ModuleAt(uint32_t place);
+  std::optional<FolderEntry> FolderAt(uint32_t place);
   bool FrameInside(const ModuleEntry& entry) const;
-  std::optional<ModuleEntry> ModuleAt(uint32_t i) const;
-  std::optional<FolderEntry> FolderAt(uint32_t i) const;
 };
 
 Result<std::unique_ptr<ArchiveReader::Rep>> ArchiveReader::Rep::Load(FileEnv& env,
@@ -102,35 +132,61 @@ Result<std::unique_ptr<ArchiveReader::Rep>> ArchiveReader::Rep::Load(FileEnv& en
   if (auto trusted = CheckTrust(file->st(), path); !trusted) {
     return tl::unexpected(std::move(trusted.error()));
   }
-  auto header = ReadHeader(file->view(), path);
+  auto header = ReadHeader(*file, path);
   if (!header) return tl::unexpected(std::move(header.error()));
   auto rep = std::make_unique<Rep>();
   rep->file = std::move(*file);
   rep->path = path;
   rep->header = *header;
   if (!rep->Lay()) return Corrupt(path, "index out of bounds");
+  rep->index = PagedBytes(&rep->file, rep->header.index_offset);
   return rep;
 }
 
-// Finds the sections. False unless they fill the index, and the index the file's end, exactly. The
-// counts are 32 bits wide, so that no sum here overflows.
+// Finds the sections. False unless each that is needed is there, lies behind the frames, and has
+// the size that the counts ask for.
 bool ArchiveReader::Rep::Lay() {
-  const uint64_t modules_n = header.module_count, folders_n = header.folder_count;
-  const uint64_t size = (modules_n + folders_n) * sizeof(uint64_t) +
-                        modules_n * sizeof(format::Module) + folders_n * sizeof(format::Folder) +
-                        uint64_t{header.slot_count} * sizeof(uint32_t) + header.pool_size;
-  if (header.index_size != size || header.index_offset < sizeof(format::Header) ||
-      !Within(header.index_offset, size, file.size()) ||
-      header.index_offset + size != file.size() || header.key_size > header.pool_size) {
+  if (header.index_offset < sizeof(format::Header) || header.index_offset > file.size()) {
     return false;
   }
-  module_hashes = file.data() + header.index_offset;
-  folder_hashes = module_hashes + modules_n * sizeof(uint64_t);
-  modules = folder_hashes + folders_n * sizeof(uint64_t);
-  folders = modules + modules_n * sizeof(format::Module);
-  slots = folders + folders_n * sizeof(format::Folder);
-  pool = slots + uint64_t{header.slot_count} * sizeof(uint32_t);
+  return LaySection(format::kKey, &key) && LaySection(format::kModuleSlots, &modules.slots) &&
+         LaySection(format::kModules, &modules.records) &&
+         LaySection(format::kFolderSlots, &folders.slots) &&
+         LaySection(format::kFolders, &folders.records) &&
+         modules.slots.size == uint64_t{header.module_count} * sizeof(format::Slot) &&
+         folders.slots.size == uint64_t{header.folder_count} * sizeof(format::Slot);
+}
+
+bool ArchiveReader::Rep::LaySection(format::Tag tag, Place* place) const {
+  for (const format::Section& section : header.sections) {
+    if (section.tag != tag) continue;
+    *place = {.offset = section.offset, .size = section.size, .checksum = section.checksum};
+    return section.offset >= header.index_offset &&
+           Within(section.offset, section.size, file.size());
+  }
+  return false;
+}
+
+bool ArchiveReader::Rep::Intact(Place* place) {
+  if (!place->intact) {
+    const char* bytes = index.Get(place->offset, place->size);
+    place->intact = bytes != nullptr && format::Hash({bytes, place->size}) == place->checksum;
+  }
+  return *place->intact;
+}
+
+bool ArchiveReader::Rep::AllIntact() {
+  for (const format::Section& section : header.sections) {
+    if (section.tag == 0) continue;
+    Place place;
+    if (!LaySection(static_cast<format::Tag>(section.tag), &place) || !Intact(&place)) return false;
+  }
   return true;
+}
+
+std::string_view ArchiveReader::Rep::KeyText() {
+  const char* bytes = index.Get(key.offset, key.size);
+  return bytes == nullptr ? std::string_view() : std::string_view(bytes, key.size);
 }
 
 bool ArchiveReader::Rep::FrameInside(const ModuleEntry& entry) const {
@@ -138,83 +194,120 @@ bool ArchiveReader::Rep::FrameInside(const ModuleEntry& entry) const {
          Within(entry.frame_offset, entry.frame_size, header.index_offset);
 }
 
-// nullopt: the record is damaged or points out of its section.
-std::optional<ModuleEntry> ArchiveReader::Rep::ModuleAt(uint32_t i) const {
-  const auto raw = format::Load<format::Module>(modules + size_t{i} * sizeof(format::Module));
-  if (raw.path_size == 0 || !Within(raw.path_offset, raw.path_size, header.pool_size)) return {};
-  const std::string_view path(pool + raw.path_offset, raw.path_size);
-  const ModuleEntry entry = {.path = path,
-                             .stamp = {.mtime_ns = raw.mtime_ns,
-                                       .size = raw.source_size,
-                                       .ctime_ns = raw.ctime_ns,
-                                       .inode = raw.inode},
-                             .frame_offset = raw.frame_offset,
-                             .frame_size = raw.frame_size,
-                             .raw_size = raw.raw_size,
-                             .order = raw.order};
-  if (!FrameInside(entry) || raw.check != format::ModuleCheck(raw, path)) return {};
+// nullopt: the record is damaged or does not lie within its section.
+template <typename Record>
+std::optional<std::pair<Record, std::string_view>> ArchiveReader::Rep::RecordAt(
+    const Place& records, uint32_t place) {
+  const uint64_t at = uint64_t{place} * format::kRecordAlign;
+  if (!Within(at, sizeof(Record), records.size)) return {};
+  const char* bytes = index.Get(records.offset + at, sizeof(Record));
+  if (bytes == nullptr) return {};
+  const auto record = format::Load<Record>(bytes);
+  const uint64_t size = format::FollowingSize(record);
+  if (record.path_size == 0 || !Within(at + sizeof(Record), size, records.size)) return {};
+  const char* following = index.Get(records.offset + at + sizeof(Record), size);
+  if (following == nullptr) return {};
+  const std::string_view view(following, size);
+  if (record.check != format::RecordCheck(record, view)) return {};
+  return std::pair(record, view);
+}
+
+std::optional<ModuleEntry> ArchiveReader::Rep::ModuleAt(uint32_t place) {
+  const auto found = RecordAt<format::Module>(modules.records, place);
+  if (!found) return {};
+  const format::Module& raw = found->first;
+  ModuleEntry entry = {.path = found->second,
+                       .stamp = {.mtime_ns = raw.mtime_ns,
+                                 .size = raw.source_size,
+                                 .ctime_ns = raw.ctime_ns,
+                                 .inode = raw.inode},
+                       .digest = {},
+                       .frame_offset = raw.frame_offset,
+                       .frame_check = raw.frame_check,
+                       .frame_size = raw.frame_size,
+                       .raw_size = raw.raw_size,
+                       .order = raw.order};
+  if ((raw.flags & format::kHasDigest) != 0) {
+    entry.digest = SourceDigest{.low = raw.digest_low, .high = raw.digest_high};
+  }
+  if (!FrameInside(entry)) return {};
   return entry;
 }
 
-std::optional<FolderEntry> ArchiveReader::Rep::FolderAt(uint32_t i) const {
-  const auto raw = format::Load<format::Folder>(folders + size_t{i} * sizeof(format::Folder));
-  if (raw.path_size == 0 || !Within(raw.path_offset, raw.path_size, header.pool_size) ||
-      !Within(raw.names_offset, raw.names_size, header.pool_size) ||
-      !Within(raw.first_slot, uint64_t{raw.name_count} + 1, header.slot_count)) {
-    return {};
-  }
-  const std::string_view path(pool + raw.path_offset, raw.path_size);
-  const std::string_view names(pool + raw.names_offset, raw.names_size);
-  const std::string_view own(slots + size_t{raw.first_slot} * sizeof(uint32_t),
-                             (size_t{raw.name_count} + 1) * sizeof(uint32_t));
-  if (raw.check != format::FolderCheck(raw, path, own, names)) return {};
+std::optional<FolderEntry> ArchiveReader::Rep::FolderAt(uint32_t place) {
+  const auto found = RecordAt<format::Folder>(folders.records, place);
+  if (!found) return {};
+  const auto& [raw, following] = *found;
+  const char* offsets = following.data() + raw.path_size;
+  const size_t offsets_size = (size_t{raw.name_count} + 1) * sizeof(uint32_t);
   // The checksum proves that nothing was damaged, not that the writer was right; NameList follows
   // these without looking.
   uint32_t last = 0;
-  for (size_t at = 0; at < own.size(); at += sizeof(uint32_t)) {
-    const auto offset = format::Load<uint32_t>(own.data() + at);
+  for (size_t at = 0; at < offsets_size; at += sizeof(uint32_t)) {
+    const auto offset = format::Load<uint32_t>(offsets + at);
     if (offset < last || offset > raw.names_size) return {};
     last = offset;
   }
   return FolderEntry{
-      .path = path,
+      .path = following.substr(0, raw.path_size),
       .stamp = {.mtime_ns = raw.mtime_ns, .ctime_ns = raw.ctime_ns, .inode = raw.inode},
-      .names = NameList(own.data(), names.data(), raw.name_count)};
+      .names = NameList(offsets, offsets + offsets_size, raw.name_count)};
 }
 
-namespace {
-
-uint64_t HashAt(const char* hashes, uint32_t i) {
-  return format::Load<uint64_t>(hashes + size_t{i} * sizeof(uint64_t));
+// What cannot be read is a slot that leads nowhere.
+format::Slot ArchiveReader::Rep::SlotAt(const Directory& in, uint32_t i) {
+  const char* bytes =
+      index.Get(in.slots.offset + uint64_t{i} * sizeof(format::Slot), sizeof(format::Slot));
+  if (bytes == nullptr) {
+    damaged = true;
+    return {.hash = 0, .place = ~uint32_t{0}};
+  }
+  return format::Load<format::Slot>(bytes);
 }
 
-// The first of `count` ascending hashes that is not below `hash`.
-uint32_t LowerBound(const char* hashes, uint32_t count, uint64_t hash) {
-  uint32_t low = 0;
-  while (count > 0) {
-    const uint32_t half = count / 2;
-    if (HashAt(hashes, low + half) < hash) {
-      low += half + 1;
-      count -= half + 1;
+// The first of `count` slots whose hash is not below `hash`. Hashes are spread evenly, so that it
+// lies near where its value says: one piece of the index, instead of one for each halving.
+uint32_t ArchiveReader::Rep::LowerBound(const Directory& in, uint32_t count, uint32_t hash) {
+  const auto guess = static_cast<uint32_t>((uint64_t{hash} * count) >> 32);
+  uint32_t step = 32;
+  uint32_t low = guess > step ? guess - step : 0;
+  while (low > 0 && SlotAt(in, low).hash >= hash) {
+    step *= 2;
+    low = low > step ? low - step : 0;
+  }
+  step = 32;
+  uint32_t high = count - guess > step ? guess + step : count;
+  while (high < count && SlotAt(in, high).hash < hash) {
+    step *= 2;
+    high = count - high > step ? high + step : count;
+  }
+  while (low < high) {
+    const uint32_t middle = low + (high - low) / 2;
+    if (SlotAt(in, middle).hash < hash) {
+      low = middle + 1;
     } else {
-      count = half;
+      high = middle;
     }
   }
   return low;
 }
 
-// The entry for `path`, where `at(i)` gives the i-th one.
-template <typename At>
-auto FindEntry(const char* hashes, uint32_t count, std::string_view path, const At& at)
-    -> decltype(at(0)) {
-  const uint64_t hash = format::Hash(path);
-  for (uint32_t i = LowerBound(hashes, count, hash); i < count && HashAt(hashes, i) == hash; ++i) {
-    if (auto entry = at(i); entry && entry->path == path) return entry;
+// The entry for `wanted`. A miss is believed only from slots whose checksum is right.
+template <typename Entry>
+std::optional<Entry> ArchiveReader::Rep::Find(Directory* in, uint32_t count,
+                                              std::string_view wanted,
+                                              std::optional<Entry> (Rep::*at)(uint32_t)) {
+  const uint32_t hash = format::SlotHash(wanted);
+  for (uint32_t i = LowerBound(*in, count, hash); i < count; ++i) {
+    const format::Slot slot = SlotAt(*in, i);
+    if (slot.hash != hash) break;
+    auto entry = (this->*at)(slot.place);
+    if (!entry) damaged = true;
+    if (entry && entry->path == wanted) return entry;
   }
+  if (!Intact(&in->slots)) damaged = true;
   return {};
 }
-
-}  // namespace
 
 ArchiveReader::ArchiveReader(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 ArchiveReader::~ArchiveReader() = default;
@@ -223,11 +316,11 @@ Result<std::unique_ptr<ArchiveReader>> ArchiveReader::Open(FileEnv& env, const s
                                                            const BuildKey& key) {
   auto rep = Rep::Load(env, path);
   if (!rep) return tl::unexpected(std::move(rep.error()));
-  // The digest first: it spares an archive of another build the page fault for its text.
   const std::string text = key.Text();
-  if ((*rep)->header.key_digest != format::Hash(text) || (*rep)->key_text() != text) {
+  if ((*rep)->header.key_digest != format::Hash(text) || (*rep)->KeyText() != text) {
     return MakeError(ErrorCode::kForeign, path + ": archive of another Python or environment");
   }
+  if (env.NowNs() - LastUseNs((*rep)->file.st()) > kTouchAfterNs) (void)env.Touch(path);
   return std::unique_ptr<ArchiveReader>(new ArchiveReader(std::move(*rep)));
 }
 
@@ -235,24 +328,26 @@ Result<std::unique_ptr<ArchiveReader>> ArchiveReader::OpenAny(FileEnv& env,
                                                               const std::string& path) {
   auto rep = Rep::Load(env, path);
   if (!rep) return tl::unexpected(std::move(rep.error()));
-  if (format::Hash((*rep)->index()) != (*rep)->header.index_checksum) {
-    return Corrupt(path, "wrong index checksum");
-  }
+  if (!(*rep)->AllIntact()) return Corrupt(path, "wrong index checksum");
   return std::unique_ptr<ArchiveReader>(new ArchiveReader(std::move(*rep)));
 }
 
 std::optional<ModuleEntry> ArchiveReader::FindModule(std::string_view path) const {
-  return FindEntry(rep_->module_hashes, module_count(), path,
-                   [this](uint32_t i) { return rep_->ModuleAt(i); });
+  return rep_->Find(&rep_->modules, module_count(), path, &Rep::ModuleAt);
 }
 
 std::optional<FolderEntry> ArchiveReader::FindFolder(std::string_view path) const {
-  return FindEntry(rep_->folder_hashes, folder_count(), path,
-                   [this](uint32_t i) { return rep_->FolderAt(i); });
+  return rep_->Find(&rep_->folders, folder_count(), path, &Rep::FolderAt);
 }
 
+bool ArchiveReader::IndexIntact() const { return rep_->AllIntact(); }
+
+bool ArchiveReader::damaged() const { return rep_->damaged; }
+
 Result<void> ArchiveReader::ReadCode(const ModuleEntry& entry, std::string* out) const {
-  auto done = DecompressWith(&rep_->context, Frame(entry), entry.raw_size, out);
+  const auto frame = Frame(entry);
+  if (!frame) return tl::unexpected(frame.error());
+  auto done = DecompressWith(&rep_->context, *frame, entry.raw_size, out);
   if (!done) {
     std::string message = rep_->path + ": damaged archive: code of ";
     message.append(entry.path).append(": ").append(done.error().message);
@@ -261,24 +356,41 @@ Result<void> ArchiveReader::ReadCode(const ModuleEntry& entry, std::string* out)
   return done;
 }
 
-std::string_view ArchiveReader::Frame(const ModuleEntry& entry) const {
-  if (!rep_->FrameInside(entry)) return {};
-  return {rep_->file.data() + entry.frame_offset, entry.frame_size};
+Result<std::string_view> ArchiveReader::Frame(const ModuleEntry& entry) const {
+  if (rep_->FrameInside(entry)) {
+    rep_->frame.resize(entry.frame_size);
+    if (rep_->file.Read(entry.frame_offset, entry.frame_size, rep_->frame.data()) &&
+        format::Hash(rep_->frame) == entry.frame_check) {
+      return rep_->frame;
+    }
+  }
+  std::string message = rep_->path + ": damaged archive: code of ";
+  return MakeError(ErrorCode::kCorrupt, message.append(entry.path));
+}
+
+std::optional<std::string_view> ArchiveReader::Section(uint32_t tag) const {
+  Rep::Place place;
+  if (tag == 0 || !rep_->LaySection(static_cast<format::Tag>(tag), &place)) return {};
+  if (!rep_->Intact(&place)) {
+    rep_->damaged = true;
+    return {};
+  }
+  return std::string_view(rep_->index.Get(place.offset, place.size), place.size);
 }
 
 uint32_t ArchiveReader::module_count() const { return rep_->header.module_count; }
 uint32_t ArchiveReader::folder_count() const { return rep_->header.folder_count; }
 
 ModuleEntry ArchiveReader::module(uint32_t i) const {
-  return rep_->ModuleAt(i).value_or(ModuleEntry());
+  return rep_->ModuleAt(rep_->SlotAt(rep_->modules, i).place).value_or(ModuleEntry());
 }
 
 FolderEntry ArchiveReader::folder(uint32_t i) const {
-  return rep_->FolderAt(i).value_or(FolderEntry());
+  return rep_->FolderAt(rep_->SlotAt(rep_->folders, i).place).value_or(FolderEntry());
 }
 
 uint64_t ArchiveReader::file_size() const { return rep_->file.size(); }
 int64_t ArchiveReader::created_ns() const { return rep_->header.created_ns; }
-std::string_view ArchiveReader::key_text() const { return rep_->key_text(); }
+std::string_view ArchiveReader::key_text() const { return rep_->KeyText(); }
 
 }  // namespace pylaunch::cache

@@ -18,9 +18,11 @@ namespace pylaunch::cache {
 // A module's code object as one zstd frame of marshal data (what follows the 16 bytes of header in
 // a .pyc).
 struct ModuleEntry {
-  std::string_view path;  // Absolute path of the source; points into the archive.
+  std::string_view path;  // Absolute path of the source; valid as long as the reader.
   SourceStamp stamp;
+  std::optional<SourceDigest> digest;  // Of the bytes that the code was compiled from, if known.
   uint64_t frame_offset = 0;
+  uint64_t frame_check = 0;
   uint32_t frame_size = 0;
   uint32_t raw_size = 0;
   uint32_t order = 0;  // Rank of first use in the run that wrote it; frames lie in this order.
@@ -52,41 +54,49 @@ struct FolderEntry {
 };
 
 // Reads one archive. The file is mapped once and never written; an archive that another process
-// replaces (by rename) stays valid here until this object goes. Const methods may be called from
-// any thread. Format: cache/FORMAT.md.
+// replaces (by rename) stays valid here until this object goes, one that is cut off or altered in
+// place is met as damage: everything is copied before it is checked, and checked before it is used.
+// One call at a time. Format: cache/FORMAT.md.
 class ArchiveReader {
  public:
   // Maps `path` and checks owner, mode, header, size and key, in constant time. What the index
-  // holds is checked entry by entry when it is asked for (hashing all of it would take longer than
-  // many a program), and frames when they are read: whatever the file's bytes are, no call reads
-  // outside the mapping, and a damaged entry is as good as absent. kNotFound: no such file.
+  // holds is checked record by record when it is asked for (hashing all of it would take longer
+  // than many a program), and frames when they are read: whatever the file's bytes are, no call
+  // reads outside the mapping, and a damaged record is as good as absent. kNotFound: no such file.
   // kForeign: another build's archive, or another format version. kCorrupt: truncated or damaged.
   // kUntrusted: not owned by the effective user or root, writable by group or others, or no regular
-  // file. kIo: anything else.
+  // file. kIo: anything else. Sets the file's time of last use, once an hour.
   static Result<std::unique_ptr<ArchiveReader>> Open(FileEnv& env, const std::string& path,
                                                      const BuildKey& key);
-  // The same without a key to compare, but with the checksum of the whole index: for --stats and
-  // tools. `key_text()` tells whose it is.
+  // The same without a key to compare, but with the checksums of all sections: for tools and for
+  // those who are about to copy it. `key_text()` tells whose it is.
   static Result<std::unique_ptr<ArchiveReader>> OpenAny(FileEnv& env, const std::string& path);
 
   ~ArchiveReader();
   ArchiveReader(const ArchiveReader&) = delete;
   ArchiveReader& operator=(const ArchiveReader&) = delete;
 
-  // O(log n), no allocation, no I/O beyond page faults.
+  // O(log n). I/O only for what of the index was not looked at before.
   std::optional<ModuleEntry> FindModule(std::string_view path) const;
   std::optional<FolderEntry> FindFolder(std::string_view path) const;
+  // True once a look-up has met damage, be it that it made an entry seem absent.
+  bool damaged() const;
+  // True if the checksums of all sections are right. Reads them all.
+  bool IndexIntact() const;
 
-  // Decompresses the code of `entry` into `out` (resized to raw_size). kCorrupt: the frame does not
-  // decompress to raw_size bytes with a right checksum. One call at a time a reader (the
-  // decompression context is reused).
+  // Decompresses the code of `entry` into `out` (resized to raw_size). kCorrupt: the frame is not
+  // the one that was written with this entry, byte for byte.
   Result<void> ReadCode(const ModuleEntry& entry, std::string* out) const;
-  // The compressed frame, for copying into another archive; not checked. Empty: outside the file.
-  std::string_view Frame(const ModuleEntry& entry) const;
+  // The compressed frame, checked, for copying into another archive; valid until the next call.
+  Result<std::string_view> Frame(const ModuleEntry& entry) const;
+
+  // A section that this class knows nothing of, checked; nullopt: none or damaged. Valid as long as
+  // the reader.
+  std::optional<std::string_view> Section(uint32_t tag) const;
 
   uint32_t module_count() const;
   uint32_t folder_count() const;
-  // In index order; a damaged entry has an empty path. REQUIRES: i < module_count().
+  // In the order of their hashes; a damaged entry has an empty path. REQUIRES: i < module_count().
   ModuleEntry module(uint32_t i) const;
   FolderEntry folder(uint32_t i) const;  // REQUIRES: i < folder_count().
   uint64_t file_size() const;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <limits>
-#include <tuple>
+#include <unordered_set>
 #include <utility>
 
 #include "cache/codec.h"
@@ -14,81 +14,77 @@ namespace {
 constexpr int kLevel = 3;  // zstd's own default.
 constexpr uint64_t kMax32 = std::numeric_limits<uint32_t>::max();
 
-// A module or folder until Finish knows where its strings go.
-template <typename Raw>
+// A module or folder until Finish knows where it goes.
+template <typename Record>
 struct Pending {
   uint64_t hash;
   std::string path;
-  Raw raw;
+  Record record;
   std::vector<std::string> names;  // Of a folder.
 };
 
-// Ascending by hash, then path; of equal paths the first one added stays.
-template <typename Raw>
-void SortUnique(std::vector<Pending<Raw>>* entries) {
-  const auto key = [](const auto& entry) { return std::tie(entry.hash, entry.path); };
-  std::stable_sort(entries->begin(), entries->end(),
-                   [&](const auto& a, const auto& b) { return key(a) < key(b); });
-  const auto same = [&](const auto& a, const auto& b) { return key(a) == key(b); };
-  entries->erase(std::unique(entries->begin(), entries->end(), same), entries->end());
+std::string Following(const Pending<format::Module>& module) { return module.path; }
+
+std::string Following(const Pending<format::Folder>& folder) {
+  std::string names, offsets;
+  for (const std::string& name : folder.names) {
+    offsets += format::BytesOf(static_cast<uint32_t>(names.size()));
+    names += name;
+  }
+  offsets += format::BytesOf(static_cast<uint32_t>(names.size()));
+  return folder.path + offsets + names;
 }
 
-// The index's sections, growing side by side.
-class IndexBuilder {
+// The records of one kind and the slots that lead to them. Records keep their order, so that those
+// used at one time lie side by side.
+class Directory {
  public:
-  explicit IndexBuilder(std::string_view key_text) { PoolAdd(key_text); }
-
-  void Add(const Pending<format::Module>& module) {
-    format::Module raw = module.raw;
-    raw.path_offset = PoolAdd(module.path);
-    raw.path_size = static_cast<uint32_t>(module.path.size());
-    raw.check = format::ModuleCheck(raw, module.path);
-    module_hashes_ += format::BytesOf(module.hash);
-    modules_ += format::BytesOf(raw);
+  template <typename Record>
+  explicit Directory(const std::vector<Pending<Record>>& entries) {
+    for (const uint32_t i : Firsts(entries)) Add(entries[i]);
+    std::sort(sorted_.begin(), sorted_.end());
   }
 
-  void Add(const Pending<format::Folder>& folder) {
-    std::string names, slots;
-    for (const std::string& name : folder.names) {
-      slots += format::BytesOf(static_cast<uint32_t>(names.size()));
-      names += name;
+  std::string Slots() const {
+    std::string slots;
+    for (const auto& [hash, place] : sorted_) {
+      slots +=
+          format::BytesOf(format::Slot{.hash = static_cast<uint32_t>(hash >> 32), .place = place});
     }
-    slots += format::BytesOf(static_cast<uint32_t>(names.size()));
-    format::Folder raw = folder.raw;
-    raw.path_offset = PoolAdd(folder.path);
-    raw.path_size = static_cast<uint32_t>(folder.path.size());
-    raw.first_slot = static_cast<uint32_t>(slots_.size() / sizeof(uint32_t));
-    raw.name_count = static_cast<uint32_t>(folder.names.size());
-    raw.names_offset = PoolAdd(names);
-    raw.names_size = static_cast<uint32_t>(names.size());
-    raw.check = format::FolderCheck(raw, folder.path, slots, names);
-    slots_ += slots;
-    folder_hashes_ += format::BytesOf(folder.hash);
-    folders_ += format::BytesOf(raw);
+    return slots;
   }
-
-  // False if a 32-bit field has overflowed; then nothing here is of use.
-  bool Fits() const { return pool_.size() <= kMax32 && slots_.size() / sizeof(uint32_t) <= kMax32; }
-
-  std::string Bytes() const {
-    return module_hashes_ + folder_hashes_ + modules_ + folders_ + slots_ + pool_;
-  }
-
-  void Count(format::Header* header) const {
-    header->module_count = static_cast<uint32_t>(modules_.size() / sizeof(format::Module));
-    header->folder_count = static_cast<uint32_t>(folders_.size() / sizeof(format::Folder));
-    header->slot_count = static_cast<uint32_t>(slots_.size() / sizeof(uint32_t));
-    header->pool_size = static_cast<uint32_t>(pool_.size());
-  }
+  const std::string& records() const { return records_; }
+  uint32_t count() const { return static_cast<uint32_t>(sorted_.size()); }
+  // False if a place has overflowed; then nothing here is of use.
+  bool Fits() const { return records_.size() / format::kRecordAlign <= kMax32; }
 
  private:
-  uint32_t PoolAdd(std::string_view bytes) {
-    const auto offset = static_cast<uint32_t>(pool_.size());
-    pool_ += bytes;
-    return offset;
+  // Which entries stay: of equal paths the first one, in the order of adding.
+  template <typename Record>
+  static std::vector<uint32_t> Firsts(const std::vector<Pending<Record>>& entries) {
+    std::unordered_set<std::string_view> seen;
+    std::vector<uint32_t> firsts;
+    for (uint32_t i = 0; i < entries.size(); ++i) {
+      if (seen.insert(entries[i].path).second) firsts.push_back(i);
+    }
+    return firsts;
   }
 
-  std::string module_hashes_, folder_hashes_, modules_, folders_, slots_, pool_;
+  template <typename Record>
+  void Add(const Pending<Record>& entry) {
+    const std::string following = Following(entry);
+    Record record = entry.record;
+    record.check = format::RecordCheck(record, following);
+    const auto place = static_cast<uint32_t>(records_.size() / format::kRecordAlign);
+    sorted_.emplace_back(entry.hash, place);
+    records_ += format::BytesOf(record);
+    records_ += following;
+    records_.resize((records_.size() + format::kRecordAlign - 1) / format::kRecordAlign *
+                    format::kRecordAlign);
+  }
+
+  std::vector<std::pair<uint64_t, uint32_t>> sorted_;  // Hash of the path, place.
+  std::string records_;
 };
 
 }  // namespace
@@ -104,6 +100,7 @@ struct ArchiveWriter::Rep {
   uint64_t end = 0;
   std::vector<Pending<format::Module>> modules;
   std::vector<Pending<format::Folder>> folders;
+  std::vector<std::pair<uint32_t, std::string>> sections;  // Tag and bytes.
 
   Result<void> Append(std::string_view bytes) {
     auto done = file->Append(bytes);
@@ -129,37 +126,40 @@ ArchiveWriter::ArchiveWriter(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 ArchiveWriter::~ArchiveWriter() { Abandon(); }
 
 Result<void> ArchiveWriter::AddModule(std::string_view path, const SourceStamp& stamp,
+                                      const std::optional<SourceDigest>& digest,
                                       std::string_view code) {
   if (code.empty() || code.size() > format::kMaxRawSize) {
     return MakeError(ErrorCode::kIo, std::string(path) + ": code of a size that cannot be kept");
   }
   auto frame = Compress(code, kLevel);
   if (!frame) return tl::unexpected(std::move(frame.error()));
-  return AddFrame(path, stamp, *frame, static_cast<uint32_t>(code.size()));
+  return AddFrame(path, stamp, digest, *frame, static_cast<uint32_t>(code.size()));
 }
 
 Result<void> ArchiveWriter::AddFrame(std::string_view path, const SourceStamp& stamp,
+                                     const std::optional<SourceDigest>& digest,
                                      std::string_view frame, uint32_t raw_size) {
   if (path.empty() || frame.empty() || frame.size() > kMax32 || rep_->modules.size() >= kMax32) {
     return MakeError(ErrorCode::kIo, std::string(path) + ": an entry that cannot be kept");
   }
-  const uint64_t offset = rep_->end;
+  format::Module record = {};
+  record.mtime_ns = stamp.mtime_ns;
+  record.source_size = stamp.size;
+  record.ctime_ns = stamp.ctime_ns;
+  record.inode = stamp.inode;
+  if (digest) {
+    record.flags = format::kHasDigest;
+    record.digest_low = digest->low;
+    record.digest_high = digest->high;
+  }
+  record.frame_offset = rep_->end;
+  record.frame_check = format::Hash(frame);
+  record.frame_size = static_cast<uint32_t>(frame.size());
+  record.raw_size = raw_size;
+  record.order = static_cast<uint32_t>(rep_->modules.size());
+  record.path_size = static_cast<uint32_t>(path.size());
   if (auto done = rep_->Append(frame); !done) return done;
-  rep_->modules.push_back({.hash = format::Hash(path),
-                           .path = std::string(path),
-                           .raw = {.path_offset = 0,
-                                   .path_size = 0,
-                                   .mtime_ns = stamp.mtime_ns,
-                                   .source_size = stamp.size,
-                                   .ctime_ns = stamp.ctime_ns,
-                                   .inode = stamp.inode,
-                                   .frame_offset = offset,
-                                   .frame_size = static_cast<uint32_t>(frame.size()),
-                                   .raw_size = raw_size,
-                                   .order = static_cast<uint32_t>(rep_->modules.size()),
-                                   .reserved = 0,
-                                   .check = 0},
-                           .names = {}});
+  rep_->modules.push_back({format::Hash(path), std::string(path), record, {}});
   return {};
 }
 
@@ -167,41 +167,57 @@ void ArchiveWriter::AddFolder(std::string_view path, const FolderStamp& stamp,
                               std::vector<std::string> names) {
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
-  format::Folder raw = {};
-  raw.mtime_ns = stamp.mtime_ns;
-  raw.ctime_ns = stamp.ctime_ns;
-  raw.inode = stamp.inode;
-  rep_->folders.push_back({.hash = format::Hash(path),
-                           .path = std::string(path),
-                           .raw = raw,
-                           .names = std::move(names)});
+  format::Folder record = {};
+  record.mtime_ns = stamp.mtime_ns;
+  record.ctime_ns = stamp.ctime_ns;
+  record.inode = stamp.inode;
+  record.path_size = static_cast<uint32_t>(path.size());
+  record.name_count = static_cast<uint32_t>(names.size());
+  for (const std::string& name : names) record.names_size += static_cast<uint32_t>(name.size());
+  rep_->folders.push_back({format::Hash(path), std::string(path), record, std::move(names)});
 }
 
-// The index at the end, then the header over its reserved place.
-Result<void> ArchiveWriter::Rep::WriteIndex() {
-  SortUnique(&modules);
-  SortUnique(&folders);
-  IndexBuilder index(key_text);
-  for (const auto& module : modules) index.Add(module);
-  for (const auto& folder : folders) index.Add(folder);
-  if (!index.Fits()) return MakeError(ErrorCode::kIo, path + ": index over 4 GiB");
-  const std::string bytes = index.Bytes();
+void ArchiveWriter::AddSection(uint32_t tag, std::string bytes) {
+  rep_->sections.emplace_back(tag, std::move(bytes));
+}
 
+// The sections at the end, then the header over its reserved place.
+Result<void> ArchiveWriter::Rep::WriteIndex() {
+  const Directory module_directory(modules), folder_directory(folders);
+  if (!module_directory.Fits() || !folder_directory.Fits() ||
+      sections.size() + 5 > format::kMaxSections) {
+    return MakeError(ErrorCode::kIo, path + ": the index is too large");
+  }
   format::Header header = {};
   std::memcpy(header.magic, format::kMagic, sizeof header.magic);
   header.version = format::kVersion;
   header.header_size = sizeof header;
   header.index_offset = end;
-  header.index_size = bytes.size();
-  header.index_checksum = format::Hash(bytes);
-  header.file_size = end + bytes.size();
   header.key_digest = format::Hash(key_text);
-  header.key_size = static_cast<uint32_t>(key_text.size());
   header.created_ns = env.NowNs();
-  index.Count(&header);
+  header.module_count = module_directory.count();
+  header.folder_count = folder_directory.count();
+
+  std::string index;
+  size_t count = 0;
+  const auto add = [&](uint32_t tag, std::string_view bytes) {
+    header.sections[count++] = {.tag = tag,
+                                .reserved = 0,
+                                .offset = end + index.size(),
+                                .size = bytes.size(),
+                                .checksum = format::Hash(bytes)};
+    index += bytes;
+  };
+  add(format::kKey, key_text);
+  add(format::kModuleSlots, module_directory.Slots());
+  add(format::kModules, module_directory.records());
+  add(format::kFolderSlots, folder_directory.Slots());
+  add(format::kFolders, folder_directory.records());
+  for (const auto& [tag, bytes] : sections) add(tag, bytes);
+  header.file_size = end + index.size();
   header.checksum = format::HeaderChecksum(header);
 
-  if (auto done = Append(bytes); !done) return done;
+  if (auto done = Append(index); !done) return done;
   return file->WriteAt(0, format::BytesOf(header));
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,12 +27,18 @@ class ArchiveWriter {
   // Adds a module's marshal data, compressing it. Modules keep the order in which they are added.
   // Adding a path twice is a programming error (the first one wins at Finish). kIo: writing failed;
   // only Abandon may follow.
-  Result<void> AddModule(std::string_view path, const SourceStamp& stamp, std::string_view code);
+  // `digest`: of the source's bytes, if it is they that were compiled.
+  Result<void> AddModule(std::string_view path, const SourceStamp& stamp,
+                         const std::optional<SourceDigest>& digest, std::string_view code);
   // The same with an already compressed frame.
-  Result<void> AddFrame(std::string_view path, const SourceStamp& stamp, std::string_view frame,
+  Result<void> AddFrame(std::string_view path, const SourceStamp& stamp,
+                        const std::optional<SourceDigest>& digest, std::string_view frame,
                         uint32_t raw_size);
   // `names` need not be sorted.
   void AddFolder(std::string_view path, const FolderStamp& stamp, std::vector<std::string> names);
+
+  // A section of the caller's own format and tag, which must be new.
+  void AddSection(uint32_t tag, std::string bytes);
 
   // Writes index and header, fsyncs, renames, fsyncs the folder. After an error the old archive is
   // still there, whole.

@@ -42,7 +42,6 @@ Result<std::string> Compress(std::string_view raw, int level) try {
   const std::unique_ptr<ZSTD_CCtx, FreeCCtx> context(ZSTD_createCCtx());
   if (context == nullptr) return MakeError(ErrorCode::kIo, "zstd: out of memory");
   ZSTD_CCtx_setParameter(context.get(), ZSTD_c_compressionLevel, level);
-  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_checksumFlag, 1);
   ZSTD_CCtx_setParameter(context.get(), ZSTD_c_contentSizeFlag, 1);
   std::string frame(ZSTD_compressBound(raw.size()), '\0');
   const size_t size =

@@ -9,7 +9,8 @@
 
 namespace pylaunch::cache {
 
-// zstd frames with a content checksum and a stated content size (RFC 8878). Thread-safe.
+// zstd frames with a stated content size (RFC 8878), and without zstd's own checksum of 32 bits:
+// the archive has a better one. Thread-safe.
 
 // Compresses `raw`; `level` as zstd's own.
 Result<std::string> Compress(std::string_view raw, int level);

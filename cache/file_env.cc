@@ -16,6 +16,8 @@
 #include <thread>
 #include <utility>
 
+#include "cache/guarded_copy.h"
+
 namespace pylaunch::cache {
 namespace {
 
@@ -204,6 +206,14 @@ class PosixEnv final : public FileEnv {
     return {};
   }
 
+  Result<void> Touch(const std::string& path) override {
+    const timespec times[2] = {{0, UTIME_NOW}, {0, UTIME_OMIT}};
+    if (utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) {
+      return WriteError("cannot set the time of", path, errno);
+    }
+    return {};
+  }
+
   Result<void> SyncFolder(const std::string& path) override {
     const Fd fd = OpenFd(path, O_RDONLY | O_DIRECTORY);
     if (!fd.ok()) return WriteError("cannot open", path, errno);
@@ -301,6 +311,10 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     st_ = other.st_;
   }
   return *this;
+}
+
+bool MappedFile::Read(uint64_t offset, size_t size, char* out) const {
+  return size == 0 || GuardedCopy(data_ + offset, size, out);
 }
 
 void MappedFile::Unmap() {

@@ -15,8 +15,9 @@
 
 namespace pylaunch::cache {
 
-// A whole file mapped read-only, with the stat of the descriptor that was mapped. Move-only; unmaps
-// when it goes.
+// A whole file mapped read-only, with the stat of the descriptor that was mapped. A mapping and not
+// a descriptor, because the program must not find one that stock has not, and may close all it
+// finds. Move-only; unmaps when it goes.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -27,8 +28,11 @@ class MappedFile {
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
 
-  const char* data() const { return data_; }
+  // Copies [offset, offset + size) to `out`. False: the file has been cut off there meanwhile, or
+  // the disk fails. REQUIRES: offset + size <= size().
+  bool Read(uint64_t offset, size_t size, char* out) const;
   size_t size() const { return size_; }
+  // For files that nobody else can cut off.
   std::string_view view() const { return {data_, size_}; }
   const struct stat& st() const { return st_; }
 
@@ -66,7 +70,7 @@ class FileEnv {
   virtual ~FileEnv() = default;
 
   // Maps a regular file whole. kUntrusted: a symbolic link (another user may have placed it), or no
-  // regular file. Never blocks on a FIFO. The file must not be truncated while it is mapped.
+  // regular file. Never blocks on a FIFO.
   virtual Result<MappedFile> Map(const std::string& path) = 0;
   // Follows symbolic links.
   virtual Result<struct stat> Stat(const std::string& path) = 0;
@@ -76,6 +80,9 @@ class FileEnv {
   virtual Result<std::unique_ptr<WritableFile>> CreateTemp(const std::string& path) = 0;
   virtual Result<void> Rename(const std::string& from, const std::string& to) = 0;
   virtual Result<void> Unlink(const std::string& path) = 0;
+  // Sets the time of last use (atime) to now. Not left to the file system, which may be mounted
+  // noatime.
+  virtual Result<void> Touch(const std::string& path) = 0;
   virtual Result<void> SyncFolder(const std::string& path) = 0;
   // mkdir -p with mode 0700 for each folder that it makes.
   virtual Result<void> MakeFolders(const std::string& path) = 0;

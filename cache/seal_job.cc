@@ -11,7 +11,7 @@ namespace pylaunch::cache {
 namespace {
 
 constexpr std::string_view kJobMagic = "PLSJ";
-constexpr uint32_t kJobVersion = 1;
+constexpr uint32_t kJobVersion = 2;
 
 }  // namespace
 
@@ -25,6 +25,7 @@ std::string SealJob::Serialize() const {
   out.Number(key.magic);
   out.Number<int32_t>(key.optimize);
   out.Number<uint8_t>(discard_existing);
+  out.Number(max_bytes);
   out.Number<uint64_t>(modules.size());
   for (const ModuleRecord& module : modules) {
     out.String(module.path);
@@ -36,6 +37,7 @@ std::string SealJob::Serialize() const {
     out.String(module.pyc_path);
     out.String(module.frame);
     out.Number(module.raw_size);
+    out.Number<uint8_t>(module.compiled);
   }
   out.Number<uint64_t>(folders.size());
   for (const FolderRecord& folder : folders) {
@@ -67,6 +69,7 @@ Result<SealJob> SealJob::Parse(std::string_view bytes) {
   in.Number(&job.key.magic);
   in.Number(&optimize);
   in.Number(&discard);
+  in.Number(&job.max_bytes);
   job.key.optimize = optimize;
   job.discard_existing = discard != 0;
   in.List(&job.modules, [&in](ModuleRecord* module) {
@@ -79,6 +82,9 @@ Result<SealJob> SealJob::Parse(std::string_view bytes) {
     in.String(&module->pyc_path);
     in.String(&module->frame);
     in.Number(&module->raw_size);
+    uint8_t compiled;
+    in.Number(&compiled);
+    module->compiled = compiled != 0;
   });
   in.List(&job.folders, [&in](FolderRecord* folder) {
     in.String(&folder->path);

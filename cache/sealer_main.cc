@@ -1,4 +1,4 @@
-// pylaunch-sealer [--detach | --session] [--verbose] FD: carries out the SealJob that lies in the
+// pylaunch-sealer [--detach] [--verbose] FD: carries out the SealJob that lies in the
 // inherited memfd FD. Exit status 0 if the archive has what it should, else 1. A program of its
 // own, so that compressing and writing go on after the program that asked has ended; linked
 // statically, so that it starts in a millisecond in whatever environment that program had.
@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "cache/file_env.h"
+#include "cache/note.h"
 #include "cache/seal.h"
 
 namespace pylaunch::cache {
@@ -41,8 +42,15 @@ int Report(const Error& error, bool verbose) {
 int Run(int fd, bool verbose) {
   const auto job = ReadJob(fd);
   if (!job) return Report(job.error(), verbose);
-  const auto outcome = Seal(PosixFileEnv(), *job);
-  if (!outcome) return Report(outcome.error(), verbose);
+  FileEnv& env = PosixFileEnv();
+  const auto outcome = Seal(env, *job);
+  if (!outcome) {
+    // A busy lock is no failure: who holds it writes, and the next start asks again.
+    if (outcome.error().code != ErrorCode::kBusy) {
+      LeaveNote(env, job->archive_path, outcome.error().message);
+    }
+    return Report(outcome.error(), verbose);
+  }
   if (verbose) {
     std::fprintf(stderr, "pylaunch: archive: %s: %u added, %u kept, %u dropped%s\n",
                  job->archive_path.c_str(), outcome->added, outcome->kept, outcome->dropped,
@@ -74,15 +82,12 @@ void Detach() {
 int main(int argc, char** argv) try {
   bool verbose = false;
   bool detach = false;
-  bool session = false;
   int fd = -1;
   for (int i = 1; i < argc; ++i) {
     if (std::string_view(argv[i]) == "--verbose") {
       verbose = true;
     } else if (std::string_view(argv[i]) == "--detach") {
       detach = true;
-    } else if (std::string_view(argv[i]) == "--session") {
-      session = true;
     } else {
       fd = std::atoi(argv[i]);
     }
@@ -93,7 +98,6 @@ int main(int argc, char** argv) try {
   }
   pylaunch::cache::LetGoOfEverythingBut(fd, verbose);
   if (detach) pylaunch::cache::Detach();
-  if (detach || session) setsid();  // No terminal's Ctrl-C or hang-up is meant for us.
   // Behind the program that it works for. -1 may be a valid niceness; either way we go on.
   if (nice(5) == -1) (void)0;
   return pylaunch::cache::Run(fd, verbose);

@@ -35,6 +35,15 @@ void AppendEscaped(std::string_view text, std::string* out) {
 
 }  // namespace
 
+int64_t LastUseNs(const struct stat& st) {
+  return std::max(Nanoseconds(st.st_atim), Nanoseconds(st.st_mtim));
+}
+
+SourceDigest DigestOf(std::string_view source) {
+  const XXH128_hash_t hash = XXH3_128bits(source.data(), source.size());
+  return {.low = hash.low64, .high = hash.high64};
+}
+
 SourceStamp SourceStampOf(const struct stat& st) {
   return {.mtime_ns = Nanoseconds(st.st_mtim),
           .size = static_cast<uint64_t>(st.st_size),

@@ -32,6 +32,19 @@ struct FolderStamp {
   bool operator==(const FolderStamp&) const = default;
 };
 
+// Identifies a source by its bytes, for archives that travel between hosts and image layers, and
+// for checkouts whose times and inodes change with every branch. XXH3-128.
+struct SourceDigest {
+  uint64_t low = 0;
+  uint64_t high = 0;
+  bool operator==(const SourceDigest&) const = default;
+};
+
+SourceDigest DigestOf(std::string_view source);
+
+// The later of the times of last use and of last change, CLOCK_REALTIME.
+int64_t LastUseNs(const struct stat& st);
+
 SourceStamp SourceStampOf(const struct stat& st);
 FolderStamp FolderStampOf(const struct stat& st);
 

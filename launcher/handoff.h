@@ -1,6 +1,7 @@
 #ifndef PYLAUNCH_LAUNCHER_HANDOFF_H_
 #define PYLAUNCH_LAUNCHER_HANDOFF_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,12 +37,16 @@ struct Handoff {
   std::string engine;        // Absolute path of the engine, as it stands first in LD_PRELOAD.
   std::string sealer;        // Absolute path of pylaunch-sealer.
   std::string doctor;        // Absolute path of the doctor's folder.
+  std::string builder;       // --build: the script that runs instead of the program; else empty.
+  bool json = false;         // Its report as JSON.
   std::string reporter;      // Absolute path of the script that writes `record` and `report`.
   std::string record;        // --record: absolute; empty: not asked for.
   std::string report;        // --report: absolute; empty: not asked for.
   std::string cache_folder;  // Empty: no archive.
   bool cache_readonly = false;
+  bool cache_sealed = false;
   bool cache_refresh = false;
+  uint64_t cache_size = 0;  // Bound of the folder; 0: none.
   bool explain = false;
   bool wait_for_seal = false;
   PreloadPlan plan;

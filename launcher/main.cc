@@ -4,6 +4,7 @@
 // loader's map see what they see under stock python.
 
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -18,8 +19,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "cache/file_env.h"
-#include "cache/stats.h"
+#include "cache/check.h"
+#include "cache/prune.h"
+#include "launcher/archive_tools.h"
 #include "launcher/doctor_request.h"
 #include "launcher/handoff.h"
 #include "launcher/image_lookup.h"
@@ -49,6 +51,20 @@ std::string SelfPath(const char* argv0) {
   char buffer[4096];
   ssize_t n = readlink("/proc/self/exe", buffer, sizeof buffer);
   return n > 0 ? std::string(buffer, static_cast<size_t>(n)) : std::string(argv0);
+}
+
+// A "._pth" file beside the path that Python was started by, symbolic links not resolved, is all
+// that CPython goes by, from 3.11 on (Modules/getpath.py). The path, absolute, if there is such a
+// file and this is such a Python; else empty.
+std::string StartedBesidePth(const char* argv0, const PythonHome& home) {
+  if (home.minor < 11) return "";
+  if (std::strchr(argv0, '/') == nullptr) {  // Found on PATH.
+    argv0 = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  }
+  if (argv0 == nullptr || access(absl::StrCat(argv0, "._pth").c_str(), R_OK) != 0) return "";
+  char cwd[4096];
+  if (argv0[0] == '/' || getcwd(cwd, sizeof cwd) == nullptr) return argv0;
+  return absl::StrCat(cwd, "/", argv0);
 }
 
 // Engine and sealer lie beside the front end in a build tree and in <prefix>/lib/pylaunch when
@@ -223,7 +239,10 @@ int Main(int argc, char** argv) {
   }
   std::string self = SelfPath(argv[0]);
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
-  if (options->stats) return cache::PrintStats(cache::PosixFileEnv(), handoff.cache_folder);
+  handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
+  if (options->stats) return Stats(handoff.cache_folder, options->json);
+  if (options->verify) return Verify(handoff.cache_folder, options->json);
+  if (options->prune) return Prune(handoff.cache_folder, handoff.cache_size, options->json);
 
   HomeQuery query{options->python, self, handoff.cache_folder, Getenv};
   query.exact_version = options->version || options->explain || options->doctor;
@@ -247,18 +266,32 @@ int Main(int argc, char** argv) {
   int fd = -1;
   int image = -1;
   if (obstacle.empty()) {
-    handoff.python = home->executable;
+    handoff.python = StartedBesidePth(argv[0], *home);
+    if (handoff.python.empty()) handoff.python = home->executable;
     handoff.sealer = LibraryFile(self, "pylaunch-sealer");
     handoff.doctor = LibraryFile(self, "doctor");
     handoff.reporter = LibraryFile(self, "report/__main__.py");
     if (options->cache_mode == CacheMode::kOff) handoff.cache_folder.clear();
     handoff.cache_readonly = options->cache_mode == CacheMode::kReadonly;
+    handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;
     handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
     handoff.explain = options->explain;
     handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
-    if (options->image) image = LookUpImage(*options, *home, self, engine, &handoff);
+    if (options->build) {
+      handoff.builder = LibraryFile(self, "builder/__main__.py");
+      handoff.json = options->json;
+      // What follows Python's options are the builder's arguments.
+      options->python_argv.insert(
+          options->python_argv.begin() + static_cast<std::ptrdiff_t>(options->program), {"-c", ""});
+    } else if (options->image) {
+      image = LookUpImage(*options, *home, self, engine, &handoff);
+    }
     fd = MemoryFile(handoff.Serialize());
     if (fd < 0) obstacle = absl::StrCat("no memory file: ", std::strerror(errno));
+  }
+  if (!obstacle.empty() && options->build) {
+    return Fail(absl::FailedPreconditionError(
+        absl::StrCat("--build: cannot enter ", home->executable, "\n  cause: ", obstacle)));
   }
   if (!obstacle.empty()) {
     std::fprintf(stderr, "pylaunch: warning: running %s without pylaunch: %s\n",

@@ -28,31 +28,26 @@ struct OwnOption {
 
 constexpr OwnOption kOwnOptions[] = {
     {"--preload", "ARG", "PYLAUNCH_PRELOAD",
-     "import this before the program starts: a file (@FILE,\n"
-     "a path with '/', or *.txt) or one of its lines, like\n"
-     "'from M import A, B'. Again for more. [PYLAUNCH_PRELOAD]"},
-    {"--image", nullptr, "PYLAUNCH_IMAGE",
-     "start from an image of the preloaded [PYLAUNCH_IMAGE=1]"},
+     "import this first: a file (@FILE, a path with '/', *.txt)\n"
+     "or a line of one, as 'from M import A, B'; again for more"},
+    {"--image", nullptr, "PYLAUNCH_IMAGE", "start from an image of what was preloaded"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
      "an executable, a name on PATH or an environment's folder\n"
-     "(default: the active one, else PATH) [PYLAUNCH_PYTHON]"},
-    {"--cache", "DIR", "PYLAUNCH_CACHE",
-     "the folder of archives [PYLAUNCH_CACHE]\n"
-     "(default: pylaunch/ in XDG_CACHE_HOME or ~/.cache)"},
+     "(default: the active one, else PATH)"},
+    {"--cache", "DIR", "PYLAUNCH_CACHE", "the folder of archives (default: ~/.cache/pylaunch)"},
     {"--cache-mode", "MODE", "PYLAUNCH_CACHE_MODE",
-     "auto (default), readonly, refresh or off\n"
-     "[PYLAUNCH_CACHE_MODE]"},
-    {"--record", "FILE", "PYLAUNCH_RECORD",
-     "write a preload file of what it imports [PYLAUNCH_RECORD]"},
-    {"--report", "FILE", "PYLAUNCH_REPORT",
-     "write what imports cost: *.html, *.json [PYLAUNCH_REPORT]"},
-    {"--explain", nullptr, "PYLAUNCH_EXPLAIN",
-     "say on stderr what was done and why [PYLAUNCH_EXPLAIN=1]"},
-    {"--stats", nullptr, "PYLAUNCH_STATS",
-     "show what the archives hold, and end [PYLAUNCH_STATS=1]"},
-    {"--doctor", nullptr, "PYLAUNCH_DOCTOR",
-     "examine the environment, and end [PYLAUNCH_DOCTOR=1]"},
-    {"--json", nullptr, nullptr, "let --doctor report as JSON"},
+     "auto (default), readonly, sealed, refresh or off"},
+    {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE", "bound of that folder (default 1G; 0: none)"},
+    {"--record", "FILE", "PYLAUNCH_RECORD", "write a preload file of what it imports"},
+    {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
+    {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
+    {"--build", nullptr, "PYLAUNCH_BUILD",
+     "archive what ARGS name (else --preload, else all); end"},
+    {"--stats", nullptr, "PYLAUNCH_STATS", "show what the archives hold, and end"},
+    {"--verify", nullptr, "PYLAUNCH_VERIFY", "check all archives, and end; 1 if one is wrong"},
+    {"--prune", nullptr, "PYLAUNCH_PRUNE", "remove archives down to --cache-size, and end"},
+    {"--doctor", nullptr, "PYLAUNCH_DOCTOR", "examine the environment, and end; 1 if it is ill"},
+    {"--json", nullptr, nullptr, "let these report as JSON"},
     {"--help", nullptr, nullptr, "show this text"},
     {"--version", nullptr, nullptr, "show the versions of pylaunch and of its Python"},
 };
@@ -65,7 +60,8 @@ constexpr std::string_view kPythonLongOptions[] = {kHashPycs, "--help-all", "--h
 // c, m, W, X and J).
 constexpr std::string_view kPythonSwitches = "bBdEhiIOPqRsStuvVx?";
 
-constexpr std::array<std::string_view, 4> kCacheModes = {"auto", "readonly", "refresh", "off"};
+constexpr std::array<std::string_view, 5> kCacheModes = {"auto", "readonly", "sealed", "refresh",
+                                                         "off"};
 
 absl::Status Problem(std::string_view what, std::string_view hint) {
   return absl::InvalidArgumentError(Cat(what, "\n  hint:  ", hint));
@@ -97,7 +93,9 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
-absl::Status UnknownOption(std::string_view name) {
+// An error that names the nearest option, or OK where none is near: Python shall say so itself, as
+// it does under stock.
+absl::Status Misspelt(std::string_view name) {
   constexpr size_t kFar = 4, kLongestName = 64;
   std::string_view nearest;
   size_t best = kFar;
@@ -109,10 +107,9 @@ absl::Status UnknownOption(std::string_view name) {
     for (const OwnOption& option : kOwnOptions) consider(option.name);
     for (std::string_view known : kPythonLongOptions) consider(known);
   }
+  if (nearest.empty()) return absl::OkStatus();
   return Problem(Cat("unknown option '", name, "'"),
-                 nearest.empty()
-                     ? "see 'pylaunch --help', and 'pylaunch -h' for Python's own options"
-                     : Cat("did you mean '", nearest, "'? See 'pylaunch --help'"));
+                 Cat("did you mean '", nearest, "'? See 'pylaunch --help'"));
 }
 
 // Parts argv as CPython's getopt would read it, so that not one word after the program is looked
@@ -179,10 +176,9 @@ class CommandLine {
     const std::string_view name = word.substr(0, equals);
     const OwnOption* own = FindOwn(name);
     if (own != nullptr) return Own(*own, word, equals);
-    if (!IsPythonLong(name)) return UnknownOption(name);
     PassOn();
     if (word == kHashPycs) PassOnValue();
-    return absl::OkStatus();
+    return IsPythonLong(name) ? absl::OkStatus() : Misspelt(name);
   }
 
   absl::Status Own(const OwnOption& option, std::string_view word, size_t equals) {
@@ -235,18 +231,22 @@ class OwnParser {
     app_.set_help_flag();
     app_.formatter(std::make_shared<HelpFormatter>());
     app_.footer(
-        "Options stand before the program; each wins over its [VARIABLE].\n"
-        "Python's own options and their help: pylaunch -h");
+        "Options stand before the program; each wins over its variable, as --cache-mode\n"
+        "over PYLAUNCH_CACHE_MODE. Python's own options and their help: pylaunch -h");
     AddValue("--preload", &preload_)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     AddValue("--python", &options_.python);
     AddValue("--cache", &options_.cache);
     AddValue("--cache-mode", &cache_mode_)
         ->check(CLI::IsMember(std::vector<std::string>(kCacheModes.begin(), kCacheModes.end())));
     AddSwitch("--image", &options_.image);
+    AddValue("--cache-size", &cache_size_);
     AddValue("--record", &options_.record);
     AddValue("--report", &options_.report);
     AddSwitch("--explain", &options_.explain);
+    AddSwitch("--build", &options_.build);
     AddSwitch("--stats", &options_.stats);
+    AddSwitch("--verify", &options_.verify);
+    AddSwitch("--prune", &options_.prune);
     AddSwitch("--doctor", &options_.doctor);
     AddSwitch("--json", &options_.json);
     AddSwitch("--help", &options_.help);
@@ -266,10 +266,16 @@ class OwnParser {
     }
     preload_.clear();
     cache_mode_.clear();
+    cache_size_.clear();
     try {
       app_.parse(std::move(reversed));
     } catch (const std::exception& error) {
       return Refused(error.what(), words, twin);
+    }
+    if (!cache_size_.empty()) {
+      options_.cache_size = ParseSize(cache_size_);
+      if (!options_.cache_size)
+        return Refused("--cache-size: no size: " + cache_size_, words, twin);
     }
     for (std::string& text : preload_) {
       options_.preload.push_back({std::move(text), twin.empty() ? "--preload" : std::string(twin)});
@@ -294,6 +300,16 @@ class OwnParser {
     app_.add_flag(name, *value, FindOwn(name)->help);
   }
 
+  // "500M", "1.5 GiB": units are powers of 1024, as in ccache's files and `ls -h`.
+  static std::optional<uint64_t> ParseSize(std::string text) try {
+    const CLI::AsSizeValue to_bytes(/*kb_is_1000=*/false);
+    uint64_t bytes;
+    const bool number = !text.starts_with('-') && to_bytes(text).empty();
+    return number && CLI::detail::lexical_cast(text, bytes) ? std::optional(bytes) : std::nullopt;
+  } catch (const CLI::Error&) {
+    return std::nullopt;
+  }
+
   // CLI11's complaints begin with the option's name; a variable's must name the variable.
   static absl::Status Refused(std::string complaint, const std::vector<std::string>& words,
                               std::string_view twin) {
@@ -308,6 +324,7 @@ class OwnParser {
   Options& options_;
   std::vector<std::string> preload_;
   std::string cache_mode_;
+  std::string cache_size_;
   CLI::App app_;
 };
 
@@ -402,8 +419,21 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
   if (!line.own().empty()) {
     if (absl::Status status = parser.Parse(line.own(), ""); !status.ok()) return status;
   }
-  if (options.json && !options.doctor) {
-    return Problem("option '--json' is for --doctor", "pylaunch --doctor --json");
+  const int actions =
+      options.build + options.stats + options.verify + options.prune + options.doctor;
+  if (actions > 1) {
+    return Problem("only one of --build, --stats, --verify, --prune and --doctor at a time",
+                   "run them one after the other");
+  }
+  if (options.build && options.cache_mode != CacheMode::kAuto &&
+      options.cache_mode != CacheMode::kRefresh) {
+    return Problem(
+        Cat("--build writes what --cache-mode ", CacheModeName(options.cache_mode), " does not"),
+        "build with --cache-mode auto or refresh");
+  }
+  if (options.json && actions == 0) {
+    return Problem("option '--json' is for --build, --stats, --verify, --prune and --doctor",
+                   "pylaunch --doctor --json");
   }
   if (absl::Status status = CheckReport(options.report); !status.ok()) return status;
   return options;

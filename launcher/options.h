@@ -1,6 +1,8 @@
 #ifndef PYLAUNCH_LAUNCHER_OPTIONS_H_
 #define PYLAUNCH_LAUNCHER_OPTIONS_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,7 +11,7 @@
 
 namespace pylaunch {
 
-enum class CacheMode { kAuto, kReadonly, kRefresh, kOff };
+enum class CacheMode { kAuto, kReadonly, kSealed, kRefresh, kOff };
 std::string_view CacheModeName(CacheMode mode);
 
 // What the command line and the environment ask of pylaunch itself, and what is left for Python.
@@ -23,12 +25,17 @@ struct Options {
   std::string cache;                     // --cache: the folder of archives; empty: the default one.
   CacheMode cache_mode = CacheMode::kAuto;
   bool image = false;  // --image: start from an image of the preloaded process, and make one.
-  std::string record;  // --record: the preload file to write; empty: none.
+  std::optional<uint64_t> cache_size;  // --cache-size in bytes; 0: no bound.
+  std::string record;                  // --record: the preload file to write; empty: none.
   std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
   bool explain = false;
+  // Instead of running a program; one of them at most.
+  bool build = false;
   bool stats = false;
+  bool verify = false;
+  bool prune = false;
   bool doctor = false;
-  bool json = false;  // --doctor's report as JSON.
+  bool json = false;  // The report of any of these as JSON.
   bool help = false;
   bool version = false;
   bool ignore_environment = false;       // -E or -I stands among Python's options.
@@ -37,9 +44,10 @@ struct Options {
 };
 
 // `environment` ("NAME=value") is searched for the twins (PYLAUNCH_PRELOAD, PYLAUNCH_PYTHON,
-// PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_RECORD, PYLAUNCH_REPORT, PYLAUNCH_EXPLAIN,
-// PYLAUNCH_STATS, PYLAUNCH_DOCTOR) unless -E or -I is given; a flag wins over its twin, except that
-// --preload adds; an empty variable counts as unset.
+// PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_CACHE_SIZE, PYLAUNCH_RECORD, PYLAUNCH_REPORT,
+// PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_STATS, PYLAUNCH_VERIFY, PYLAUNCH_PRUNE,
+// PYLAUNCH_DOCTOR) unless -E or -I is given; a flag wins over its twin, except that --preload adds;
+// an empty variable counts as unset.
 //
 // Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
 // '--', or the first argument that is no option; they may stand between Python's. `--name=value`

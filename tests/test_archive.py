@@ -217,6 +217,32 @@ def test_archive_of_another_build(cached):
     is_healthy(cached)
 
 
+def test_warning_leaves_nothing_in_the_environment(cached):
+    archive_of(cached).write_bytes(b"broken")
+    program = "import os; print(sorted(os.environ))"
+    result = cached.again("-c", program, flags=["--cache-mode=readonly"])
+    assert len(result.warnings()) == 1
+    assert result.out == cached.stock("-c", program).out
+
+
+def test_damaged_index_entry_is_told(cached):
+    """Whatever byte of the index is damaged: nothing goes missing in silence."""
+    archive = archive_of(cached)
+    good = archive.read_bytes()
+    start_of_index = int.from_bytes(good[24:32], "little")
+    random.seed(5)
+    for at in random.sample(range(start_of_index + 200, len(good)), 12):
+        data = bytearray(good)
+        data[at] ^= 0x10
+        archive.write_bytes(data)
+        result = cached.again("-c", PROGRAM, flags=["--cache-mode=readonly", "--explain"])
+        assert result.out == EXPECTED
+        misses = result.archive_counts()[1]
+        assert (misses == 0) == (result.warnings() == []), (at, result.err)
+    runs_as_stock(cached)
+    is_healthy(cached)
+
+
 def test_one_warning_per_process_tree(cached, installed):
     """Children that pylaunch starts find the same archive just as broken."""
     program = (
@@ -557,6 +583,266 @@ def test_stats_of_nothing_and_of_a_broken_archive(cached):
     shutil.rmtree(cached.warm_cache)
     result = cached.again(flags=["--stats"])
     assert str(cached.warm_cache) in result.out + result.err
+
+
+def test_stats_as_json(cached):
+    archive_of(cached).with_name("other.pla").write_bytes(b"broken")
+    result = cached.again(flags=["--stats", "--json"])
+    assert result.code == 1
+    good, bad = result.json["archives"]
+    assert good["path"] == str(archives(cached.warm_cache)[0]) and bad["usable"] is False
+    assert good["modules"] > 50 and good["file_bytes"] == result.json["file_bytes"]
+    assert abs(good["last_used"] - time.time()) < 1000
+
+
+def test_verify_tells_good_from_bad(cached):
+    good = cached.again(flags=["--verify"])
+    assert (good.code, good.err) == (0, "")
+    assert re.fullmatch(rf"✓ {archive_of(cached)}: \d+ modules, \d+ folders.*\n", good.out)
+    archive = archive_of(cached)
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 1  # In a frame.
+    archive.write_bytes(data)
+    bad = cached.again(flags=["--verify"])
+    assert bad.code == 1
+    assert bad.out.startswith(f"✗ {archive}\n  cause: {archive}: damaged archive: code of /")
+    report = cached.again(flags=["--verify", "--json"])
+    assert report.code == 1 and report.json["ok"] is False
+    assert len(report.json["archives"][0]["wrong"]) == 1
+    archive.write_bytes(b"broken")
+    assert cached.again(flags=["--verify"]).out.startswith("✗ ")
+    archive.unlink()
+    assert cached.again(flags=["--verify"]).code == 0
+
+
+def test_verify_counts_stale_modules_as_ordinary(ours, tree):
+    tree.write({"m.py": "X = 1\n"})
+    env = {"PYTHONPATH": str(tree), "PYLAUNCH_SEAL": "wait"}
+    ours.prime(tree, "-c", "import m", env=env)
+    tree.write({"m.py": "X = 10\n"})
+    result = ours.again(flags=["--verify", "--json"])
+    assert result.code == 0 and result.json["archives"][0]["stale_modules"] == 1
+
+
+# ---------------------------------------------------------------------------------------------- its size has a bound
+
+
+def make_archives(runner: Runner, count: int) -> list[Path]:
+    """Archives, the last used first, of `count` hours of disuse."""
+    source = archive_of(runner)
+    made = [source]
+    for hours in range(1, count):
+        other = source.with_name(f"other-{hours}.pla")
+        shutil.copy(source, other)
+        os.utime(other, (time.time() - 3600 * hours,) * 2)
+        made.append(other)
+    return made
+
+
+def test_prune_removes_what_was_used_longest_ago(cached):
+    made = make_archives(cached, 4)
+    size = made[0].stat().st_size
+    result = cached.again(flags=["--prune", f"--cache-size={2 * size}", "--json"])
+    assert result.code == 0, result.err
+    assert [x["path"] for x in result.json["removed"]] == [str(made[3]), str(made[2])]
+    assert archives(cached.warm_cache) == sorted(made[:2])
+    assert result.json["bytes_after"] == 2 * size
+    assert "removed" in cached.again(flags=["--prune", "--cache-size=1"]).out
+
+
+def test_prune_never_removes_what_runs(cached):
+    program = "import json, sys\nprint('ready', flush=True)\nsys.stdin.readline()\nimport decimal"
+    launch = cached.launch(cached.warm_cache)
+    process = start([*launch, "-c", program], cached.env(), cached.base, stdin=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    result = cached.again(flags=["--prune", "--cache-size=1"])
+    assert result.code == 1 and "which is in use" in result.out
+    assert finish(process, b"\n")[::2] == (0, b"")
+    is_healthy(cached)
+    assert cached.again(flags=["--prune", "--cache-size=1"]).code == 0
+    assert list(cached.warm_cache.glob("*.pla*")) == []
+
+
+def test_sealing_keeps_the_folder_within_its_bound(cached):
+    made = make_archives(cached, 4)
+    size = made[0].stat().st_size
+    env = {"PYLAUNCH_SEAL": "wait", "PYLAUNCH_CACHE_SIZE": str(int(2.5 * size))}
+    cached.again("-c", "import wave", env=env)
+    assert archives(cached.warm_cache) == sorted(made[:2])
+    is_healthy(cached)
+
+
+# ---------------------------------------------------------------------------------------------- without asking the disk
+
+
+def calls(runner: Runner, names: str, *args, **kwargs) -> list[str]:
+    """The system calls of these names that a run makes."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    trace = runner.base / "trace"
+    result = runner.again(
+        *args, wrap=["strace", "-f", "-e", f"trace={names}", "-o", trace], **kwargs
+    )
+    assert result.code == 0, result.err
+    return trace.read_text().splitlines()
+
+
+def test_sealed_mode_asks_the_disk_for_nothing(cached, tree):
+    tree.write({"pkg/__init__.py": "", "pkg/m.py": "X = 1\n"})
+    env = {"PYTHONPATH": str(tree), "PYLAUNCH_SEAL": "wait"}
+    build(cached, "pkg", env=env)
+    program = "import pkg.m; print(pkg.m.X)"
+    proved = calls(cached, "%file", "-c", program, env=env)
+    sealed = calls(cached, "%file", "-c", program, env=env, flags=["--cache-mode=sealed"])
+    assert [x for x in proved if f'"{tree}/pkg/m.py"' in x]
+    # FileFinder's path hook alone, which asks whether that is a folder.
+    asked = {re.search(r'"([^"]*)"', x)[1] for x in sealed if f'"{tree}/pkg' in x}
+    assert asked <= {f"{tree}/pkg"}
+    assert len(sealed) < len(proved) * 0.8
+
+
+def test_sealed_mode_is_stock_for_what_the_archive_lacks(cached, tree):
+    tree.write({"other/__init__.py": "X = 2\n", "ns/part.py": "X = 3\n"})
+    env = {"PYTHONPATH": str(tree), "PYLAUNCH_SEAL": "wait"}
+    program = f"import other, ns.part; print(other.X, ns.part.X); {PROGRAM}"
+    before = archive_of(cached).read_bytes()
+    result = cached.again("-c", program, env=env, flags=["--cache-mode=sealed"])
+    assert (result.out, result.err) == (f"2 3\n{EXPECTED}", "")
+    assert archive_of(cached).read_bytes() == before, "never written"
+    shutil.rmtree(cached.warm_cache)
+    result = cached.again("-c", PROGRAM, flags=["--cache-mode=sealed"])
+    assert result.out == EXPECTED and len(result.warnings()) == 1
+
+
+def test_invalidate_caches_ends_the_trust_in_sealed_folders(ours, tree):
+    tree.write({"a.py": ""})
+    env = {"PYTHONPATH": str(tree), "PYLAUNCH_SEAL": "wait"}
+    build(ours, str(tree), env=env)
+    program = (
+        f"import a, importlib, pathlib; pathlib.Path({str(tree / 'b.py')!r}).write_text('X = 5')\n"
+        "importlib.invalidate_caches(); import b; print(b.X)"
+    )
+    result = ours.again("-c", program, env=env, flags=["--cache-mode=sealed"])
+    assert (result.out, result.err) == ("5\n", "")
+
+
+# ---------------------------------------------------------------------------------------------- built ahead of time
+
+
+def build(runner: Runner, *names, flags=(), **kwargs) -> dict:
+    result = runner.again(*names, flags=["--build", "--json", *flags], **kwargs)
+    assert result.code == 0, result.err
+    return result.json
+
+
+def test_build_stores_what_is_named(ours, tree):
+    tree.write(
+        {
+            "pkg/__init__.py": "raise SystemExit('imported')",
+            "pkg/sub/m.py": "X = 1\n",
+            "pkg/bad.py": "def\n",
+            "pkg/loud.py": "assert (1, 'always')\n",
+            "pkg/data-1.py": "X\n",
+            "lone.py": "Y = 2\n",
+        }
+    )
+    env = {"PYTHONPATH": str(tree)}
+    report = build(ours, "pkg", f"{tree}/lone.py", env=env)
+    assert (report["built"], report["already_there"]) == (3, 0)
+    left = {Path(x["path"]).name: x["why"] for x in report["left_to_python"]}
+    assert left.keys() == {"bad.py", "loud.py"}
+    assert left["bad.py"].startswith("SyntaxError") and left["loud.py"].startswith("SyntaxWarning")
+    assert build(ours, "pkg", env=env)["already_there"] == 2
+    assert not list(tree.root.rglob("*.pyc"))
+    result = ours.again("-c", "import lone; print(lone.Y)", env=env, flags=["--explain"])
+    assert result.out == "2\n" and result.archive_counts()[0] >= 1
+    assert ours.again(flags=["--verify"]).code == 0
+
+
+def test_build_of_everything_needs_nothing_more(ours, tree):
+    """In an environment that is small enough for a test: no site-packages, a standard library of ten folders."""
+    result = ours.again("-S", flags=["--build"])
+    assert result.code == 0 and re.search(r": \d{3,} modules built, 0 already there", result.out)
+    counts = ours.again("-S", "-c", PROGRAM, flags=["--explain"])
+    assert counts.archive_counts()[1:] == (0, 0), counts.err
+
+
+def test_build_with_preload_stores_what_that_imports(ours):
+    report = build(ours, flags=["--preload", IMPORTS])
+    assert "built" not in report
+    is_healthy(ours)
+
+
+def test_build_says_what_it_cannot_find(ours):
+    for name in ("no.such.module", "./nowhere/", "json.nosuch"):
+        result = ours.again(name, flags=["--build"])
+        assert result.code == 2 and f"'{name}'" in result.err and "hint:" in result.err
+    result = ours.again("json", flags=["--build", "--cache-mode=readonly"])
+    assert result.code == 2 and "readonly" in result.err
+    assert not ours.warm_cache.exists() or archives(ours.warm_cache) == []
+
+
+def test_build_draws_a_bar_on_terminals_only(ours, tree):
+    tree.write({f"pkg/m{i}.py": "X = 1\n" for i in range(40)})
+    ours.mode = "cold"
+    code, shown = ours.tty("--build", str(tree / "pkg"), script=[], env={"TERM": "xterm"})
+    assert code == 0 and "40/40 modules" in shown
+    assert ours.again(str(tree / "pkg"), flags=["--build"]).err == ""
+
+
+def move_elsewhere(path: Path) -> None:
+    """What unpacking a layer, or cloning, does: same bytes, another inode, other times."""
+    for file in [*path.rglob("*.py")]:
+        copy = file.with_name(file.name + ".new")
+        copy.write_bytes(file.read_bytes())
+        os.utime(copy, (time.time() - 5000,) * 2)
+        copy.replace(file)
+
+
+def test_built_archive_travels(ours, tree):
+    tree.write({"pkg/__init__.py": "", **{f"pkg/m{i}.py": f"X = {i}\n" for i in range(20)}})
+    env = {"PYTHONPATH": str(tree), "PYLAUNCH_SEAL": "wait", "PYTHONDONTWRITEBYTECODE": "1"}
+    names = ", ".join(f"pkg.m{i}" for i in range(20))
+    build(ours, "pkg", env=env)
+    move_elsewhere(tree.root)
+    tree.settle()
+    program = f"import {names}; print(pkg.m7.X)"
+    result = ours.again("-c", program, env=env, flags=["--explain"])
+    assert result.out == "7\n" and "21 by digest" in result.err, result.err
+    # And gets the stamps of its new place.
+    result = ours.again("-c", program, env=env, flags=["--explain"])
+    assert result.archive_counts()[1:] == (0, 0) and "by digest" not in result.err
+
+
+def test_changed_source_is_not_proved_by_its_size(ours, tree):
+    tree.write({"m.py": "X = 1\n"})
+    env = {"PYTHONPATH": str(tree), "PYLAUNCH_SEAL": "wait", "PYTHONDONTWRITEBYTECODE": "1"}
+    build(ours, f"{tree}/m.py", env=env)
+    stamp = (tree / "m.py").stat()
+    (tree / "m.py").write_text("X = 2\n")
+    os.utime(tree / "m.py", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    for _ in range(2):
+        result = ours.again("-c", "import m; print(m.X)", env=env)
+        assert (result.out, result.err) == ("2\n", "")
+
+
+def test_code_from_a_pyc_is_never_proved_by_digest(ours, tree):
+    """A .pyc may be of other bytes of that time and size. Stock obeys it until the source's time changes; so do we."""
+    tree.write({"m.py": "X = 1\n"})
+    stamp = (tree / "m.py").stat()
+    env = {"PYTHONPATH": str(tree), "PYLAUNCH_SEAL": "wait"}
+    ours.stock("-c", "import m", env=env)
+    (tree / "m.py").write_text("X = 2\n")
+    os.utime(tree / "m.py", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    tree.settle()
+    program = "import m; print(m.X)"
+    for _ in range(2):
+        assert ours.again("-c", program, env=env).out == ours.stock("-c", program, env=env).out
+    os.utime(tree / "m.py", (time.time() - 50,) * 2)
+    assert ours.again("-c", program, env={**env, "PYTHONDONTWRITEBYTECODE": "1"}).out == "2\n"
+
+
+# ---------------------------------------------------------------------------------------------- one line
 
 
 def test_explain_is_all_on_stderr(cached):

@@ -166,6 +166,7 @@ COMMAND_LINES = {
     "help_all": (["--help-all"], 0, "usage: <python>", ""),
     "unknown_short": (["-Z"], 2, "", "Unknown option: -Z"),
     "unknown_short_clustered": (["-BZ"], 2, "", "Unknown option: -Z"),
+    "unknown_long": (["--unknown-option"], 2, "", "unknown option --unknown-option"),
     "reserved_short": (["-J"], 2, "", "-J is reserved"),
     "w_without_argument": (["-W"], 2, "", "Argument expected for the -W option"),
     "bad_w": (["-Wnonsense", "-c", "pass"], 0, "", "Invalid -W option ignored"),

@@ -2,6 +2,7 @@
 """What is ours stays invisible: a program's address space holds nothing that stock lacks but our own files."""
 
 import re
+import subprocess
 
 import pytest
 
@@ -66,3 +67,13 @@ def test_no_symbol_of_ours_is_global(run):
 def test_no_executable_and_writable_memory(run):
     program = "print([x.split()[1] for x in open('/proc/self/maps') if 'wx' in x.split()[1]])"
     assert run.same("-c", program).out == "[]\n"
+
+
+def test_engine_loads_into_programs_without_python(lab):
+    """A tool that starts Python (valgrind, for one) gets the engine too, and must not miss CPython's symbols."""
+    lab.need_pylaunch()
+    for engine in lab.pylaunch.parent.glob("engine-*.so"):
+        done = subprocess.run(
+            ["/bin/true"], env={"LD_PRELOAD": str(engine)}, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")

@@ -1188,6 +1188,22 @@ def test_new_environments_belong_to_stock_python(run, tmp_path):
     assert (made / "pyvenv.cfg").read_text() == config
 
 
+def test_specs_that_are_only_looked_at_are_equal(run, tree):
+    """test_importlib.test_util compares them; so do tools that cache by spec."""
+    tree.write({"looked_at.py": "", "pack/__init__.py": "", "pack/inner.py": ""})
+    program = (
+        "import importlib.util as u, importlib.machinery as m, copy\n"
+        "for name in ('looked_at', 'pack', 'pack.inner', 'wave'):\n"
+        "    a, b = u.find_spec(name), u.find_spec(name)\n"
+        "    path = __import__('pack').__path__ if '.' in name else None\n"
+        "    print(a == b, vars(a.loader), a == m.PathFinder.find_spec(name, path), copy.copy(a.loader) == a.loader)\n"
+        "    module = __import__(name)\n"
+        "    print(sorted(vars(module.__loader__)), a == u.find_spec(name))\n"
+    )
+    result = run.same("-c", program, env={"PYTHONPATH": str(tree)}, tree=tree)
+    assert "False" not in result.out
+
+
 def test_pip_in_an_environment(run, venv):
     run.python = venv / "bin/python"
     result = run.same("-m", "pip", "--version")

@@ -464,3 +464,23 @@ def test_virtual_environment_of_another_version(go, lab, tmp_path):
     )
     assert (code, out) == (0, f"{env} ['-c', 'x']\n")
     assert err.count("\n") == 1
+
+
+def test_pth_file_beside_the_link_that_was_started(go, lab, installed, tmp_path):
+    """CPython's own tests make such a link to sys.executable (test_site)."""
+    program = "import sys; print(sys.path, sys.flags.no_site, sys.prefix)"
+    path = subprocess.check_output(
+        [installed / "bin/python", "-c", "import sys; print(*sys.path, '.', '..', sep='\\n')"]
+    )
+    said = []
+    for name in ("python", "pylaunch"):
+        folder = tmp_path / "here"
+        folder.mkdir()
+        (folder / "started").symlink_to(installed / "bin" / name)
+        (folder / "started._pth").write_bytes(b"fake-path-name\n" + path)
+        for started, place in ((folder / "started", None), ("./started", folder)):
+            said.append(go("-c", program, binary=started, cwd=place))
+        said.append(go("-c", program, binary="started", env={"PATH": path_with(folder)}))
+        shutil.rmtree(folder)
+    assert said[:3] == said[3:]
+    assert "fake-path-name" in said[0][1] or lab.version < (3, 11)

@@ -4,15 +4,18 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
 #include "cache/codec.h"
+#include "cache/note.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/journal.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/seal_process.h"
+#include "launcher/engine/told_mark.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -24,9 +27,6 @@ constexpr int kForegroundLevel = 1;
 // A folder that changes in every run (the program writes its results there) is not worth rewriting
 // the archive for.
 constexpr size_t kFoldersWorthSealing = 8;
-
-// Set once this process tree has been told that its archive is unusable; children inherit it.
-constexpr const char* kWarnedVariable = "PYLAUNCH_WARNED";
 
 // The sealer works when nobody listens any more; so what it would meet is looked for beforehand.
 // Empty: nothing.
@@ -52,55 +52,86 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
                           std::vector<std::string> suffixes) {
   explain_ = handoff.explain;
   wait_for_seal_ = handoff.wait_for_seal;
-  readonly_ = handoff.cache_readonly;
+  sealed_ = handoff.cache_sealed;
+  readonly_ = handoff.cache_readonly || sealed_;
   refresh_ = handoff.cache_refresh;
+  max_bytes_ = handoff.cache_size;
   sealer_ = handoff.sealer;
   key_ = key;
   path_ = handoff.cache_folder + "/" + key.FileName();
   enabled_ = true;
   if (!refresh_) {
-    auto opened = cache::ArchiveReader::Open(cache::PosixFileEnv(), path_, key);
+    auto opened = cache::Archive::Open(cache::PosixFileEnv(), path_, key);
     if (opened) {
-      reader_ = std::move(*opened);
+      archive_ = std::move(*opened);
     } else if (opened.error().code != cache::ErrorCode::kNotFound) {
       Warn(opened.error().message + "; running without it");
+    } else if (sealed_) {
+      Warn("no archive in " + handoff.cache_folder + " for this Python; running without it");
     }
   }
   if (std::string why = readonly_ ? "" : WhyUnwritable(handoff.cache_folder); !why.empty()) {
     readonly_ = true;
     // An archive that was put into a read-only place is meant to be used, not written.
-    if (!reader_) Warn("no archive: " + why);
+    if (!archive_) Warn("no archive: " + why);
   }
   if (explain_) {
-    Explain(reader_ ? "archive " + path_ + ": " + std::to_string(reader_->module_count()) +
-                          " modules, " + std::to_string(reader_->folder_count()) + " folders"
-                    : "archive " + path_ + ": none yet");
+    Explain(archive_ ? "archive " + path_ + ": " + std::to_string(archive_->module_count()) +
+                           " modules, " + std::to_string(archive_->folder_count()) + " folders"
+                     : "archive " + path_ + ": none yet");
   }
-  folders_.Init(std::move(suffixes), reader_.get());
+  folders_.Init(std::move(suffixes), archive_.get(), sealed_);
 }
 
 void ArchiveSession::Warn(const std::string& what) {
-  if (getenv(kWarnedVariable) != nullptr) return;
-  setenv(kWarnedVariable, "1", 1);
-  Warning(what);
+  if (MarkTold()) Warning(what);
+}
+
+bool ArchiveSession::IsSealed(const std::string& path) const {
+  return sealed_ && archive_ && !reject_all_ && archive_->FindModule(path).has_value();
+}
+
+bool ArchiveSession::ReadSealedCode(const std::string& path, std::string_view* code) {
+  if (!sealed_ || !archive_ || reject_all_) return false;
+  std::optional<cache::Archive::Module> module = archive_->FindModule(path);
+  return module && ReadFrame(*module, code);
 }
 
 bool ArchiveSession::ReadCode(const std::string& path, const cache::SourceStamp& stamp,
-                              std::string_view* code) {
-  std::optional<cache::ModuleEntry> entry;
-  if (reader_ && !reject_all_) entry = reader_->FindModule(path);
-  if (!entry) {
+                              int64_t read_at_ns, std::string_view* code) {
+  std::optional<cache::Archive::Module> module;
+  if (archive_ && !reject_all_) {
+    module = archive_->FindModule(path);
+    if (!module) RejectIfDamaged();
+  }
+  if (!module) {
     ++misses_;
     NoteArchiveAnswer(ArchiveAnswer::kAbsent, 0);
     return false;
   }
-  if (entry->stamp != stamp) {
+  bool restamp = module->entry.stamp != stamp;
+  if (restamp && !ProvedByDigest(path, module->entry, stamp)) {
     ++stale_;
     NoteArchiveAnswer(ArchiveAnswer::kStale, 0);
     return false;
   }
-  if (auto read = reader_->ReadCode(*entry, &code_); !read) {
-    RejectCode(path);
+  if (!ReadFrame(*module, code)) return false;
+  if (restamp) {
+    ++by_digest_;
+    Add({path, stamp, read_at_ns, "", "", 0, true});
+  }
+  return true;
+}
+
+bool ArchiveSession::Has(const std::string& path, const cache::SourceStamp& stamp) const {
+  if (!archive_ || reject_all_) return false;
+  std::optional<cache::Archive::Module> module = archive_->FindModule(path);
+  return module && module->entry.stamp == stamp && module->entry.digest;
+}
+
+bool ArchiveSession::ReadFrame(const cache::Archive::Module& module, std::string_view* code) {
+  if (!module.in->ReadCode(module.entry, &code_)) {
+    RejectCode(std::string(module.entry.path));
     return false;
   }
   ++hits_;
@@ -109,19 +140,41 @@ bool ArchiveSession::ReadCode(const std::string& path, const cache::SourceStamp&
   return true;
 }
 
+// Reading the source costs about what reading its .pyc would, and less than compiling it.
+bool ArchiveSession::ProvedByDigest(const std::string& path, const cache::ModuleEntry& entry,
+                                    const cache::SourceStamp& stamp) const {
+  if (!entry.digest || entry.stamp.size != stamp.size) return false;
+  auto source = cache::PosixFileEnv().ReadFile(path, stamp.size);
+  return source && source->size() == stamp.size && cache::DigestOf(*source) == *entry.digest;
+}
+
+// Damage in the index can make an entry seem absent, which nobody would notice otherwise.
+void ArchiveSession::RejectIfDamaged() {
+  if (archive_->damaged()) Reject("its index is damaged");
+}
+
 void ArchiveSession::RejectCode(const std::string& path) {
   ++misses_;
   NoteArchiveAnswer(ArchiveAnswer::kCorrupt, 0);
+  Reject("code of " + path);
+}
+
+void ArchiveSession::Reject(const std::string& why) {
   if (reject_all_) return;
-  // One bad frame makes the whole file suspect: take nothing more from it, and write a new one.
-  reject_all_ = refresh_ = true;
-  Warn("archive " + path_ + " is corrupt (code of " + path + ")");
+  // One bad spot makes the whole file suspect: this start takes no more code from it. What is still
+  // whole is for the sealer to find out, who has the time to look.
+  reject_all_ = true;
+  Warn("archive " + path_ + " is corrupt (" + why + ")");
+}
+
+void ArchiveSession::Add(cache::ModuleRecord module) {
+  if (readonly_ || !cache::IsProvable(module.stamp.mtime_ns, module.read_at_ns)) return;
+  modules_.push_back(std::move(module));
 }
 
 void ArchiveSession::AddFromPyc(const std::string& path, const cache::SourceStamp& stamp,
-                                int64_t read_at_ns, std::string pyc_path) {
-  if (readonly_ || !cache::IsProvable(stamp.mtime_ns, read_at_ns)) return;
-  modules_.push_back({path, stamp, read_at_ns, std::move(pyc_path), "", 0});
+                                int64_t read_at_ns, std::string pyc_path, bool compiled) {
+  Add({path, stamp, read_at_ns, std::move(pyc_path), "", 0, compiled});
 }
 
 void ArchiveSession::AddFromCode(const std::string& path, const cache::SourceStamp& stamp,
@@ -129,13 +182,24 @@ void ArchiveSession::AddFromCode(const std::string& path, const cache::SourceSta
   if (readonly_ || !cache::IsProvable(stamp.mtime_ns, read_at_ns)) return;
   auto frame = cache::Compress(code, kForegroundLevel);
   if (!frame) return;
-  modules_.push_back(
-      {path, stamp, read_at_ns, "", std::move(*frame), static_cast<uint32_t>(code.size())});
+  Add({path, stamp, read_at_ns, "", std::move(*frame), static_cast<uint32_t>(code.size()), true});
+}
+
+cache::SealJob ArchiveSession::TakeJob() {
+  cache::SealJob job;
+  job.archive_path = path_;
+  job.key = key_;
+  job.discard_existing = refresh_;
+  job.max_bytes = max_bytes_;
+  job.modules = std::move(modules_);
+  job.folders = folders_.TakeNew();
+  modules_.clear();
+  return job;
 }
 
 bool ArchiveSession::ReadMemo(const std::string& key, std::string_view* memo) {
-  const bool known = reader_ && !reject_all_ && reader_->FindModule(key);
-  return known && ReadCode(key, cache::SourceStamp{}, memo);
+  const bool known = archive_ && !reject_all_ && archive_->FindModule(key);
+  return known && ReadCode(key, cache::SourceStamp{}, 0, memo);
 }
 
 void ArchiveSession::AddMemo(const std::string& key, int64_t read_at_ns, std::string_view memo) {
@@ -148,14 +212,12 @@ bool ArchiveSession::WorthSealing(const cache::SealJob& job) const {
 
 void ArchiveSession::Seal(bool ending) {
   if (!enabled_ || readonly_) return;
-  cache::SealJob job;
-  job.archive_path = path_;
-  job.key = key_;
-  job.discard_existing = refresh_;
-  job.modules = std::move(modules_);
-  job.folders = folders_.TakeNew();
-  modules_.clear();
+  cache::SealJob job = TakeJob();
   if (!WorthSealing(job)) return;
+  // Whoever failed to write left something to write, so that this is the place to ask for the note.
+  if (std::string note = cache::TakeNote(cache::PosixFileEnv(), path_); !note.empty()) {
+    Warn("the archive could not be written at an earlier start: " + note);
+  }
   if (IsFull(path_, job)) {
     readonly_ = true;
     Warn("no archive: no space left in " + cache::FolderOf(path_));
@@ -171,11 +233,28 @@ void ArchiveSession::Seal(bool ending) {
   if (wait_for_seal_ || getpid() == 1) wait = SealWait::kUntilDone;
   std::string error = RunSealer(sealer_, job, wait);
   if (!error.empty()) Warn(error);
+  // Told right now.
+  if (wait == SealWait::kUntilDone && !error.empty()) {
+    (void)cache::TakeNote(cache::PosixFileEnv(), path_);
+  }
+}
+
+bool ArchiveSession::SealAndWait() {
+  cache::SealJob job = TakeJob();
+  if (job.modules.empty() && job.folders.empty()) return true;
+  // The first record of a path counts, and what the builder itself imported has no digest.
+  std::stable_partition(job.modules.begin(), job.modules.end(),
+                        [](const cache::ModuleRecord& module) { return module.compiled; });
+  refresh_ = false;
+  std::string error = RunSealer(sealer_, job, SealWait::kUntilDone);
+  std::string why = error.empty() ? "" : cache::TakeNote(cache::PosixFileEnv(), path_);
+  if (!error.empty()) ErrorReport(error, why, "");
+  return error.empty();
 }
 
 void ArchiveSession::Detach() {
   folders_.Invalidate();
-  reader_.reset();
+  archive_.reset();
   modules_.clear();
   proved_.clear();
   enabled_ = readonly_ = reject_all_ = false;
@@ -185,7 +264,8 @@ void ArchiveSession::Detach() {
 void ArchiveSession::ReportCounts() const {
   if (!enabled_ || !explain_) return;
   Explain("archive: " + std::to_string(hits_) + " hits, " + std::to_string(misses_) + " misses, " +
-          std::to_string(stale_) + " stale");
+          std::to_string(stale_) + " stale" +
+          (by_digest_ > 0 ? ", " + std::to_string(by_digest_) + " by digest" : ""));
 }
 
 }  // namespace pylaunch::engine

@@ -41,7 +41,9 @@ int Spawn(const ChildProcess& child, int job_fd, pid_t* pid) {
   sigfillset(&defaults);
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setsigdefault(&attributes, &defaults);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  short session = child.session ? POSIX_SPAWN_SETSID : 0;
+  posix_spawnattr_setflags(
+      &attributes, static_cast<short>(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | session));
   std::vector<char*> argv;
   for (const std::string& a : child.arguments) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);

@@ -15,6 +15,9 @@ struct ChildProcess {
   std::vector<std::string> arguments;  // argv, the first too.
   char* const* environment;
   bool wait = true;  // For its end; else nobody ever reaps it.
+  // In a session of its own before RunChild returns: no terminal's Ctrl-C or hang-up is meant for
+  // it.
+  bool session = false;
 };
 
 // Starts a child of ours with `job` in a memfd on kJobFd, an empty signal mask and default signal

@@ -3,6 +3,7 @@
 #include <marshal.h>
 #include <structmember.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -10,6 +11,7 @@
 
 #include "launcher/engine/clock.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/wrap.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -17,7 +19,10 @@ namespace {
 ArchiveSession* g_session = nullptr;
 const ImportlibTypes* g_types = nullptr;
 PyTypeObject* g_code_source_type = nullptr;
-PyObject* g_get_code_name = nullptr;
+PyObject* g_get_code_name = nullptr;  // "get_code", interned
+PyObject* g_loader_name = nullptr;    // "loader", interned
+PyObject* g_path_name = nullptr;      // "path", interned
+Wrapped g_load_unlocked;
 
 struct CodeSource {
   PyObject_HEAD PyObject* loader;  // Makes a cycle until the first call; hence garbage collected.
@@ -55,11 +60,14 @@ PyRef Unmarshal(std::string_view bytes) {
   return code;
 }
 
-// New reference, or null without an exception: ask CPython.
+// New reference, or null without an exception: ask CPython. Without a stamp: only what is sealed.
 PyObject* FromArchive(const std::string& path, PyObject* path_object,
-                      const cache::SourceStamp& stamp) {
+                      const cache::SourceStamp* stamp, int64_t read_at_ns) {
   std::string_view bytes;
-  if (!g_session->ReadCode(path, stamp, &bytes)) return nullptr;
+  if (stamp != nullptr ? !g_session->ReadCode(path, *stamp, read_at_ns, &bytes)
+                       : !g_session->ReadSealedCode(path, &bytes)) {
+    return nullptr;
+  }
   PyRef code = Unmarshal(bytes);
   if (!code || !PyCode_Check(code.get()) || !FixFilename(code.get(), path_object)) {
     PyErr_Clear();
@@ -104,12 +112,11 @@ std::string PycPath(PyObject* path_object) {
 }
 
 // Tells the archive about code that CPython itself found for `path`.
-void Record(PyObject* code, const std::string& path, PyObject* path_object,
-            const cache::SourceStamp& stamp, int64_t read_at_ns, bool warned) {
-  std::string pyc = PycPath(path_object);
+void Record(PyObject* code, const std::string& path, const cache::SourceStamp& stamp,
+            int64_t read_at_ns, bool warned, const std::string& pyc, bool had_pyc) {
   PycKind kind = pyc.empty() ? PycKind::kNone : ClassifyPyc(pyc, stamp);
   if (kind == PycKind::kTimestamp) {
-    g_session->AddFromPyc(path, stamp, read_at_ns, std::move(pyc));
+    g_session->AddFromPyc(path, stamp, read_at_ns, pyc, /*compiled=*/!had_pyc);
     return;
   }
   // Whatever an unchecked .pyc says is right, even when the source says otherwise: no stamp of the
@@ -221,15 +228,19 @@ PyObject* Call(PyObject* self, PyObject* args, PyObject* kwargs) {
   struct stat st;
   int64_t now = RealtimeNs();
   if (same_name == 0 || !FileSystemBytes(path_object.get(), &loader_path) || loader_path != path ||
-      !g_types->Unchanged() || stat(path.c_str(), &st) != 0) {
+      !g_types->Unchanged()) {
     return FromCpython(loader.get(), fullname);
   }
+  if (PyObject* code = FromArchive(path, path_object.get(), nullptr, now)) return code;
+  if (stat(path.c_str(), &st) != 0) return FromCpython(loader.get(), fullname);
   cache::SourceStamp stamp = cache::SourceStampOf(st);
-  if (PyObject* code = FromArchive(path, path_object.get(), stamp)) return code;
+  if (PyObject* code = FromArchive(path, path_object.get(), &stamp, now)) return code;
+  std::string pyc = PycPath(path_object.get());
+  bool had_pyc = access(pyc.c_str(), F_OK) == 0;
   WarningWatch watch;
   PyRef code = PyRef::Steal(FromCpython(loader.get(), fullname));
   if (code && PyCode_Check(code.get())) {
-    Record(code.get(), path, path_object.get(), stamp, now, watch.MayHaveShown());
+    Record(code.get(), path, stamp, now, watch.MayHaveShown(), pyc, had_pyc);
   }
   return code.release();
 }
@@ -277,6 +288,41 @@ PyType_Spec kSpec = {"pylaunch.CodeSource", sizeof(CodeSource), 0,
                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
                      kSlots};
 
+// The loader's `get_code` is ours while the import system loads a module by it, and not before: a
+// loader that is only looked at (importlib.util.find_spec) equals the one that stock would make.
+// Empty if this loader is not ordinary.
+PyRef AttachTo(PyObject* spec) {
+  PyRef loader = PyRef::Steal(PyObject_GetAttr(spec, g_loader_name));
+  if (!loader || Py_TYPE(loader.get()) != g_types->source_loader) return PyRef();
+  PyRef dict = PyRef::Steal(PyObject_GenericGetDict(loader.get(), nullptr));
+  PyRef path_object = PyRef::Steal(PyObject_GetAttr(loader.get(), g_path_name));
+  std::string path;
+  if (!dict || PyDict_Contains(dict.get(), g_get_code_name) != 0 || !path_object ||
+      !FileSystemBytes(path_object.get(), &path) || !path.starts_with('/')) {
+    return PyRef();
+  }
+  PyRef self = PyRef::Steal(g_code_source_type->tp_alloc(g_code_source_type, 0));
+  if (!self) return PyRef();
+  Cast(self.get())->loader = loader.release();
+  Cast(self.get())->path = new std::string(std::move(path));
+  return PyDict_SetItem(dict.get(), g_get_code_name, self.get()) == 0 ? std::move(self) : PyRef();
+}
+
+// Stands in for importlib._bootstrap._load_unlocked.
+PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  if (count != 1 || !InMainInterpreter()) return g_load_unlocked.Call(args, count, keywords);
+  PyRef source = AttachTo(args[0]);
+  PyErr_Clear();
+  PyObject* module = g_load_unlocked.Call(args, count, keywords);
+  if (source && Py_REFCNT(source.get()) > 1) {  // Not asked for code.
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    Detach(source.get());
+    PyErr_Restore(type, value, traceback);
+  }
+  return module;
+}
+
 }  // namespace
 
 bool InitCodeSource(ArchiveSession* session, const ImportlibTypes* types) {
@@ -284,15 +330,12 @@ bool InitCodeSource(ArchiveSession* session, const ImportlibTypes* types) {
   g_types = types;
   g_get_code_name = PyUnicode_InternFromString("get_code");
   g_code_source_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&kSpec));
-  return g_get_code_name != nullptr && g_code_source_type != nullptr && WarningWatch::Init();
-}
-
-bool AttachCodeSource(PyObject* loader, const std::string& path) {
-  PyRef self = PyRef::Steal(g_code_source_type->tp_alloc(g_code_source_type, 0));
-  if (!self) return false;
-  Cast(self.get())->loader = PyRef::Share(loader).release();
-  Cast(self.get())->path = new std::string(path);
-  return PyObject_SetAttr(loader, g_get_code_name, self.get()) == 0;
+  g_loader_name = PyUnicode_InternFromString("loader");
+  g_path_name = PyUnicode_InternFromString("path");
+  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
+  return g_get_code_name != nullptr && g_loader_name != nullptr && g_path_name != nullptr &&
+         g_code_source_type != nullptr && bootstrap && WarningWatch::Init() &&
+         g_load_unlocked.Install(bootstrap.get(), "_load_unlocked", LoadUnlocked);
 }
 
 }  // namespace pylaunch::engine

@@ -3,25 +3,20 @@
 
 #include <Python.h>
 
-#include <string>
-
 #include "launcher/engine/archive_session.h"
 #include "launcher/engine/importlib_types.h"
 
 namespace pylaunch::engine {
 
-// Code for one SourceFileLoader, from the archive. A loader must be a plain `SourceFileLoader` to
-// inspect, pickle and `==`; so instead of a subclass, the loader of a fresh spec carries an
-// instance attribute `get_code` that `exec_module` (importlib._bootstrap_external._LoaderBasics)
-// finds before the class's. At its first call it takes itself off again.
+// Code for SourceFileLoaders, from the archive. A loader must be a plain `SourceFileLoader` to
+// inspect, pickle and `==`; so instead of a subclass, it carries an instance attribute `get_code`
+// that `exec_module` (importlib._bootstrap_external._LoaderBasics) finds before the class's, from
+// the moment when the import system begins to load its module (importlib._bootstrap._load_unlocked,
+// which this wraps) until its first call. A loader that is only looked at is as stock makes it.
 
-// Makes the class. `session` and `types` must outlive the interpreter. False with an exception set
-// on failure.
+// REQUIRES: called once, in the main interpreter. `session` and `types` must outlive the
+// interpreter. False with an exception set on failure.
 bool InitCodeSource(ArchiveSession* session, const ImportlibTypes* types);
-
-// Gives `loader`, a new SourceFileLoader for `path`, its code source. False with an exception set
-// on failure.
-bool AttachCodeSource(PyObject* loader, const std::string& path);
 
 }  // namespace pylaunch::engine
 

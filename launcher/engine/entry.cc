@@ -10,11 +10,13 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "image/own_stack.h"
 #include "launcher/engine/archive_session.h"
+#include "launcher/engine/builder.h"
 #include "launcher/engine/environment_watch.h"
 #include "launcher/engine/finder.h"
 #include "launcher/engine/image_builder.h"
@@ -57,6 +59,24 @@ std::string VirtualEnvironment() {
   std::string above = folder.substr(0, folder.rfind('/'));
   if (access((folder + "/pyvenv.cfg").c_str(), R_OK) == 0) return folder;
   return access((above + "/pyvenv.cfg").c_str(), R_OK) == 0 ? above : "";
+}
+
+// What installs programs or makes environments writes sys.executable into them ("#!" lines,
+// pyvenv.cfg); there it must name the Python that stays when pylaunch is removed. And a debugger
+// follows only those children that are called something with "python" (pydev_monkey.is_python).
+bool NeedsStocksExecutable(const Program& program) {
+  std::string_view name = program.module;
+  if (name.empty()) {
+    name = program.filename;
+    name.remove_prefix(name.rfind('/') + 1);  // 0 where there is none.
+    if (name == "setup.py") return true;
+    name = name.substr(0, name.find_last_not_of("0123456789.") + 1);  // pip3.11
+  }
+  for (std::string_view it :
+       {"debugpy", "ensurepip", "installer", "pip", "pydevd", "venv", "virtualenv"}) {
+    if (name.substr(0, name.find('.')) == it) return true;
+  }
+  return false;
 }
 
 // sys.executable is <prefix>/bin/pylaunch where that is installed in a virtual environment: started
@@ -106,7 +126,7 @@ void SetUpArchive(const Program& program) {
 
 void OnPath(const Program& program) {
   if (!g_handoff->image.folder.empty()) StartReadRecord();
-  SetExecutable();
+  if (!NeedsStocksExecutable(program)) SetExecutable();
   SetUpJournal(*g_handoff, program, g_started_ns);
   if (!InstallImportShield(g_handoff->explain)) PyErr_Clear();
   SetUpArchive(program);
@@ -121,6 +141,18 @@ void EndSession() {
   if (std::exchange(ended, true)) return;
   g_session->Seal(/*ending=*/true);
   g_session->ReportCounts();
+}
+
+int BuildArchive() {
+  int status = 1;
+  if (g_session->writable()) {
+    status =
+        Build(g_handoff->builder, g_session, g_handoff->json, !g_handoff->plan.entries.empty());
+  } else {
+    ErrorReport("--build: there is no archive that could be written", "",
+                "see 'pylaunch --explain'; -v and an unwritable cache folder prevent it");
+  }
+  return Py_FinalizeEx() < 0 && status == 0 ? 120 : status;
 }
 
 // In a process restored from an image: what OnPath did in the one it was made of, for this one's
@@ -146,8 +178,9 @@ int Run(int argc, char** argv) {
       Py_FinalizeEx();
       return *done;
     }
-    g_session->Seal(/*ending=*/false);
+    if (g_handoff->builder.empty()) g_session->Seal(/*ending=*/false);
   }
+  if (!g_handoff->builder.empty()) return BuildArchive();
   if (!g_handoff->image.folder.empty()) {
     g_session_was_open = g_session->enabled();
     const image::Restored* restored = CaptureImage(g_handoff, g_session);

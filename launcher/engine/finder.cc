@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
+#include <utility>
 
 #include "launcher/engine/code_source.h"
 #include "launcher/engine/importlib_types.h"
@@ -47,6 +49,7 @@ enum class Outcome {
 
 bool IsFile(const std::string& path) {
   struct stat st;
+  if (g.session->IsSealed(path)) return true;
   return stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode);
 }
 
@@ -72,7 +75,8 @@ Outcome FindInFolder(const std::string& folder, std::string_view tail,
   std::string package = folder + "/" + std::string(tail);
   if (names->Contains(tail)) {
     struct stat st;
-    if (stat(package.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) {
+    if (g.session->folders().IsSealed(package) ||
+        (stat(package.c_str(), &st) == 0 && S_ISDIR(st.st_mode))) {
       const Folder* inside = g.session->folders().Get(package);
       if (inside == nullptr) return Outcome::kLeaveToStock;
       *out = FindWithSuffix(*inside, package, "__init__");
@@ -122,8 +126,9 @@ void StripSlashes(std::string* folder) {
   while (!folder->empty() && folder->back() == '/') folder->pop_back();
 }
 
+// `folders`: gets the folder that was looked into.
 Outcome FindInEntry(PyObject* entry, std::string_view tail, std::vector<std::string>* portions,
-                    std::optional<Found>* out) {
+                    std::vector<std::string>* folders, std::optional<Found>* out) {
   if (!PyUnicode_CheckExact(entry)) return Outcome::kLeaveToStock;
   PyRef importer = ImporterFor(entry);
   if (!importer) return Outcome::kLeaveToStock;
@@ -131,7 +136,9 @@ Outcome FindInEntry(PyObject* entry, std::string_view tail, std::vector<std::str
   std::string folder;
   if (!IsPlainFileFinder(importer.get(), &folder)) return Outcome::kLeaveToStock;
   StripSlashes(&folder);
-  return FindInFolder(folder, tail, portions, out);
+  Outcome outcome = FindInFolder(folder, tail, portions, out);
+  folders->push_back(std::move(folder));
+  return outcome;
 }
 
 // True if the entry after ours in sys.meta_path is PathFinder, untouched: only then do we answer in
@@ -181,8 +188,7 @@ PyObject* MakeSpec(PyObject* fullname, const Found& found) {
   if (found.suffix->loader == g.types.source_loader) {
     PyRef cached = CachedPath(found.path);
     if (PyErr_Occurred() ||
-        (cached && PyObject_SetAttrString(spec.get(), "_cached", cached.get()) < 0) ||
-        !AttachCodeSource(loader.get(), found.path)) {
+        (cached && PyObject_SetAttrString(spec.get(), "_cached", cached.get()) < 0)) {
       return nullptr;
     }
   }
@@ -229,6 +235,51 @@ bool Tail(PyObject* fullname, std::string* tail) {
          tail->find('\0') == std::string::npos;
 }
 
+// Spares names that are not there our own look at every folder: PathFinder is asked about them in
+// any case, so that this may be out of date and still do no harm.
+class KnownStems {
+ public:
+  // True if no folder of `entries` held a module or package called `tail` when last looked at.
+  bool Lacks(PyObject* entries, const std::string& tail) const {
+    if (entries_.empty() || static_cast<size_t>(PyList_GET_SIZE(entries)) != entries_.size()) {
+      return false;
+    }
+    for (size_t i = 0; i < entries_.size(); ++i) {
+      if (PyList_GET_ITEM(entries, static_cast<Py_ssize_t>(i)) != entries_[i].get()) return false;
+    }
+    return stems_.find(tail) == stems_.end();
+  }
+
+  // Called when none of `entries`, which look into `folders`, had a name. Learning takes as long as
+  // some such look-ups, so the first ones teach nothing.
+  void NoteMiss(PyObject* entries, const std::vector<std::string>& folders) {
+    constexpr int kFirst = 4;
+    if (++misses_ < kFirst) return;
+    misses_ = 0;
+    entries_.clear();
+    stems_.clear();
+    for (const std::string& path : folders) {
+      const Folder* folder = g.session->folders().Get(path);
+      if (folder == nullptr) return;
+      for (uint32_t i = 0; i < folder->size(); ++i) {
+        std::string_view name = (*folder)[i];
+        stems_.emplace(name.substr(0, name.find('.')));
+      }
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries); ++i) {
+      entries_.push_back(PyRef::Share(PyList_GET_ITEM(entries, i)));
+    }
+  }
+
+  void Forget() { entries_.clear(); }
+
+ private:
+  std::vector<PyRef> entries_;  // Of sys.path.
+  std::unordered_set<std::string> stems_;
+  int misses_ = 0;
+};
+KnownStems* g_known_stems = nullptr;  // Never destroyed: it holds references.
+
 // New reference to a spec or None.
 PyObject* Find(PyObject* fullname, PyObject* path) {
   if (!StandsBeforePathFinder() || !g.types.Unchanged()) Py_RETURN_NONE;
@@ -238,11 +289,12 @@ PyObject* Find(PyObject* fullname, PyObject* path) {
     PyErr_Clear();  // PathFinder meets the same error and raises it as stock does.
     Py_RETURN_NONE;
   }
-  std::vector<std::string> portions;
+  if (path == Py_None && g_known_stems->Lacks(entries.get(), tail)) Py_RETURN_NONE;
+  std::vector<std::string> portions, folders;
   std::optional<Found> found;
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries.get()); ++i) {
     PyRef entry = PyRef::Share(PyList_GET_ITEM(entries.get(), i));
-    Outcome outcome = FindInEntry(entry.get(), tail, &portions, &found);
+    Outcome outcome = FindInEntry(entry.get(), tail, &portions, &folders, &found);
     if (PyErr_Occurred()) {
       PyErr_Clear();  // As above.
       Py_RETURN_NONE;
@@ -251,6 +303,7 @@ PyObject* Find(PyObject* fullname, PyObject* path) {
     if (outcome == Outcome::kFound) return MakeSpec(fullname, *found);
   }
   if (!portions.empty()) return MakeNamespaceSpec(fullname, portions);
+  if (path == Py_None) g_known_stems->NoteMiss(entries.get(), folders);
   Py_RETURN_NONE;
 }
 
@@ -268,6 +321,7 @@ PyObject* FindSpec(PyObject*, PyObject* args, PyObject* kwargs) {
 
 PyObject* InvalidateCaches(PyObject*, PyObject*) {
   g.session->folders().Invalidate();
+  g_known_stems->Forget();
   Py_RETURN_NONE;
 }
 
@@ -321,6 +375,7 @@ bool InsertBeforePathFinder(PyObject* finder) {
 
 bool InstallFinder(ArchiveSession* session, int optimize) {
   g.session = session;
+  g_known_stems = new KnownStems();
   if (!g.types.Load()) return false;
   g.cached_suffix =
       "." + g.types.cache_tag + (optimize > 0 ? ".opt-" + std::to_string(optimize) : "") + ".pyc";

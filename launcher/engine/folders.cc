@@ -16,13 +16,34 @@ bool Folder::Contains(std::string_view name) const {
   return std::binary_search(listed_.begin(), listed_.end(), name);
 }
 
-void Folders::Init(std::vector<std::string> suffixes, const cache::ArchiveReader* archive) {
+uint32_t Folder::size() const {
+  return from_archive_ ? archived_.size() : static_cast<uint32_t>(listed_.size());
+}
+
+std::string_view Folder::operator[](uint32_t i) const {
+  return from_archive_ ? archived_[i] : std::string_view(listed_[i]);
+}
+
+void Folders::Init(std::vector<std::string> suffixes, const cache::Archive* archive, bool sealed) {
   suffixes_ = std::move(suffixes);
   archive_ = archive;
+  sealed_ = sealed && archive != nullptr;
+}
+
+bool Folders::IsSealed(const std::string& path) const {
+  return sealed_ && archive_->FindFolder(path).has_value();
 }
 
 const Folder* Folders::Get(const std::string& path) {
   Folder& folder = folders_[path];
+  if (sealed_ && folder.from_archive_) return &folder;
+  if (sealed_ && !folder.known_) {
+    if (std::optional<cache::FolderEntry> entry = archive_->FindFolder(path)) {
+      folder.archived_ = entry->names;
+      folder.from_archive_ = folder.known_ = true;
+      return &folder;
+    }
+  }
   struct stat st;
   int64_t now = RealtimeNs();
   if (stat(path.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) {
@@ -70,6 +91,7 @@ bool Folders::IsImportable(std::string_view name) const {
 void Folders::Invalidate() {
   folders_.clear();
   archive_ = nullptr;
+  sealed_ = false;
 }
 
 std::vector<std::string> Folders::Paths() const {

@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cache/archive_reader.h"
+#include "cache/archive.h"
 #include "cache/seal.h"
 
 namespace pylaunch::engine {
@@ -16,6 +16,8 @@ namespace pylaunch::engine {
 class Folder {
  public:
   bool Contains(std::string_view name) const;
+  uint32_t size() const;
+  std::string_view operator[](uint32_t i) const;
 
  private:
   friend class Folders;
@@ -33,15 +35,19 @@ class Folder {
 class Folders {
  public:
   // `suffixes`: importlib.machinery.all_suffixes(). `archive` may be null and must outlive this.
-  void Init(std::vector<std::string> suffixes, const cache::ArchiveReader* archive);
+  // `sealed`: what it says is true and not compared with the disk.
+  void Init(std::vector<std::string> suffixes, const cache::Archive* archive, bool sealed);
 
   // The folder's present names; an absent or unreadable folder has none, as in
   // FileFinder._fill_cache. nullptr: an error that FileFinder would raise. Valid until the next
   // call for the same path.
   const Folder* Get(const std::string& path);
 
-  // Forgets all listings, the archive's too (importlib.invalidate_caches: the caller knows of a
-  // change that stamps may not show).
+  // True if the archive vouches for it that `path` is a folder.
+  bool IsSealed(const std::string& path) const;
+
+  // Forgets all listings, the archive's too, sealed or not (importlib.invalidate_caches: the caller
+  // knows of a change that stamps may not show).
   void Invalidate();
 
   // Every folder that was asked for.
@@ -56,7 +62,8 @@ class Folders {
   bool IsImportable(std::string_view name) const;
 
   std::vector<std::string> suffixes_;
-  const cache::ArchiveReader* archive_ = nullptr;
+  const cache::Archive* archive_ = nullptr;
+  bool sealed_ = false;
   std::unordered_map<std::string, Folder> folders_;
 };
 

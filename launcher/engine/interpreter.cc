@@ -85,6 +85,7 @@ Program CurrentProgram() {
   const PyConfig* config = _Py_GetConfig();
   Program program;
   program.command = Bytes(config->run_command);
+  program.module = Bytes(config->run_module);
   program.filename = Bytes(config->run_filename);
 #if PY_VERSION_HEX >= 0x030B0000
   program.safe_path = config->safe_path != 0;

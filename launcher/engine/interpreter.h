@@ -10,6 +10,7 @@ namespace pylaunch::engine {
 // What the started interpreter will run, as far as preloading must know.
 struct Program {
   std::string command;     // -c; empty: none.
+  std::string module;      // -m; empty: none.
   std::string filename;    // Absolute path of a script, folder or zip file; empty: none.
   bool safe_path = false;  // No script folder or cwd in front of sys.path.
   int optimize = 0;

@@ -229,7 +229,7 @@ void Keep(const Kept& kept, const std::string& key, std::vector<cache::FileProof
 PyObject* CallAndKeep(const Kept& kept, const std::string& key, PyObject* const* args,
                       size_t flags_and_count, PyObject* names) {
   const size_t count = static_cast<size_t>(PyVectorcall_NARGS(flags_and_count));
-  std::string root = g_session->writes() ? Root(kept, args, count) : "";
+  std::string root = g_session->writable() ? Root(kept, args, count) : "";
   std::optional<std::vector<cache::FileProof>> files;
   // Proved before the call, so that what changes meanwhile makes the proof stale.
   if (!root.empty()) {

@@ -14,7 +14,9 @@
 #pragma weak PyExc_ModuleNotFoundError
 #pragma weak PyExc_ReferenceError
 #pragma weak PyExc_RuntimeError
+#pragma weak PyExc_SystemExit
 #pragma weak PyExc_TypeError
+#pragma weak _Py_FalseStruct
 #pragma weak PyCode_Type
 #pragma weak PyDict_Type
 #pragma weak PyList_Type

@@ -10,7 +10,7 @@ std::string RunSealer(const std::string& sealer, const cache::SealJob& job, Seal
   char* const environment[] = {nullptr};
   ChildProcess child{sealer, {"pylaunch-sealer"}, environment, wait != SealWait::kEnding};
   if (wait == SealWait::kNot) child.arguments.push_back("--detach");
-  if (wait == SealWait::kEnding) child.arguments.push_back("--session");
+  child.session = wait != SealWait::kUntilDone;
   child.arguments.push_back(std::to_string(kJobFd));
   int status;
   std::string error = RunChild(child, job.Serialize(), &status);

@@ -32,7 +32,7 @@ const std::string& Archive() {
     auto writer = *ArchiveWriter::Create(PosixFileEnv(), path, TestKey());
     for (int i = 0; i < kModules; ++i) {
       (void)writer->AddModule(ModulePath(i), {.mtime_ns = i, .size = 1, .ctime_ns = i, .inode = 1},
-                              CodeOf(i, kCode));
+                              {}, CodeOf(i, kCode));
     }
     for (int i = 0; i < kFolders; ++i) {
       std::vector<std::string> names;

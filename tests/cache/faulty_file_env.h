@@ -62,6 +62,10 @@ class FaultyFileEnv final : public FileEnv {
     if (Fails("Unlink")) return Failure(path);
     return real_.Unlink(path);
   }
+  Result<void> Touch(const std::string& path) override {
+    if (Fails("Touch")) return Failure(path);
+    return real_.Touch(path);
+  }
   Result<void> SyncFolder(const std::string& path) override {
     if (Fails("SyncFolder")) return Failure(path);
     return real_.SyncFolder(path);

@@ -9,8 +9,11 @@
 
 #include <filesystem>
 
+#include "cache/archive.h"
 #include "cache/archive_reader.h"
 #include "cache/codec.h"
+#include "cache/note.h"
+#include "faulty_file_env.h"
 #include "test_util.h"
 
 namespace pylaunch::cache {
@@ -22,18 +25,21 @@ TEST(SealJob, RoundTrips) {
   job.key = TestKey();
   job.key.optimize = 2;
   job.discard_existing = true;
+  job.max_bytes = 12345;
   job.modules = {{.path = "/a.py",
                   .stamp = {.mtime_ns = -5, .size = 7, .ctime_ns = 9, .inode = 11},
                   .read_at_ns = 9,
                   .pyc_path = "/a.pyc",
                   .frame = "",
-                  .raw_size = 0},
+                  .raw_size = 0,
+                  .compiled = false},
                  {.path = "/b.py",
                   .stamp = {},
                   .read_at_ns = 0,
                   .pyc_path = "",
                   .frame = std::string("\0\x01", 2),
-                  .raw_size = 77}};
+                  .raw_size = 77,
+                  .compiled = true}};
   job.folders = {{.path = "/f",
                   .stamp = {.mtime_ns = 1, .ctime_ns = 2, .inode = 3},
                   .read_at_ns = 4,
@@ -45,10 +51,13 @@ TEST(SealJob, RoundTrips) {
   EXPECT_EQ(parsed->archive_path, job.archive_path);
   EXPECT_EQ(parsed->key.Text(), job.key.Text());
   EXPECT_TRUE(parsed->discard_existing);
+  EXPECT_EQ(parsed->max_bytes, 12345u);
   ASSERT_EQ(parsed->modules.size(), 2u);
   EXPECT_EQ(parsed->modules[0].stamp, job.modules[0].stamp);
   EXPECT_EQ(parsed->modules[1].frame, job.modules[1].frame);
   EXPECT_EQ(parsed->modules[1].raw_size, 77u);
+  EXPECT_FALSE(parsed->modules[0].compiled);
+  EXPECT_TRUE(parsed->modules[1].compiled);
   ASSERT_EQ(parsed->folders.size(), 1u);
   EXPECT_EQ(parsed->folders[0].stamp, job.folders[0].stamp);
   EXPECT_EQ(parsed->folders[0].names, job.folders[0].names);
@@ -340,6 +349,181 @@ TEST(Seal, RemovesOldTempFilesOfKilledWritersAndNothingElse) {
   for (const auto& path : {fresh, other, kept}) EXPECT_TRUE(std::filesystem::exists(path)) << path;
 }
 
+// ------------------------------------------------------------------------------------- digests
+
+TEST(SealDigest, OnlyCodeThatWasCompiledHasOne) {
+  TempFolder folder;
+  auto from_pyc = MakeModule(folder, "a", 1), compiled = MakeModule(folder, "b", 2);
+  compiled.compiled = true;
+  SealOk(MakeJob(folder / "a.pla", {from_pyc, compiled}));
+  const auto reader = ArchiveReader::Open(PosixFileEnv(), folder / "a.pla", TestKey());
+  EXPECT_FALSE((*reader)->FindModule(from_pyc.path)->digest);
+  EXPECT_EQ((*reader)->FindModule(compiled.path)->digest, DigestOf(ReadAll(compiled.path)));
+}
+
+TEST(SealDigest, ACompiledRecordGivesAnOldEntryItsDigest) {
+  TempFolder folder;
+  auto module = MakeModule(folder, "a", 1);
+  SealOk(MakeJob(folder / "a.pla", {module}));
+  module.compiled = true;
+  EXPECT_TRUE(SealOk(MakeJob(folder / "a.pla", {module})).written);
+  EXPECT_FALSE(SealOk(MakeJob(folder / "a.pla", {module})).written);
+}
+
+// What a process asks for that found the archive's code proved by digest, under another stamp.
+ModuleRecord Restamped(const ModuleRecord& module) {
+  ModuleRecord record;
+  record.path = module.path;
+  record.stamp = SourceStampOf(*PosixFileEnv().Stat(module.path));
+  record.read_at_ns = PosixFileEnv().NowNs();
+  return record;
+}
+
+TEST(SealDigest, GivesAnEntryItsNewStamp) {
+  TempFolder folder;
+  const std::string archive = folder / "a.pla";
+  auto module = MakeModule(folder, "a", 1);
+  module.compiled = true;
+  SealOk(MakeJob(archive, {module}));
+  Age(module.path, 30);
+  const ModuleRecord restamped = Restamped(module);
+  ASSERT_NE(restamped.stamp, module.stamp);
+  EXPECT_EQ(SealOk(MakeJob(archive, {restamped})).added, 1u);
+  EXPECT_EQ(CodeIn(archive, module.path), CodeOf(1));
+  const auto reader = ArchiveReader::Open(PosixFileEnv(), archive, TestKey());
+  EXPECT_EQ((*reader)->FindModule(module.path)->stamp, restamped.stamp);
+}
+
+TEST(SealDigest, NoNewStampForOtherBytesOrWithoutADigest) {
+  TempFolder folder;
+  const std::string archive = folder / "a.pla";
+  auto changed = MakeModule(folder, "a", 1), undigested = MakeModule(folder, "b", 2);
+  changed.compiled = true;
+  SealOk(MakeJob(archive, {changed, undigested}));
+  std::string source = ReadAll(changed.path);
+  source[3] ^= 1;
+  WriteAll(changed.path, source);
+  for (const auto& module : {changed, undigested}) Age(module.path, 30);
+  const auto job = MakeJob(archive, {Restamped(changed), Restamped(undigested)});
+  EXPECT_EQ(SealOk(job).added, 0u);
+  EXPECT_FALSE(Has(archive, changed.path));
+  EXPECT_FALSE(Has(archive, undigested.path));
+}
+
+TEST(SealDigest, AnEntryWithOneSurvivesAnotherTimeOfItsSource) {
+  TempFolder folder;
+  const std::string archive = folder / "a.pla";
+  auto module = MakeModule(folder, "a", 1);
+  module.compiled = true;
+  SealOk(MakeJob(archive, {module}));
+  Age(module.path, 30);
+  SealOk(MakeJob(archive, {MakeModule(folder, "b", 2)}));
+  EXPECT_TRUE(Has(archive, module.path));
+  unlink(module.path.c_str());
+  SealOk(MakeJob(archive, {MakeModule(folder, "c", 3)}));
+  EXPECT_FALSE(Has(archive, module.path));
+}
+
+// ----------------------------------------------------------------------------------- additions
+
+// An archive that is too large to be rewritten for a trifle.
+class SealDelta : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::vector<ModuleRecord> modules;
+    for (int i = 0; i < 12; ++i) {
+      modules.push_back(MakeModule(folder_, "big" + std::to_string(i), i, 1'500'000));
+    }
+    SealOk(MakeJob(archive_, modules, {MakeFolder(folder_, "f", {"x"})}));
+    ASSERT_GT(std::filesystem::file_size(archive_), 3u << 20);
+    base_ = ReadAll(archive_);
+    first_ = modules[0];
+  }
+  std::optional<std::string> Code(const std::string& path) {
+    const auto archive = Archive::Open(PosixFileEnv(), archive_, TestKey());
+    if (!archive) return {};
+    const auto module = (*archive)->FindModule(path);
+    std::string code;
+    if (!module || !module->in->ReadCode(module->entry, &code)) return {};
+    return code;
+  }
+
+  TempFolder folder_;
+  const std::string archive_ = folder_ / "a.pla";
+  std::string base_;
+  ModuleRecord first_;
+};
+
+TEST_F(SealDelta, ATrifleLeavesTheArchiveAlone) {
+  const auto a = MakeModule(folder_, "a", 50), b = MakeModule(folder_, "b", 51);
+  for (const auto& module : {a, b}) {
+    const auto outcome = SealOk(MakeJob(archive_, {module}));
+    EXPECT_TRUE(outcome.written && outcome.delta);
+  }
+  EXPECT_EQ(ReadAll(archive_), base_);
+  EXPECT_EQ(Code(a.path), CodeOf(50));
+  EXPECT_EQ(Code(b.path), CodeOf(51));
+  EXPECT_EQ(Code(first_.path), CodeOf(0, 1'500'000));
+  EXPECT_FALSE(SealOk(MakeJob(archive_, {a, first_})).written);
+}
+
+TEST_F(SealDelta, WinsOverAStaleEntryOfTheArchive) {
+  const auto changed = MakeModule(folder_, "big0", 77);
+  EXPECT_TRUE(SealOk(MakeJob(archive_, {changed})).delta);
+  EXPECT_EQ(Code(changed.path), CodeOf(77));
+}
+
+TEST_F(SealDelta, BecomesOneWithTheArchiveWhenItGrows) {
+  const auto a = MakeModule(folder_, "a", 50);
+  SealOk(MakeJob(archive_, {a}));
+  std::vector<ModuleRecord> many;
+  for (int i = 20; i < 26; ++i) {
+    many.push_back(MakeModule(folder_, "more" + std::to_string(i), i, 1'500'000));
+  }
+  EXPECT_FALSE(SealOk(MakeJob(archive_, many)).delta);
+  EXPECT_FALSE(std::filesystem::exists(DeltaPath(archive_)));
+  EXPECT_EQ(CodeIn(archive_, a.path), CodeOf(50));
+  EXPECT_EQ(CodeIn(archive_, many[5].path), CodeOf(25, 1'500'000));
+  EXPECT_EQ(CodeIn(archive_, first_.path), CodeOf(0, 1'500'000));
+}
+
+TEST_F(SealDelta, RefreshAndDamageDiscardIt) {
+  const auto a = MakeModule(folder_, "a", 50);
+  SealOk(MakeJob(archive_, {a}));
+  WriteAll(DeltaPath(archive_), "garbage");
+  EXPECT_FALSE(Archive::Open(PosixFileEnv(), archive_, TestKey()));
+  EXPECT_FALSE(SealOk(MakeJob(archive_, {a})).delta);
+  EXPECT_EQ(Code(a.path), CodeOf(50));
+  EXPECT_EQ(Code(first_.path), CodeOf(0, 1'500'000)) << "the archive itself was good";
+  SealOk(MakeJob(archive_, {MakeModule(folder_, "b", 51)}));
+  ASSERT_TRUE(std::filesystem::exists(DeltaPath(archive_)));
+  SealJob refresh = MakeJob(archive_, {first_});
+  refresh.discard_existing = true;
+  SealOk(refresh);
+  EXPECT_FALSE(std::filesystem::exists(DeltaPath(archive_)));
+  EXPECT_EQ(Code(a.path), std::nullopt);
+}
+
+TEST_F(SealDelta, WhicheverOperationFailsNothingIsLost) {
+  const auto a = MakeModule(folder_, "a", 50), b = MakeModule(folder_, "b", 51);
+  SealOk(MakeJob(archive_, {a}));
+  int n = 0;
+  for (;; ++n) {
+    FaultyFileEnv env;
+    env.FailAt(n);
+    const auto outcome = Seal(env, MakeJob(archive_, {b}));
+    EXPECT_EQ(Code(a.path), CodeOf(50)) << env.fired_names();
+    EXPECT_EQ(Code(first_.path), CodeOf(0, 1'500'000)) << env.fired_names();
+    EXPECT_TRUE(TempFilesOf(DeltaPath(archive_)).empty()) << env.fired_names();
+    if (env.fired() == 0) break;
+    SealJob again = MakeJob(archive_, {a});
+    unlink(DeltaPath(archive_).c_str());
+    SealOk(again);
+  }
+  EXPECT_GT(n, 10);
+  EXPECT_EQ(Code(b.path), CodeOf(51));
+}
+
 // The real program, as pylaunch starts it.
 int RunSealer(const std::string& bytes) {
   const int fd = memfd_create("job", 0);
@@ -362,8 +546,18 @@ TEST(Sealer, SealsTheJobInItsDescriptor) {
   const auto a = MakeModule(folder, "a", 1);
   EXPECT_EQ(RunSealer(MakeJob(archive, {a}).Serialize()), 0);
   EXPECT_EQ(CodeIn(archive, a.path), CodeOf(1));
+  EXPECT_EQ(TakeNote(PosixFileEnv(), archive), "");
   EXPECT_EQ(RunSealer("nonsense"), 1);
   EXPECT_EQ(RunSealer(""), 1);
+}
+
+TEST(Sealer, LeavesANoteOfWhatWentWrong) {
+  TempFolder folder;
+  const std::string archive = folder / "a.pla";
+  std::filesystem::create_directory(archive);
+  WriteAll(archive + "/file", "so that rename cannot replace it");
+  EXPECT_EQ(RunSealer(MakeJob(archive, {MakeModule(folder, "a", 1)}).Serialize()), 1);
+  EXPECT_NE(TakeNote(PosixFileEnv(), archive).find(archive), std::string::npos);
 }
 
 }  // namespace

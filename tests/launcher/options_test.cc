@@ -146,6 +146,30 @@ TEST(Options, DoctorAndItsReport) {
       AllOf(StartsWith("option '--json'"), HasSubstr("\n  hint:  pylaunch --doctor --json")));
 }
 
+TEST(Options, ToolsOfTheArchive) {
+  EXPECT_TRUE(Parse("p --verify --json").verify);
+  EXPECT_TRUE(Parse("p --prune").prune);
+  EXPECT_TRUE(Parse("p", {"PYLAUNCH_PRUNE=1"}).prune);
+  const Options build = Parse("p --build -O json email --stats");
+  EXPECT_TRUE(build.build && !build.stats);
+  EXPECT_THAT(build.python_argv, ElementsAre("p", "-O", "json", "email", "--stats"));
+  EXPECT_THAT(Error({"p", "--verify", "--prune"}), StartsWith("only one of"));
+}
+
+TEST(Options, CacheSize) {
+  EXPECT_EQ(Parse("p").cache_size, std::nullopt);
+  EXPECT_EQ(Parse("p --cache-size 0").cache_size, 0u);
+  EXPECT_EQ(Parse("p --cache-size 123456").cache_size, 123456u);
+  EXPECT_EQ(Parse("p --cache-size=500M").cache_size, 500u << 20);
+  EXPECT_EQ(Parse("p --cache-size 2GiB").cache_size, 2ull << 30);
+  EXPECT_EQ(Parse("p", {"PYLAUNCH_CACHE_SIZE=64K"}).cache_size, 64u << 10);
+  for (const char* bad : {"much", "1Q", "--cache-size=-5", "1e3000G", "99999999999999G"}) {
+    const std::string word =
+        std::string(bad).starts_with("--") ? bad : "--cache-size=" + std::string(bad);
+    EXPECT_THAT(Error({"p", word}), StartsWith("--cache-size: no size: ")) << bad;
+  }
+}
+
 TEST(Options, RecordAndReportNameFiles) {
   const Options options = Parse("p --record r.txt --report=a.speedscope.json x.py --record y");
   EXPECT_EQ(options.record, "r.txt");
@@ -262,12 +286,15 @@ TEST(Options, UnknownLongOptionNamesTheNearestOursOrPythons) {
               AllOf(StartsWith("unknown option '--prelod'"), HasSubstr("did you mean '--preload'"),
                     HasSubstr("pylaunch --help")));
   EXPECT_THAT(Error({"p", "-B", "--help-al"}), HasSubstr("did you mean '--help-all'"));
-  EXPECT_THAT(Error({"p", "--check-hash-pycs"}), Not(HasSubstr("did you mean")));
   EXPECT_THAT(Error({"p", "--check-hashbased-pyc"}), HasSubstr("'--check-hash-based-pycs'"));
-  EXPECT_THAT(Error({"p", "--zzzzzzzzz"}),
-              AllOf(Not(HasSubstr("did you mean")), HasSubstr("pylaunch --help")));
-  EXPECT_THAT(Error({"p", "--" + std::string(100000, 'x')}), Not(IsEmpty()));
-  EXPECT_THAT(Error({"p", "--=x"}), HasSubstr("unknown option '--'"));
+}
+
+TEST(Options, UnknownLongOptionLikeNoneOfOursIsLeftToPython) {
+  for (const std::string& word : {std::string("--check-hash-pycs"), std::string("--zzzzzzzzz"),
+                                  "--" + std::string(100000, 'x'), std::string("--unknown=x")}) {
+    EXPECT_THAT(Parse(Words{"p", "-B", word, "x.py"}).python_argv,
+                ElementsAre("p", "-B", word, "x.py"));
+  }
 }
 
 TEST(Options, MissingValueIsAnErrorAndSwallowsNoOption) {
@@ -300,12 +327,9 @@ TEST(Help, FitsATerminalAndNamesEverything) {
   EXPECT_LE(count, 24);
   EXPECT_THAT(last, HasSubstr("pylaunch -h"));
   for (const char* word :
-       {"--preload",        "--python",        "--cache",          "--cache-mode",
-        "--record",         "--report",        "--explain",        "--stats",
-        "--doctor",         "--json",          "--help",           "--version",
-        "PYLAUNCH_PRELOAD", "PYLAUNCH_PYTHON", "PYLAUNCH_CACHE",   "PYLAUNCH_CACHE_MODE",
-        "PYLAUNCH_RECORD",  "PYLAUNCH_REPORT", "PYLAUNCH_EXPLAIN", "PYLAUNCH_STATS",
-        "PYLAUNCH_DOCTOR",  "auto (default)"}) {
+       {"--preload", "--python", "--cache", "--cache-mode", "--cache-size", "--record", "--report",
+        "--explain", "--build", "--stats", "--verify", "--prune", "--doctor", "--json", "--help",
+        "--version", "PYLAUNCH_CACHE_MODE", "auto (default)"}) {
     EXPECT_THAT(help, HasSubstr(word));
   }
 }

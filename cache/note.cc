@@ -1,0 +1,40 @@
+#include "cache/note.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace pylaunch::cache {
+namespace {
+
+constexpr size_t kLongest = 4096;
+
+std::string NotePath(const std::string& archive) { return archive + ".note"; }
+
+bool IsTrusted(const struct stat& st) {
+  return (st.st_uid == geteuid() || st.st_uid == 0) && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+}  // namespace
+
+void LeaveNote(FileEnv& env, const std::string& archive, const std::string& what) {
+  auto file = env.CreateTemp(NotePath(archive));
+  if (!file) return;
+  const std::string temp = (*file)->path();
+  const bool written = (*file)->Append(what).has_value();
+  if (!written || !env.Rename(temp, NotePath(archive))) (void)env.Unlink(temp);
+}
+
+std::string TakeNote(FileEnv& env, const std::string& archive) {
+  const std::string path = NotePath(archive);
+  const auto st = env.Stat(path);
+  if (!st) return "";
+  auto what = env.ReadFile(path, kLongest);
+  (void)env.Unlink(path);
+  if (!what || !IsTrusted(*st)) return "";
+  std::replace_if(
+      what->begin(), what->end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
+  return *what;
+}
+
+}  // namespace pylaunch::cache

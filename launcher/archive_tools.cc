@@ -1,0 +1,191 @@
+#include "launcher/archive_tools.h"
+
+#include <cinttypes>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "cache/check.h"
+#include "cache/file_env.h"
+#include "cache/prune.h"
+
+namespace pylaunch {
+namespace {
+
+using cache::ArchiveSummary;
+using Json = nlohmann::ordered_json;
+
+// More of one kind would hide the others.
+constexpr size_t kMostLines = 10;
+
+double MiB(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+int64_t SecondsSince(int64_t ns) { return (cache::PosixFileEnv().NowNs() - ns) / 1'000'000'000; }
+
+void Print(const Json& report) {
+  // Paths need not be UTF-8.
+  std::puts(report.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+}
+
+Json ToJson(const ArchiveSummary& archive) {
+  Json json{{"path", archive.path}, {"usable", !archive.error.has_value()}};
+  if (archive.error) {
+    json["error"] = archive.error->message;
+    return json;
+  }
+  json["key"] = archive.key;
+  json["modules"] = archive.modules;
+  json["folders"] = archive.folders;
+  json["code_bytes"] = archive.code_bytes;
+  json["frame_bytes"] = archive.frame_bytes;
+  json["file_bytes"] = archive.file_bytes;
+  json["created"] = static_cast<double>(archive.created_ns) * 1e-9;
+  json["last_used"] = static_cast<double>(archive.last_use_ns) * 1e-9;
+  return json;
+}
+
+// Summaries of all archives in `folder`, by `read`; false, with a word on stderr: it cannot be
+// listed.
+bool ReadAll(const std::string& folder, ArchiveSummary (*read)(cache::FileEnv&, const std::string&),
+             std::vector<ArchiveSummary>* archives) {
+  if (folder.empty()) return true;
+  cache::FileEnv& env = cache::PosixFileEnv();
+  const auto paths = cache::ArchivesIn(env, folder);
+  if (!paths) {
+    std::fprintf(stderr, "pylaunch: error: %s\n", paths.error().message.c_str());
+    return false;
+  }
+  for (const std::string& path : *paths) archives->push_back(read(env, path));
+  return true;
+}
+
+void PrintNone(const std::string& folder) {
+  if (folder.empty()) {
+    std::puts("no cache folder: neither --cache, XDG_CACHE_HOME nor HOME says where");
+  } else {
+    std::printf("no archive in %s\n", folder.c_str());
+  }
+}
+
+void PrintStats(const ArchiveSummary& archive) {
+  std::printf("%s\n", archive.path.c_str());
+  if (archive.error) {
+    std::printf("  unusable: %s\n", archive.error->message.c_str());
+    return;
+  }
+  std::printf("  for      %s\n", archive.key.c_str());
+  std::printf("  modules  %" PRIu32 " (%.1f MiB of bytecode in %.1f MiB)\n", archive.modules,
+              MiB(archive.code_bytes), MiB(archive.frame_bytes));
+  std::printf("  folders  %" PRIu32 "\n", archive.folders);
+  std::printf("  file     %.1f MiB, written %" PRId64 " s ago, used %" PRId64 " s ago\n",
+              MiB(archive.file_bytes), SecondsSince(archive.created_ns),
+              SecondsSince(archive.last_use_ns));
+}
+
+bool IsRight(const ArchiveSummary& archive) { return !archive.error && archive.wrong.empty(); }
+
+void PrintVerdict(const ArchiveSummary& archive) {
+  if (IsRight(archive)) {
+    std::printf("✓ %s: %" PRIu32 " modules, %" PRIu32 " folders", archive.path.c_str(),
+                archive.modules, archive.folders);
+    if (archive.stale + archive.stale_folders > 0) {
+      std::printf(" (%" PRIu32 " and %" PRIu32 " stale)", archive.stale, archive.stale_folders);
+    }
+    std::puts("");
+    return;
+  }
+  std::printf("✗ %s\n", archive.path.c_str());
+  if (archive.error) std::printf("  cause: %s\n", archive.error->message.c_str());
+  for (size_t i = 0; i < archive.wrong.size() && i < kMostLines; ++i) {
+    std::printf("  cause: %s\n", archive.wrong[i].c_str());
+  }
+  if (archive.wrong.size() > kMostLines) {
+    std::printf("  cause: and %zu more\n", archive.wrong.size() - kMostLines);
+  }
+  std::puts("  hint:  remove it, or start once with --cache-mode refresh");
+}
+
+Json ToJson(const std::vector<cache::PruneOutcome::Archive>& archives) {
+  Json list = Json::array();
+  for (const auto& archive : archives) {
+    list.push_back({{"path", archive.path},
+                    {"bytes", archive.bytes},
+                    {"last_used", static_cast<double>(archive.last_use_ns) * 1e-9}});
+  }
+  return list;
+}
+
+}  // namespace
+
+int Stats(const std::string& folder, bool json) {
+  std::vector<ArchiveSummary> archives;
+  if (!ReadAll(folder, cache::Summarize, &archives)) return 1;
+  int status = 0;
+  uint64_t total = 0;
+  Json list = Json::array();
+  for (const ArchiveSummary& archive : archives) {
+    if (archive.error) status = 1;
+    total += archive.file_bytes;
+    if (json) {
+      list.push_back(ToJson(archive));
+    } else {
+      PrintStats(archive);
+    }
+  }
+  if (json) Print(Json{{"folder", folder}, {"file_bytes", total}, {"archives", std::move(list)}});
+  if (!json && archives.empty()) PrintNone(folder);
+  return status;
+}
+
+int Verify(const std::string& folder, bool json) {
+  std::vector<ArchiveSummary> archives;
+  if (!ReadAll(folder, cache::Check, &archives)) return 1;
+  bool right = true;
+  Json list = Json::array();
+  for (const ArchiveSummary& archive : archives) {
+    right = right && IsRight(archive);
+    if (!json) {
+      PrintVerdict(archive);
+      continue;
+    }
+    list.push_back(ToJson(archive));
+    list.back()["ok"] = IsRight(archive);
+    list.back()["wrong"] = archive.wrong;
+    list.back()["stale_modules"] = archive.stale;
+    list.back()["stale_folders"] = archive.stale_folders;
+  }
+  if (json) Print(Json{{"folder", folder}, {"ok", right}, {"archives", std::move(list)}});
+  if (!json && archives.empty()) PrintNone(folder);
+  return right ? 0 : 1;
+}
+
+int Prune(const std::string& folder, uint64_t max_bytes, bool json) {
+  const auto outcome = cache::Prune(cache::PosixFileEnv(), folder, max_bytes, /*keep=*/"");
+  if (!outcome) {
+    std::fprintf(stderr, "pylaunch: error: %s\n", outcome.error().message.c_str());
+    return 1;
+  }
+  const bool bounded = max_bytes == 0 || outcome->bytes_after <= max_bytes;
+  if (json) {
+    Print(Json{{"folder", folder},
+               {"max_bytes", max_bytes},
+               {"bytes_before", outcome->bytes_before},
+               {"bytes_after", outcome->bytes_after},
+               {"removed", ToJson(outcome->removed)},
+               {"in_use", ToJson(outcome->in_use)}});
+    return bounded ? 0 : 1;
+  }
+  for (const auto& archive : outcome->removed) {
+    std::printf("removed %s (%.1f MiB, used %" PRId64 " s ago)\n", archive.path.c_str(),
+                MiB(archive.bytes), SecondsSince(archive.last_use_ns));
+  }
+  for (const auto& archive : outcome->in_use) {
+    std::printf("kept    %s (%.1f MiB), which is in use\n", archive.path.c_str(),
+                MiB(archive.bytes));
+  }
+  std::printf("%.1f MiB of archives in %s, were %.1f MiB\n", MiB(outcome->bytes_after),
+              folder.c_str(), MiB(outcome->bytes_before));
+  return bounded ? 0 : 1;
+}
+
+}  // namespace pylaunch

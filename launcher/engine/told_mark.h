@@ -1,0 +1,12 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_TOLD_MARK_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_TOLD_MARK_H_
+
+namespace pylaunch::engine {
+
+// True once a process tree: for the first process that asks, and for those that do not descend from
+// it. Later true, if the mark cannot be set.
+bool MarkTold();
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_TOLD_MARK_H_

@@ -1,0 +1,151 @@
+"""Runs one suite in one mode; what became of each of its cases."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from conftest import wait_for_sealers
+from engine_watch import EngineWatch
+from layout import Prefix, clean_environment
+from suites import Suite
+
+RUNNER = Path(__file__).parent / "runner" / "run_unittest.py"
+
+MODES = ("off", "cold", "warm")
+
+
+@dataclass
+class Run:
+    outcomes: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+    output: str = ""
+    processes: int = 0  # That had our engine in them.
+    seconds: float = 0.0
+
+    @property
+    def children(self) -> int:
+        """Without the process that ran the suite itself."""
+        return max(0, self.processes - 1)
+
+    @property
+    def cases(self) -> int:
+        return sum(not outcome.startswith("skipped") for outcome in self.outcomes.values())
+
+
+class Laboratory:
+    """Where suites run: one Python, one folder of its own for everything that runs leave behind."""
+
+    def __init__(self, prefix: Prefix, folder: Path):
+        self.prefix = prefix
+        self.folder = folder
+        self._runs = 0
+        # Alone in its folder, and not to be changed by work that goes on in the repository.
+        (folder / "runner").mkdir(exist_ok=True)
+        self.runner = Path(shutil.copy(RUNNER, folder / "runner"))
+
+    def cache(self, suite: Suite) -> Path:
+        return self.folder / "caches" / suite.name
+
+    def run(self, suite: Suite, mode: str) -> Run:
+        """`mode` is one of MODES or "stock". A warm run has the archive that a cold run left."""
+        if mode == "cold":
+            shutil.rmtree(self.cache(suite), ignore_errors=True)
+        self._runs += 1
+        place = self.folder / f"run-{self._runs}"
+        for name in ("home", "tmp", "cwd"):
+            (place / name).mkdir(parents=True)
+        try:
+            return self._run(suite, mode, place)
+        finally:
+            wait_for_sealers(self.cache(suite) if mode in ("cold", "warm") else None)
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _environment(self, suite: Suite, mode: str, place: Path) -> dict[str, str]:
+        # The cache is named by XDG_CACHE_HOME, which -I and -E leave in force.
+        environment = {
+            **clean_environment(place / "home"),
+            "TMPDIR": str(place / "tmp"),
+            "XDG_CACHE_HOME": str(self.cache(suite) if mode in ("cold", "warm") else place / "xdg"),
+        }
+        if mode == "off":
+            environment["PYLAUNCH_CACHE_MODE"] = "off"
+        return environment
+
+    def _run(self, suite: Suite, mode: str, place: Path) -> Run:
+        python = self.prefix.stock if mode == "stock" else self.prefix.pylaunch
+        results = place / "results"
+        command = [python, *self._arguments(suite, results)]
+        began = time.monotonic()
+        with EngineWatch(self.prefix.engine) as watch, open(place / "output", "wb") as output:
+            cwd = self.prefix.sources / suite.source if suite.source else place / "cwd"
+            environment = self._environment(suite, mode, place)
+            code = _finish(command, environment, cwd, output, suite.timeout)
+        run = Run(seconds=time.monotonic() - began, processes=watch.count)
+        run.output = (place / "output").read_text(errors="backslashreplace")
+        read = _read_lines if suite.module else _read_junit
+        for case, outcome, detail in read(results):
+            run.outcomes[case] = outcome
+            run.details[case] = detail
+        run.outcomes[f"{suite.name}: exit"] = code
+        run.details[f"{suite.name}: exit"] = run.output[-4000:]
+        return run
+
+    def _arguments(self, suite: Suite, results: Path) -> list[str]:
+        if suite.module:
+            return [str(self.runner), str(results), suite.module]
+        common = ["-q", "-p", "no:cacheprovider", f"--junitxml={results}"]
+        return ["-m", "pytest", *common, *suite.pytest]
+
+
+def _finish(command, environment, cwd, output, timeout: float) -> str:
+    """Runs a command to its end in a session of its own, so that nothing of it outlives it."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        return f"exit code {process.wait(timeout)}"
+    except subprocess.TimeoutExpired:
+        return f"not done after {timeout:.0f} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _read_lines(results: Path) -> Iterator[tuple[str, str, str]]:
+    if results.exists():
+        for line in results.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):  # A forked child may have died in it.
+                told = json.loads(line)
+                yield told["case"], told["outcome"], told["detail"]
+
+
+def _read_junit(results: Path) -> Iterator[tuple[str, str, str]]:
+    if not results.exists():
+        return
+    for case in ElementTree.parse(results).iter("testcase"):
+        name = f"{case.get('classname')}::{case.get('name')}"
+        told = next((x for x in case if x.tag in ("failure", "error", "skipped")), None)
+        if told is None:
+            yield name, "passed", ""
+        elif told.tag == "skipped":
+            yield name, f"skipped: {told.get('message')}", ""
+        else:
+            first = (told.get("message") or "").split("\n", 1)[0].split(":", 1)[0]
+            yield name, f"{told.tag}: {first}", told.text or ""
