@@ -12,7 +12,7 @@
 #include <iterator>
 #include <utility>
 
-#include "cache/archive_reader.h"
+#include "cache/archive.h"
 
 namespace pylaunch::cache {
 namespace {
@@ -135,18 +135,18 @@ SealOutcome SealOk(const SealJob& job) {
 }
 
 std::string CodeIn(const std::string& archive, const std::string& path) {
-  auto reader = ArchiveReader::Open(PosixFileEnv(), archive, TestKey());
+  auto reader = Archive::Open(PosixFileEnv(), archive, TestKey());
   if (!reader) {
     ADD_FAILURE() << reader.error().message;
     return "";
   }
-  const auto entry = (*reader)->FindModule(path);
-  if (!entry) {
+  const auto module = (*reader)->FindModule(path);
+  if (!module) {
     ADD_FAILURE() << path << " is not in " << archive;
     return "";
   }
   std::string code;
-  auto read = (*reader)->ReadCode(*entry, &code);
+  auto read = module->in->ReadCode(module->entry, &code);
   if (!read) {
     ADD_FAILURE() << read.error().message;
     return "";
@@ -155,7 +155,7 @@ std::string CodeIn(const std::string& archive, const std::string& path) {
 }
 
 bool Has(const std::string& archive, const std::string& path) {
-  auto reader = ArchiveReader::Open(PosixFileEnv(), archive, TestKey());
+  auto reader = Archive::Open(PosixFileEnv(), archive, TestKey());
   return reader && (*reader)->FindModule(path).has_value();
 }
 
