@@ -33,10 +33,7 @@ std::string Memo::Serialize() const {
   WireWriter out;
   out.List(files, [&out](const FileProof& file) {
     out.String(file.path);
-    out.Number(file.stamp.mtime_ns);
-    out.Number(file.stamp.size);
-    out.Number(file.stamp.ctime_ns);
-    out.Number(file.stamp.inode);
+    out.Number(file.stamp);
   });
   out.String(result);
   return out.Take();
@@ -47,10 +44,7 @@ std::optional<Memo> Memo::Parse(std::string_view bytes) {
   Memo memo;
   in.List(&memo.files, [&in](FileProof* file) {
     in.String(&file->path);
-    in.Number(&file->stamp.mtime_ns);
-    in.Number(&file->stamp.size);
-    in.Number(&file->stamp.ctime_ns);
-    in.Number(&file->stamp.inode);
+    in.Number(&file->stamp);
   });
   in.String(&memo.result);
   if (!in.AtEnd()) return std::nullopt;

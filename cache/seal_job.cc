@@ -29,10 +29,7 @@ std::string SealJob::Serialize() const {
   out.Number<uint64_t>(modules.size());
   for (const ModuleRecord& module : modules) {
     out.String(module.path);
-    out.Number(module.stamp.mtime_ns);
-    out.Number(module.stamp.size);
-    out.Number(module.stamp.ctime_ns);
-    out.Number(module.stamp.inode);
+    out.Number(module.stamp);
     out.Number(module.read_at_ns);
     out.String(module.pyc_path);
     out.String(module.frame);
@@ -42,9 +39,7 @@ std::string SealJob::Serialize() const {
   out.Number<uint64_t>(folders.size());
   for (const FolderRecord& folder : folders) {
     out.String(folder.path);
-    out.Number(folder.stamp.mtime_ns);
-    out.Number(folder.stamp.ctime_ns);
-    out.Number(folder.stamp.inode);
+    out.Number(folder.stamp);
     out.Number(folder.read_at_ns);
     out.Number<uint64_t>(folder.names.size());
     for (const std::string& name : folder.names) out.String(name);
@@ -74,10 +69,7 @@ Result<SealJob> SealJob::Parse(std::string_view bytes) {
   job.discard_existing = discard != 0;
   in.List(&job.modules, [&in](ModuleRecord* module) {
     in.String(&module->path);
-    in.Number(&module->stamp.mtime_ns);
-    in.Number(&module->stamp.size);
-    in.Number(&module->stamp.ctime_ns);
-    in.Number(&module->stamp.inode);
+    in.Number(&module->stamp);
     in.Number(&module->read_at_ns);
     in.String(&module->pyc_path);
     in.String(&module->frame);
@@ -88,9 +80,7 @@ Result<SealJob> SealJob::Parse(std::string_view bytes) {
   });
   in.List(&job.folders, [&in](FolderRecord* folder) {
     in.String(&folder->path);
-    in.Number(&folder->stamp.mtime_ns);
-    in.Number(&folder->stamp.ctime_ns);
-    in.Number(&folder->stamp.inode);
+    in.Number(&folder->stamp);
     in.Number(&folder->read_at_ns);
     in.List(&folder->names, [&in](std::string* name) { in.String(name); });
   });

@@ -19,7 +19,7 @@ class WireWriter {
  public:
   template <typename T>
   void Number(T value) {
-    static_assert(std::is_trivially_copyable_v<T>);
+    static_assert(std::has_unique_object_representations_v<T>);  // No padding, whose bytes vary.
     bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
   }
   void String(std::string_view text) {

@@ -92,9 +92,7 @@ bool ArchiveSession::IsSealed(const std::string& path) const {
 }
 
 bool ArchiveSession::ReadSealedCode(const std::string& path, std::string_view* code) {
-  if (!sealed_ || !archive_ || reject_all_) return false;
-  std::optional<cache::Archive::Module> module = archive_->FindModule(path);
-  return module && ReadFrame(*module, code);
+  return sealed_ && ReadUnproved(path, code);
 }
 
 bool ArchiveSession::ReadCode(const std::string& path, const cache::SourceStamp& stamp,
@@ -127,6 +125,12 @@ bool ArchiveSession::Has(const std::string& path, const cache::SourceStamp& stam
   if (!archive_ || reject_all_) return false;
   std::optional<cache::Archive::Module> module = archive_->FindModule(path);
   return module && module->entry.stamp == stamp && module->entry.digest;
+}
+
+bool ArchiveSession::ReadUnproved(const std::string& path, std::string_view* code) {
+  if (!archive_ || reject_all_) return false;
+  std::optional<cache::Archive::Module> module = archive_->FindModule(path);
+  return module && ReadFrame(*module, code);
 }
 
 bool ArchiveSession::ReadFrame(const cache::Archive::Module& module, std::string_view* code) {
@@ -198,8 +202,7 @@ cache::SealJob ArchiveSession::TakeJob() {
 }
 
 bool ArchiveSession::ReadMemo(const std::string& key, std::string_view* memo) {
-  const bool known = archive_ && !reject_all_ && archive_->FindModule(key);
-  return known && ReadCode(key, cache::SourceStamp{}, 0, memo);
+  return ReadUnproved(key, memo);
 }
 
 void ArchiveSession::AddMemo(const std::string& key, int64_t read_at_ns, std::string_view memo) {

@@ -75,6 +75,8 @@ class ArchiveSession {
  private:
   bool WorthSealing(const cache::SealJob& job) const;
   cache::SealJob TakeJob();
+  // What the archive has under `path`, whatever its stamp.
+  bool ReadUnproved(const std::string& path, std::string_view* code);
   bool ReadFrame(const cache::Archive::Module& module, std::string_view* code);
   bool ProvedByDigest(const std::string& path, const cache::ModuleEntry& entry,
                       const cache::SourceStamp& stamp) const;

@@ -7,13 +7,17 @@
 
 namespace pylaunch::engine {
 
-// CLOCK_REALTIME, the clock that file systems stamp with, in nanoseconds. Through the vDSO: no
-// system call.
-inline int64_t RealtimeNs() {
+// `clock` in nanoseconds. Both clocks below go through the vDSO: no system call.
+inline int64_t ClockNs(clockid_t clock) {
   timespec ts;
-  clock_gettime(CLOCK_REALTIME, &ts);
+  clock_gettime(clock, &ts);
   return int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec;
 }
+
+// The clock that file systems stamp with.
+inline int64_t RealtimeNs() { return ClockNs(CLOCK_REALTIME); }
+// The clock for durations.
+inline int64_t MonotonicNs() { return ClockNs(CLOCK_MONOTONIC); }
 
 }  // namespace pylaunch::engine
 

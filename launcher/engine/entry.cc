@@ -16,6 +16,7 @@
 
 #include "launcher/engine/archive_session.h"
 #include "launcher/engine/builder.h"
+#include "launcher/engine/clock.h"
 #include "launcher/engine/environment_watch.h"
 #include "launcher/engine/exit.h"
 #include "launcher/engine/finder.h"

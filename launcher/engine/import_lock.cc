@@ -12,6 +12,7 @@
 #include <new>
 #include <unordered_map>
 
+#include "launcher/engine/clock.h"
 #include "launcher/engine/thread_activity.h"
 
 namespace pylaunch::engine {
@@ -143,7 +144,7 @@ class Patience {
       : turn_(turn),
         needed_(std::min(kPatience, kPatienceInAll - turn->blocked)),
         progress_(turn->progress),
-        progress_at_(NowNanoseconds()) {
+        progress_at_(MonotonicNs()) {
     // Turns of lower levels work for this one, as far as one can know.
     for (ImportTurn* t = turn.get(); t != nullptr && watched_count_ < kWatched;) {
       watched_[watched_count_++] = t->owner;
@@ -154,7 +155,7 @@ class Patience {
   }
 
   Verdict Look() {
-    int64_t now = NowNanoseconds();
+    int64_t now = MonotonicNs();
     if (turn_->progress != progress_) {
       progress_ = turn_->progress;
       progress_at_ = now;
@@ -179,7 +180,7 @@ class Patience {
   bool Doubts(int64_t gil_wait) {
     if (gil_wait < 2 * kMillisecond || doubts_++ == 4) return false;
     needed_ = 80 * kMillisecond;
-    StartOver(NowNanoseconds());
+    StartOver(MonotonicNs());
     return true;
   }
 
@@ -230,9 +231,9 @@ Patience::Verdict Sleep(Patience* patience, bool once, int64_t* gil_wait) {
     }
     if (!woken) verdict = patience->Look();
   } while (!woken && !once && verdict == Patience::Verdict::kWait);
-  int64_t before = NowNanoseconds();
+  int64_t before = MonotonicNs();
   PyEval_RestoreThread(thread_state);
-  *gil_wait = NowNanoseconds() - before;
+  *gil_wait = MonotonicNs() - before;
   --state.waiters;
   return verdict;
 }
@@ -243,7 +244,7 @@ void StopWaitingFor(const TurnRef& turn) {
 }
 
 void ChargeBlocked(const TurnRef& turn, int64_t since) {
-  int64_t now = NowNanoseconds();
+  int64_t now = MonotonicNs();
   turn->blocked += now - std::max(since, std::min(turn->blocked_seen, now));
   turn->blocked_seen = now;
   if (turn->blocked >= kPatienceInAll - kSlice) StopWaitingFor(turn);
@@ -286,9 +287,9 @@ WaitEnd Wait(const TurnRef& turn, bool signals, WaitStory* story) {
   }
   story->waited = true;
   story->holder = turn->owner.tid;
-  int64_t start = NowNanoseconds();
+  int64_t start = MonotonicNs();
   WaitEnd end = WaitFor(turn, signals);
-  story->nanoseconds += NowNanoseconds() - start;
+  story->nanoseconds += MonotonicNs() - start;
   story->gave_up |= end == WaitEnd::kGoAhead;
   return end;
 }

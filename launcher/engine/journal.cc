@@ -10,6 +10,7 @@
 #include <map>
 #include <unordered_set>
 
+#include "launcher/engine/clock.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 
@@ -249,12 +250,6 @@ bool IsFull() {
 }
 
 }  // namespace
-
-int64_t MonotonicNs() {
-  timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec;
-}
 
 Journal* StartJournal(const JournalWants& wants, int64_t started_ns) {
   g.wants = wants;

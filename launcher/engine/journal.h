@@ -99,8 +99,6 @@ Journal* StartJournal(const JournalWants& wants, int64_t started_ns);
 // For good; also what a forked child does.
 void StopJournal();
 
-int64_t MonotonicNs();
-
 // importlib looks for `name`, which is not in sys.modules. The index to end it with.
 int ImportBegins(PyObject* name);
 // `module`: null with an exception set if it failed.

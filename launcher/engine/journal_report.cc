@@ -13,6 +13,7 @@
 
 #include "cache/wire.h"
 #include "launcher/engine/child_process.h"
+#include "launcher/engine/clock.h"
 #include "launcher/engine/failure.h"
 #include "launcher/engine/journal.h"
 #include "launcher/engine/py_ref.h"

@@ -2,7 +2,6 @@
 
 #include <marshal.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include <algorithm>
 #include <memory>
@@ -57,12 +56,6 @@ bool g_explain = false;
 std::vector<PureFunction>* g_listed = nullptr;
 PyObject* g_listed_modules = nullptr;  // frozenset of names
 std::vector<std::unique_ptr<Kept>>* g_kept = nullptr;
-
-int64_t MonotonicNs() {
-  timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec;
-}
 
 // sys.modules[module].name, without importing anything; empty, without an exception, if absent.
 PyRef Lookup(const std::string& module, const std::string& name) {

@@ -87,10 +87,8 @@ std::string_view Binding(std::string_view source, std::string_view name) {
 
 std::vector<PureFunction> PureFunctions() {
   std::vector<PureFunction> functions;
-  std::istringstream in(std::string(kList, sizeof kList));
-  for (std::string line; std::getline(in, line);) {
-    if (!line.empty() && line[0] != '#') functions.push_back(ParseLine(line));
-  }
+  std::istringstream in(kList);
+  for (std::string line; std::getline(in, line);) functions.push_back(ParseLine(line));
   return functions;
 }
 

@@ -117,10 +117,4 @@ int64_t CpuNanoseconds(const ThreadId& thread) {
   return clock_gettime(thread.cpu_clock, &used) == 0 ? Nanoseconds(used) : 0;
 }
 
-int64_t NowNanoseconds() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return Nanoseconds(now);
-}
-
 }  // namespace pylaunch::engine

@@ -31,9 +31,6 @@ Activity Look(const ThreadId& thread);
 // CPU time that `thread` has used; 0 if it has ended.
 int64_t CpuNanoseconds(const ThreadId& thread);
 
-// CLOCK_MONOTONIC.
-int64_t NowNanoseconds();
-
 }  // namespace pylaunch::engine
 
 #endif  // PYLAUNCH_LAUNCHER_ENGINE_THREAD_ACTIVITY_H_
