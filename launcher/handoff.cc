@@ -48,6 +48,38 @@ void Read(WireReader* in, PreloadEntry* entry) {
   in->List(&entry->names, [in](std::string* name) { in->String(name); });
 }
 
+void Write(WireWriter* out, const image::Facts& facts) {
+  out->List(facts, [out](const image::Fact& fact) {
+    out->String(fact.name);
+    out->String(fact.value);
+  });
+}
+
+void Read(WireReader* in, image::Facts* facts) {
+  in->List(facts, [in](image::Fact* fact) {
+    in->String(&fact->name);
+    in->String(&fact->value);
+  });
+}
+
+void Write(WireWriter* out, const ImageOrder& order) {
+  out->String(order.folder);
+  Write(out, order.command);
+  Write(out, order.facts);
+  out->String(order.hooks);
+  out->Number(order.stack_limit);
+  out->Number(order.started_ns);
+}
+
+void Read(WireReader* in, ImageOrder* order) {
+  in->String(&order->folder);
+  Read(in, &order->command);
+  Read(in, &order->facts);
+  in->String(&order->hooks);
+  in->Number(&order->stack_limit);
+  in->Number(&order->started_ns);
+}
+
 }  // namespace
 
 std::string Handoff::Serialize() const {
@@ -70,6 +102,7 @@ std::string Handoff::Serialize() const {
   out.Number(wait_for_seal);
   Write(&out, plan.environment);
   out.List(plan.entries, [&out](const PreloadEntry& entry) { Write(&out, entry); });
+  Write(&out, image);
   return out.Take();
 }
 
@@ -94,6 +127,7 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.Number(&h.wait_for_seal);
   Read(&in, &h.plan.environment);
   in.List(&h.plan.entries, [&in](PreloadEntry* entry) { Read(&in, entry); });
+  Read(&in, &h.image);
   if (!in.AtEnd()) return std::nullopt;
   return h;
 }

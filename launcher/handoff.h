@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "image/key.h"
 #include "launcher/preload_plan.h"
 
 // What the front end tells the engine across execve: bytes in a memfd whose number stands in one
@@ -14,10 +15,21 @@
 
 namespace pylaunch {
 
-// "PYLAUNCH_HANDOFF=<fd>:<engine fd or -1>:<pid>". The engine removes it before anything of Python
+// "PYLAUNCH_HANDOFF=<fd>:<engine's or image's fd or -1>:<pid>", and for an image what restore.cc
+// wants behind it. The engine removes it before anything of Python
 // runs. The process id, which execve keeps, tells an engine that was meant for this process from
 // one that a child inherited.
 inline constexpr char kHandoffVariable[] = "PYLAUNCH_HANDOFF";
+
+// What an image of the preloaded process is to be made from and for (image/key.h).
+struct ImageOrder {
+  std::string folder;        // Of images; empty: no image is wanted.
+  image::Facts command;      // Which images belong together.
+  image::Facts facts;        // All that must be equal.
+  std::string hooks;         // Folder of resume.py.
+  uint64_t stack_limit = 0;  // The soft RLIMIT_STACK, which the front end has lifted.
+  int64_t started_ns = 0;    // CLOCK_REALTIME before anything was read.
+};
 
 struct Handoff {
   std::string
@@ -39,6 +51,7 @@ struct Handoff {
   bool fast_exit = false;
   bool wait_for_seal = false;
   PreloadPlan plan;
+  ImageOrder image;
 
   std::string Serialize() const;
   static std::optional<Handoff> Parse(std::string_view bytes);

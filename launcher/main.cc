@@ -24,6 +24,7 @@
 #include "launcher/archive_tools.h"
 #include "launcher/doctor_request.h"
 #include "launcher/handoff.h"
+#include "launcher/image_lookup.h"
 #include "launcher/options.h"
 #include "launcher/output_file.h"
 #include "launcher/preload_file.h"
@@ -184,6 +185,35 @@ int Doctor(const Options& options, const PythonHome& home, const std::string& se
   return Exec(home.executable, DoctorArguments(options, home, script, fd), environment);
 }
 
+constexpr char kRestorer[] = "pylaunch-restore";
+
+// The descriptor of an image to start from, or -1; then `handoff` says whether one is to be made.
+int LookUpImage(const Options& options, const PythonHome& home, const std::string& self,
+                const std::string& engine, Handoff* handoff) {
+  std::string folder = handoff->cache_folder.empty() ? "" : handoff->cache_folder + "/images";
+  ImageQuery query{options,
+                   handoff->plan,
+                   handoff->python,
+                   engine,
+                   LibraryFile(self, kRestorer),
+                   LibraryFile(self, "resume"),
+                   folder,
+                   options.explain};
+  query.minor = home.minor;
+  ImageAnswer answer = FindImage(query, environ);
+  if (answer.fd < 0 && !answer.order.folder.empty()) {
+    if (MakeRoom()) {
+      handoff->image = std::move(answer.order);
+    } else {
+      answer.why += "; none can be made: the hard limit of the stack is not 'unlimited'";
+    }
+  }
+  if (options.explain) {
+    std::fprintf(stderr, "pylaunch: explain: image: %s\n", answer.why.c_str());
+  }
+  return answer.fd;
+}
+
 int Main(int argc, char** argv) {
   std::vector<std::string> args(argv, argv + argc);
   std::vector<std::string> variables;
@@ -234,6 +264,7 @@ int Main(int argc, char** argv) {
   std::string engine = LibraryFile(self, EngineName(*home));
   std::string obstacle = WhyNotEnter(*home, engine);
   int fd = -1;
+  int image = -1;
   if (obstacle.empty()) {
     handoff.python = StartedBesidePth(argv[0], *home);
     if (handoff.python.empty()) handoff.python = home->executable;
@@ -245,7 +276,7 @@ int Main(int argc, char** argv) {
     handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;
     handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
     handoff.explain = options->explain;
-    handoff.fast_exit = options->fast_exit;
+    handoff.fast_exit = options->fast_exit.value_or(options->image);
     handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
     if (options->build) {
       handoff.builder = LibraryFile(self, "builder/__main__.py");
@@ -253,6 +284,8 @@ int Main(int argc, char** argv) {
       // What follows Python's options are the builder's arguments.
       options->python_argv.insert(
           options->python_argv.begin() + static_cast<std::ptrdiff_t>(options->program), {"-c", ""});
+    } else if (options->image) {
+      image = LookUpImage(*options, *home, self, engine, &handoff);
     }
     fd = MemoryFile(handoff.Serialize());
     if (fd < 0) obstacle = absl::StrCat("no memory file: ", std::strerror(errno));
@@ -269,6 +302,11 @@ int Main(int argc, char** argv) {
     int engine_fd = EngineDescriptor(engine);
     environment.Prepend("LD_PRELOAD",
                         engine_fd < 0 ? engine : absl::StrCat("/proc/self/fd/", engine_fd));
+    if (image >= 0) {
+      environment.Set(kHandoffVariable,
+                      absl::StrCat(fd, ":", image, ":", getpid(), ":0:", home->executable));
+      Exec(LibraryFile(self, kRestorer), options->python_argv, environment);
+    }
     environment.Set(kHandoffVariable, absl::StrCat(fd, ":", engine_fd, ":", getpid()));
   }
   return Exec(home->executable, options->python_argv, environment);

@@ -30,6 +30,7 @@ constexpr OwnOption kOwnOptions[] = {
     {"--preload", "ARG", "PYLAUNCH_PRELOAD",
      "import this first: a file (@FILE, a path with '/', *.txt)\n"
      "or a line of one, as 'from M import A, B'; again for more"},
+    {"--image", nullptr, "PYLAUNCH_IMAGE", "start from an image of what was preloaded"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
      "executable, name on PATH or folder (default: active)"},
     {"--cache", "DIR", "PYLAUNCH_CACHE", "the folder of archives (default: ~/.cache/pylaunch)"},
@@ -38,7 +39,8 @@ constexpr OwnOption kOwnOptions[] = {
     {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE", "bound of that folder (default 1G; 0: none)"},
     {"--record", "FILE", "PYLAUNCH_RECORD", "write a preload file of what it imports"},
     {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
-    {"--exit", "MODE", "PYLAUNCH_EXIT", "full (default), or fast: keeps what was preloaded whole"},
+    {"--exit", "MODE", "PYLAUNCH_EXIT",
+     "full, or fast (default with --image): keeps what was preloaded whole"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
      "archive what ARGS name (else --preload, else all); end"},
@@ -237,6 +239,7 @@ class OwnParser {
     AddValue("--cache", &options_.cache);
     AddValue("--cache-mode", &cache_mode_)
         ->check(CLI::IsMember(std::vector<std::string>(kCacheModes.begin(), kCacheModes.end())));
+    AddSwitch("--image", &options_.image);
     AddValue("--cache-size", &cache_size_);
     AddValue("--record", &options_.record);
     AddValue("--report", &options_.report);

@@ -24,10 +24,11 @@ struct Options {
   std::string python;                    // --python; empty: search.
   std::string cache;                     // --cache: the folder of archives; empty: the default one.
   CacheMode cache_mode = CacheMode::kAuto;
+  bool image = false;  // --image: start from an image of the preloaded process, and make one.
   std::optional<uint64_t> cache_size;  // --cache-size in bytes; 0: no bound.
   std::string record;                  // --record: the preload file to write; empty: none.
-  std::string report;      // --report: the report to write, its kind by its suffix; empty: none.
-  bool fast_exit = false;  // --exit fast.
+  std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
+  std::optional<bool> fast_exit;  // --exit; nothing: fast with --image, else full.
   bool explain = false;
   // Instead of running a program; one of them at most.
   bool build = false;

@@ -26,7 +26,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# PYLAUNCH_TEST_MODES=stock,warm runs some of them only.
+# PYLAUNCH_TEST_MODES=stock,warm runs some of them only; a fifth, `image`, only when it is named.
 MODES = os.environ.get("PYLAUNCH_TEST_MODES", "stock,off,cold,warm").split(",")
 TIMEOUT = 60
 # Sources and folders younger than two seconds are never archived ("racily clean"), so fixtures age what they write.
@@ -274,10 +274,11 @@ class Runner:
         self.cwd: Path = base
         self.python: Path = lab.python
         self.runs = 0
+        self.keeps = mode in ("warm", "image")  # A first run leaves what a second one uses.
 
     # Which command line a mode stands for. A cold run gets a folder of its own each time.
     def cache(self) -> Path:
-        if self.mode == "warm":
+        if self.keeps:
             return self.warm_cache
         self.runs += 1
         return self.base / f"cache-{self.mode}-{self.runs}"
@@ -289,6 +290,8 @@ class Runner:
         flags = [str(self.lab.pylaunch), "--python", str(self.python)]
         if mode == "off":
             return [*flags, "--cache-mode=off"]
+        if mode == "image":
+            flags.append("--image")
         return [*flags, "--cache", str(cache or self.cache())]
 
     def env(self, extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
@@ -315,7 +318,7 @@ class Runner:
         """Runs the program once in this mode; `flags` are pylaunch's own, left out under stock."""
         cache = self.cache()
         launch = self.launch(cache)
-        if self.mode == "warm":
+        if self.keeps:
             self.warm(*args, input=input, env=env, cwd=cwd, flags=flags, cache=cache)
         if self.mode != "stock":
             launch += list(map(str, flags))
@@ -323,7 +326,7 @@ class Runner:
 
     def warm(self, *args, input=None, env=None, cwd=None, flags=(), cache=None) -> Result | None:
         """Runs the program so that the archive holds what it needs; nothing to do in the other modes."""
-        if self.mode != "warm":
+        if not self.keeps:
             return None
         launch = [*self.launch(cache or self.warm_cache), *map(str, flags)]
         env = {**(env or {}), "PYLAUNCH_SEAL": "wait"}
@@ -341,7 +344,7 @@ class Runner:
 
     def prime(self, tree: Tree, *args, **kwargs) -> None:
         """Lets the mode see `tree`: Python writes its .pyc files, and a warm archive then holds folders and modules."""
-        if self.mode == "warm":
+        if self.keeps:
             self.warm(*args, **kwargs)
             tree.settle()  # Writing __pycache__ made the folders too young to be proved.
             self.warm(*args, **kwargs)
@@ -362,7 +365,7 @@ class Runner:
         return self.lab.known[key]
 
     def _prepare(self, args, kwargs, flags, tree) -> None:
-        if self.mode == "warm":
+        if self.keeps:
             kwargs = {k: v for k, v in kwargs.items() if k in ("input", "env", "cwd")}
             self.warm(*args, flags=flags, **kwargs)
             if tree:
@@ -436,7 +439,7 @@ class Runner:
     def tty(self, *args, script, env=None, cwd=None) -> tuple[int, str]:
         cache = self.cache()
         outcome = (0, "")
-        for _ in range(2 if self.mode == "warm" else 1):
+        for _ in range(2 if self.keeps else 1):
             argv = [*self.launch(cache), *map(str, args)]
             extra = {**(env or {}), "PYLAUNCH_SEAL": "wait"}
             outcome = tty_session(argv, self.env(extra), cwd or self.cwd, script)

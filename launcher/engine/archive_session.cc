@@ -255,6 +255,15 @@ bool ArchiveSession::SealAndWait() {
   return error.empty();
 }
 
+void ArchiveSession::Detach() {
+  folders_.Invalidate();
+  archive_.reset();
+  modules_.clear();
+  proved_.clear();
+  enabled_ = readonly_ = reject_all_ = false;
+  hits_ = misses_ = stale_ = 0;
+}
+
 void ArchiveSession::ReportCounts() const {
   if (!enabled_ || !explain_) return;
   Explain("archive: " + std::to_string(hits_) + " hits, " + std::to_string(misses_) + " misses, " +

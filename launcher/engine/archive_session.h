@@ -30,6 +30,10 @@ class ArchiveSession {
 
   Folders& folders() { return folders_; }
 
+  // Files and folders by which kept results of functions were proved and given (pure_functions.h).
+  void NoteProved(const std::string& path) { proved_.push_back(path); }
+  const std::vector<std::string>& proved() const { return proved_; }
+
   // True if this is sealed mode and the archive has the code of the source at `path`, which
   // therefore need not be looked for on the disk.
   bool IsSealed(const std::string& path) const;
@@ -69,6 +73,9 @@ class ArchiveSession {
   // The same, and waits until it is done. False: it failed (which is told).
   bool SealAndWait();
 
+  // Lets go of the archive and of all that was learnt from it or for it; Open may be called again.
+  void Detach();
+
   // For --explain.
   void ReportCounts() const;
 
@@ -99,6 +106,7 @@ class ArchiveSession {
   Folders folders_;
   std::vector<cache::ModuleRecord> modules_;
   std::string code_;
+  std::vector<std::string> proved_;
   uint32_t hits_ = 0;
   uint32_t misses_ = 0;
   uint32_t stale_ = 0;

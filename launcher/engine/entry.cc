@@ -14,12 +14,14 @@
 #include <utility>
 #include <vector>
 
+#include "image/own_stack.h"
 #include "launcher/engine/archive_session.h"
 #include "launcher/engine/builder.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/environment_watch.h"
 #include "launcher/engine/exit.h"
 #include "launcher/engine/finder.h"
+#include "launcher/engine/image_builder.h"
 #include "launcher/engine/import_shield.h"
 #include "launcher/engine/interpreter.h"
 #include "launcher/engine/journal.h"
@@ -27,6 +29,7 @@
 #include "launcher/engine/preloader.h"
 #include "launcher/engine/pure_functions.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/read_record.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/takeover.h"
 
@@ -41,6 +44,7 @@ using StartMain = int (*)(MainFunction, int, char**, void (*)(), void (*)(), voi
 // What outlives the interpreter: code of ours runs until the very end of the process.
 Handoff* g_handoff = nullptr;
 ArchiveSession* g_session = nullptr;
+bool g_session_was_open = false;  // When an image was captured.
 int64_t g_started_ns = 0;
 
 std::string SysString(const char* name) {
@@ -122,6 +126,7 @@ void SetUpArchive(const Program& program) {
 }
 
 void OnPath(const Program& program) {
+  if (!g_handoff->image.folder.empty()) StartReadRecord();
   if (!NeedsStocksExecutable(program)) SetExecutable();
   SetUpJournal(*g_handoff, program, g_started_ns);
   if (!InstallImportShield(g_handoff->explain)) PyErr_Clear();
@@ -151,7 +156,37 @@ int BuildArchive() {
   return Py_FinalizeEx() < 0 && status == 0 ? 120 : status;
 }
 
-int EngineMain(int argc, char** argv, char**) {
+// In a process restored from an image: what OnPath did in the one it was made of, for this one's
+// handoff.
+bool Resume(const image::Restored& restored) {
+  const bool attached = g_session_was_open;
+  if (!ResumeImage(restored, g_handoff)) return false;
+  if (attached) g_session->Open(*g_handoff, Key(CurrentProgram()), ModuleSuffixes());
+  return true;
+}
+
+// Makes an image of this process, if it shall. True in a process restored from it; nothing: that
+// failed.
+std::optional<bool> CaptureOrResume() {
+  if (g_handoff->image.folder.empty()) return false;
+  g_session_was_open = g_session->enabled();
+  const image::Restored* restored = CaptureImage(g_handoff, g_session);
+  if (restored == nullptr) return false;
+  if (Resume(*restored)) return true;
+  PyErr_Print();
+  return std::nullopt;
+}
+
+void SetUpExit(bool resumed) {
+  if (resumed) {
+    HideResumed(g_handoff->explain, !g_handoff->fast_exit);
+  } else if (g_handoff->fast_exit && !g_handoff->plan.entries.empty() &&
+             !CurrentProgram().verbose) {
+    ArmFastExit(g_handoff->explain);
+  }
+}
+
+int Run(int argc, char** argv) {
   std::optional<int> done = StartInterpreter(argc, argv, g_handoff->python, OnPath);
   if (done) return *done;
   if (!g_handoff->plan.entries.empty()) {
@@ -165,16 +200,31 @@ int EngineMain(int argc, char** argv, char**) {
       return *done;
     }
     if (g_handoff->builder.empty()) g_session->Seal(/*ending=*/false);
-    WatchEnvironment(g_handoff->plan, g_handoff->explain);
-    if (g_handoff->fast_exit && !program.verbose && g_handoff->builder.empty())
-      ArmFastExit(g_handoff->explain);
   }
   if (!g_handoff->builder.empty()) return BuildArchive();
+  const std::optional<bool> resumed = CaptureOrResume();
+  if (!resumed) return 1;
+  if (!g_handoff->plan.entries.empty()) WatchEnvironment(g_handoff->plan, g_handoff->explain);
+  SetUpExit(*resumed);
   JournalProgram();
   Py_AtExit(EndSession);
   int exit_code = Py_RunMain();
   EndSession();
   return exit_code;
+}
+
+int g_argc;
+char** g_argv;
+
+int EngineMain(int argc, char** argv, char**) {
+  if (!g_handoff->image.folder.empty()) {
+    g_argc = argc;
+    g_argv = argv;
+    PrepareForImage(g_handoff->image, argc, argv);
+    image::RunOnOwnStack(g_handoff->image.stack_limit, [] { return Run(g_argc, g_argv); });
+    g_handoff->image.folder.clear();  // No memory for a stack, no image.
+  }
+  return Run(argc, argv);
 }
 
 // The front end may have gone by the executable's name alone. Py_GetVersion may be called before

@@ -42,15 +42,21 @@ constexpr char kName[] = "pylaunch exit";
 struct FastExit {
   GcFence fence;
   bool explain = false;
+  bool full = false;    // What was hidden for the program's time is given back at its end.
   std::string library;  // The standard library's folder, with '/' behind.
   // Dicts that were last changed before the line have a version up to this one.
   uint64_t last_version = 0;
   std::unordered_set<PyObject*> preloaded;  // Modules, by address only.
   PyRef callbacks;                          // gc.callbacks
   PyRef get_debug;                          // gc.get_debug
+  PyRef get_signal;                         // _signal.getsignal
 
   // Objects from before the line, by address and type only.
   std::unordered_map<PyObject*, PyTypeObject*> finalizable;
+  // While hidden: weak references to these, and to classes that may still be given a __del__, so
+  // that nobody has to look at a million objects that only an image's file holds.
+  std::vector<PyRef> watched;
+  bool all_watched = false;
 
   std::vector<PyRef> held;               // Preloaded modules.
   std::vector<PyObject*> kept;           // Weak references to those of them not to be wiped.
@@ -92,27 +98,99 @@ bool HasFinalizer(PyObject* object) {
   return Py_TYPE(object)->tp_finalize != nullptr && !PyObject_GC_IsFinalized(object);
 }
 
-bool Prepare(FastExit* exit) {
-  PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
-  PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
-  PyObject* modules = PyImport_GetModuleDict();
-  if (!gc || !os || modules == nullptr || !PyDict_CheckExact(modules)) return false;
-  exit->callbacks = PyRef::Steal(PyObject_GetAttrString(gc.get(), "callbacks"));
-  exit->get_debug = PyRef::Steal(PyObject_GetAttrString(gc.get(), "get_debug"));
-  if (!exit->callbacks || !PyList_Check(exit->callbacks.get()) || !exit->get_debug) return false;
-  exit->library = FileOf(PyModule_GetDict(os.get()));
-  exit->library.resize(exit->library.rfind('/') + 1);
+// What belongs to the preloaded side, of what has come since this was last called.
+void NoteModules(FastExit* exit, PyObject* modules) {
   Py_ssize_t position = 0;
   PyObject *name, *module;
   while (PyDict_Next(modules, &position, &name, &module)) {
     if (PyModule_Check(module)) exit->preloaded.insert(module);
   }
   exit->last_version = CurrentVersion();
+}
+
+bool Prepare(FastExit* exit) {
+  PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
+  PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
+  PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
+  PyObject* modules = PyImport_GetModuleDict();
+  if (!gc || !os || !signal || modules == nullptr || !PyDict_CheckExact(modules)) return false;
+  exit->callbacks = PyRef::Steal(PyObject_GetAttrString(gc.get(), "callbacks"));
+  exit->get_debug = PyRef::Steal(PyObject_GetAttrString(gc.get(), "get_debug"));
+  exit->get_signal = PyRef::Steal(PyObject_GetAttrString(signal.get(), "getsignal"));
+  if (!exit->callbacks || !PyList_Check(exit->callbacks.get()) || !exit->get_debug ||
+      !exit->get_signal) {
+    return false;
+  }
+  exit->library = FileOf(PyModule_GetDict(os.get()));
+  exit->library.resize(exit->library.rfind('/') + 1);
+  NoteModules(exit, modules);
   if (exit->last_version == 0 || !exit->fence.Draw()) return false;
   exit->fence.VisitBefore([exit](PyObject* object) {
     if (HasFinalizer(object)) exit->finalizable.emplace(object, Py_TYPE(object));
   });
   return true;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Hidden from the start
+
+// A weak reference that nobody hears of. False: objects of this type have none.
+bool Watch(PyObject* object) {
+  if (Py_TYPE(object)->tp_weaklistoffset <= 0) return false;
+  PyRef reference = PyRef::Steal(PyWeakref_NewRef(object, nullptr));
+  if (!reference) return false;
+  g_exit->watched.push_back(std::move(reference));
+  return true;
+}
+
+bool IsHeapType(PyObject* object) {
+  return PyType_Check(object) &&
+         (reinterpret_cast<PyTypeObject*>(object)->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0;
+}
+
+void WatchAll(const std::vector<PyObject*>& objects) {
+  for (PyObject* object : objects) {
+    if (!Watch(object)) g_exit->all_watched = false;
+  }
+  PyErr_Clear();
+}
+
+// Fills finalizable_now from the references. False: somebody must look at all objects.
+bool TakeWatched(const std::unordered_set<PyObject*>& streams) {
+  if (!g_exit->all_watched) return false;
+  for (const PyRef& reference : g_exit->watched) {
+    PyObject* object = PyWeakref_GET_OBJECT(reference.get());
+    if (object == Py_None) continue;
+    if (IsHeapType(object) && reinterpret_cast<PyTypeObject*>(object)->tp_finalize != nullptr) {
+      g_exit->finalizable_now.clear();
+      return false;
+    }
+    if (HasFinalizer(object) && streams.count(object) == 0)
+      g_exit->finalizable_now.push_back(PyRef::Share(object));
+  }
+  return true;
+}
+
+void GiveBack() {
+  if (g_exit->fence.hidden()) g_exit->fence.ShowBefore();
+}
+
+// Begin() comes only where SIGINT has a handler of Python's. After all atexit callbacks but those
+// of preloaded modules.
+PyObject* OnAtExit(PyObject*, PyObject*) {
+  PyRef handler = PyRef::Steal(PyObject_CallFunction(g_exit->get_signal.get(), "i", SIGINT));
+  if (!handler || !PyCallable_Check(handler.get())) GiveBack();
+  PyErr_Clear();
+  Py_RETURN_NONE;
+}
+
+PyMethodDef kOnAtExit = {"_pylaunch_exit", OnAtExit, METH_NOARGS, nullptr};
+
+bool RegisterAtExit() {
+  PyRef atexit = PyRef::Steal(PyImport_ImportModule("atexit"));
+  PyRef function = PyRef::Steal(PyCFunction_New(&kOnAtExit, nullptr));
+  return atexit && function &&
+         PyRef::Steal(PyObject_CallMethod(atexit.get(), "register", "O", function.get()));
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -187,10 +265,12 @@ bool FindPreloadedWithFinalizer() {
     if (HasFinalizer(object) && streams.count(object) == 0)
       g_exit->finalizable_now.push_back(PyRef::Share(object));
   };
-  g_exit->fence.VisitBefore(take);
-  g_exit->fence.VisitAfter([&](PyObject* object) {
-    if (WasBefore(object)) take(object);
-  });
+  if (!TakeWatched(streams)) {
+    g_exit->fence.VisitBefore(take);
+    g_exit->fence.VisitAfter([&](PyObject* object) {
+      if (WasBefore(object)) take(object);
+    });
+  }
   for (const PyRef& object : g_exit->finalizable_now) {
     if (IsRunning(object.get()) || !IsHarmless(object.get())) return false;
   }
@@ -199,6 +279,7 @@ bool FindPreloadedWithFinalizer() {
 
 // Empty, or why this program gets the full teardown.
 const char* Obstacle() {
+  if (g_exit->full) return "it was asked for";
   PyObject* modules = PyImport_GetModuleDict();
   if (modules == nullptr || !PyDict_CheckExact(modules)) return "sys.modules is not a dict";
   if (PyInterpreterState_Next(PyInterpreterState_Head()) != nullptr)
@@ -271,13 +352,14 @@ bool AddOurModule(PyObject* modules) {
 void Begin() {
   if (const char* obstacle = Obstacle()) {
     PyErr_Clear();
+    GiveBack();
     if (g_exit->explain) Explain(std::string("exit: full teardown, ") + obstacle);
     return;
   }
   const int enabled = PyGC_Disable();
   PyObject* modules = PyImport_GetModuleDict();
   if (AddOurModule(modules)) {
-    g_exit->fence.HideBefore();
+    if (!g_exit->fence.hidden()) g_exit->fence.HideBefore();
     PyObject* main = PyDict_GetItemString(modules, "__main__");
     ReturnMain(main);
     SortModules(modules, main);
@@ -285,6 +367,8 @@ void Begin() {
       Explain("exit: fast, " + std::to_string(g_exit->kept.size()) +
               " preloaded modules are not taken apart");
     }
+  } else {
+    GiveBack();
   }
   PyErr_Clear();
   if (enabled) PyGC_Enable();
@@ -431,6 +515,33 @@ void ArmFastExit(bool explain) {
   g_armed = Prepare(g_exit);
   PyErr_Clear();
   if (!g_armed && explain) Explain("exit: full teardown, this CPython is not one we know");
+}
+
+void HidePreloaded() {
+  if (!g_armed || !RegisterAtExit()) return PyErr_Clear();
+  std::vector<PyObject*> objects;
+  g_exit->fence.VisitBefore([&objects](PyObject* object) {
+    if (HasFinalizer(object) || IsHeapType(object)) objects.push_back(object);
+  });
+  g_exit->all_watched = true;
+  WatchAll(objects);
+  g_exit->fence.HideBefore();
+}
+
+void HideResumed(bool explain, bool full) {
+  if (!g_armed || !g_exit->fence.hidden()) return;
+  g_exit->explain = explain;
+  g_exit->full = full;
+  std::vector<PyObject*> objects;
+  g_exit->fence.VisitAfter([&objects](PyObject* object) {
+    if (HasFinalizer(object)) g_exit->finalizable.emplace(object, Py_TYPE(object));
+    if (HasFinalizer(object) || IsHeapType(object)) objects.push_back(object);
+  });
+  WatchAll(objects);
+  PyObject* modules = PyImport_GetModuleDict();
+  NoteModules(g_exit, modules);
+  g_exit->fence.HideNew();
+  ReturnMain(PyDict_GetItemString(modules, "__main__"));
 }
 
 }  // namespace pylaunch::engine

@@ -14,6 +14,15 @@ namespace pylaunch::engine {
 // SIGINT) gets the full teardown.
 void ArmFastExit(bool explain);
 
+// For a process of which an image is made: hides what was preloaded from the collector for as long
+// as the program runs, too, because a collection would copy every page that holds an object. Call
+// after ArmFastExit(), in the capturing process.
+void HidePreloaded();
+
+// In a process restored from the image, before the program: what resuming has made is not the
+// program's either. `full`: the full teardown is asked for; then what was hidden comes back first.
+void HideResumed(bool explain, bool full);
+
 }  // namespace pylaunch::engine
 
 #endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_H_

@@ -94,6 +94,12 @@ void Folders::Invalidate() {
   sealed_ = false;
 }
 
+std::vector<std::string> Folders::Paths() const {
+  std::vector<std::string> paths;
+  for (const auto& [path, folder] : folders_) paths.push_back(path);
+  return paths;
+}
+
 std::vector<cache::FolderRecord> Folders::TakeNew() {
   std::vector<cache::FolderRecord> records;
   for (auto& [path, folder] : folders_) {

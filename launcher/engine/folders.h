@@ -50,6 +50,9 @@ class Folders {
   // knows of a change that stamps may not show).
   void Invalidate();
 
+  // Every folder that was asked for.
+  std::vector<std::string> Paths() const;
+
   // Folders that were listed here because the archive did not know them, and whose stamp will prove
   // them. Each is told once.
   std::vector<cache::FolderRecord> TakeNew();

@@ -82,8 +82,7 @@ bool GcFence::Draw() {
 void GcFence::HideBefore() {
   Node* first = NodeOf(first_);
   Node* last = NodeOf(last_);
-  seam_ = Next(last);
-  Link(Previous(first), seam_);
+  Link(Previous(first), Next(last));
   Link(&hidden_, first);
   Link(last, &hidden_);
 }
@@ -91,17 +90,29 @@ void GcFence::HideBefore() {
 void GcFence::MoveAfter(PyObject* object) {
   if (!PyObject_GC_IsTracked(object)) return;
   Unlink(NodeOf(object));
-  InsertBefore(NodeOf(object), seam_);
+  InsertBefore(NodeOf(object), Next(&generations_[2].head));
+}
+
+void GcFence::HideNew() {
+  Node* last = NodeOf(last_);
+  for (int i = 0; i < kGenerations; ++i) {
+    Node* head = &generations_[i].head;
+    if (Next(head) == head) continue;
+    Link(Previous(last), Next(head));
+    Link(Previous(head), last);
+    Link(head, head);
+    generations_[i].count = 0;
+  }
 }
 
 void GcFence::ShowBefore() {
-  if (Next(&hidden_) == &hidden_) return;
+  if (!hidden()) return;
   Node* oldest = Next(&generations_[2].head);
   Node* first = Next(&hidden_);
   Node* last = Previous(&hidden_);
   Link(&generations_[2].head, first);
   Link(last, oldest);
-  Link(&hidden_, &hidden_);
+  hidden_ = {};
 }
 
 // Of the nodes between the two.

@@ -29,12 +29,14 @@ class GcFence {
   // frozen.
   bool Draw();
   // From now on the collector does not see what was there before the line: not to traverse it, not
-  // to free it. Objects may still die by their reference counts. Call once, after Draw().
+  // to free it. Objects may still die by their reference counts. Call after Draw().
   void HideBefore();
+  // The line again, here and now, with all that has come since behind it. Call while hidden.
+  void HideNew();
   // Takes that back: what was hidden becomes the oldest again.
   void ShowBefore();
-  // Puts a tracked object to the program's, where the hidden ones were. Call right after
-  // HideBefore().
+  bool hidden() const { return hidden_.next != 0; }
+  // Puts a tracked object to the program's, as the oldest of them. Call while hidden.
   void MoveAfter(PyObject* object);
 
   // Visitors must neither make nor free objects that the collector tracks.
@@ -68,8 +70,7 @@ class GcFence {
   Generation* generations_ = nullptr;
   PyObject* first_ = nullptr;
   PyObject* last_ = nullptr;
-  Node hidden_ = {};
-  Node* seam_ = nullptr;  // What stood behind the hidden ones.
+  Node hidden_ = {};  // The head of the list that the hidden ones are in; zero without one.
 };
 
 }  // namespace pylaunch::engine

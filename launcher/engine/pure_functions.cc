@@ -188,6 +188,7 @@ PyObject* FromArchive(const std::string& key) {
   PyObject* result = PyMarshal_ReadObjectFromString(memo->result.data(),
                                                     static_cast<Py_ssize_t>(memo->result.size()));
   PyErr_Clear();
+  for (const cache::FileProof& proof : memo->files) g_session->NoteProved(proof.path);
   return result;
 }
 

@@ -244,6 +244,14 @@ TEST(Options, TwinsSpeakWhereNoFlagDoes) {
   EXPECT_EQ(Parse("p --cache-mode=off", environment).cache_mode, CacheMode::kOff);
 }
 
+TEST(Options, ImageIsASwitchWithATwin) {
+  EXPECT_FALSE(Parse("p x.py").image);
+  EXPECT_TRUE(Parse("p --image x.py").image);
+  EXPECT_FALSE(Parse("p x.py --image").image);
+  EXPECT_TRUE(Parse("p x.py", {"PYLAUNCH_IMAGE=1"}).image);
+  EXPECT_FALSE(Parse("p -E x.py", {"PYLAUNCH_IMAGE=1"}).image);
+}
+
 TEST(Options, SwitchTwinsAreTrueFalseOrAnErrorThatNamesTheVariable) {
   for (const char* yes : {"1", "true", "yes", "on", "True"}) {
     EXPECT_TRUE(Parse("p", {std::string("PYLAUNCH_STATS=") + yes}).stats) << yes;

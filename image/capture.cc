@@ -1,0 +1,304 @@
+#include "image/capture.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <memory_resource>
+#include <string_view>
+
+#include "image/dump.h"
+#include "image/own_stack.h"
+
+extern char** environ;
+
+namespace pylaunch::image {
+namespace {
+
+// Threads that have fork handlers of their own and that their libraries do without in a forked
+// child: jemalloc's (src/background_thread.c, background_thread_postfork_child).
+constexpr std::string_view kForkAwareThreads[] = {"jemalloc_bg_thd"};
+
+// A joined thread stays in /proc/self/task for a moment.
+constexpr int kThreadPatienceMs = 200;
+
+bool g_judging = false;    // The fork under way is a capture's.
+char g_threads[256] = "";  // Names of threads that nobody vouches for, ", " between them.
+ucontext_t g_context;      // Where a restored process goes on.
+const Restored* volatile g_restored = nullptr;
+
+// The names of other threads, as far as they fit.
+void OtherThreads(char* names, size_t size) {
+  names[0] = '\0';
+  const pid_t self = static_cast<pid_t>(syscall(SYS_gettid));
+  DIR* tasks = opendir("/proc/self/task");
+  if (tasks == nullptr) {
+    std::snprintf(names, size, "unknown (/proc/self/task cannot be read)");
+    return;
+  }
+  while (const dirent* entry = readdir(tasks)) {
+    const int tid = std::atoi(entry->d_name);
+    if (tid == 0 || tid == self) continue;
+    char path[64], name[32] = "?";
+    std::snprintf(path, sizeof path, "/proc/self/task/%d/comm", tid);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t n = fd < 0 ? 0 : read(fd, name, sizeof name - 1);
+    if (fd >= 0) close(fd);
+    if (n > 0) name[n - 1] = '\0';
+    const bool aware = std::any_of(std::begin(kForkAwareThreads), std::end(kForkAwareThreads),
+                                   [&](std::string_view known) { return known == name; });
+    if (aware) continue;
+    const size_t used = std::strlen(names);
+    std::snprintf(names + used, size - used, "%s%s", used > 0 ? ", " : "", name);
+  }
+  closedir(tasks);
+}
+
+void BeforeFork() {
+  if (!g_judging) return;
+  for (int waited = 0; waited <= kThreadPatienceMs; waited += 5) {
+    OtherThreads(g_threads, sizeof g_threads);
+    if (g_threads[0] == '\0') return;
+    usleep(5000);
+  }
+}
+
+uint64_t ThreadPointer() {
+  uint64_t at;
+  asm("mov %%fs:0, %0" : "=r"(at));  // The psABI: the thread pointer's first word is itself.
+  return at;
+}
+
+// Where in glibc's struct pthread (nptl/descr.h, private) its thread id stands: offsets whose value
+// is `tid` now. The right one still fits in a forked child, whose tid is another.
+constexpr uint32_t kDescriptorSize = 2048;
+using TidOffsets = std::vector<uint32_t>;
+
+TidOffsets FindTid(const TidOffsets* among) {
+  const auto tid = static_cast<int>(syscall(SYS_gettid));
+  TidOffsets found;
+  for (uint32_t offset = 0; offset < kDescriptorSize; offset += sizeof(int)) {
+    int value;
+    std::memcpy(&value, reinterpret_cast<void*>(ThreadPointer() + offset), sizeof value);
+    if (value != tid) continue;
+    if (among == nullptr || std::find(among->begin(), among->end(), offset) != among->end()) {
+      found.push_back(offset);
+    }
+  }
+  return found;
+}
+
+// On the restored process's side of the gap: the restorer's `entry`.
+[[noreturn]] void OnRestored(const Restored* restored) {
+  g_restored = restored;
+  sigprocmask(SIG_SETMASK, nullptr, &g_context.uc_sigmask);  // Inherited, and not the image's.
+  setcontext(&g_context);
+  _exit(127);
+}
+
+// Nothing of the program's reaches this process, nor it the program.
+void Withdraw() {
+  setsid();
+  close_range(3, ~0u, 0);
+  const int null = open("/dev/null", O_RDWR);
+  for (int fd = 0; fd < 3; ++fd) {
+    if (null != fd) dup2(null, fd);
+  }
+  if (null > 2) close(null);
+  const rlimit none = {0, 0};
+  setrlimit(RLIMIT_CORE, &none);
+  sigset_t all;
+  sigfillset(&all);
+  sigprocmask(SIG_BLOCK, &all, nullptr);
+}
+
+// A whole word of the name says so: HF_TOKEN, not TOKENIZERS_PARALLELISM.
+bool IsSecretName(std::string_view name) {
+  constexpr std::string_view kWords[] = {"TOKEN", "KEY", "SECRET", "PASSWORD"};
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('_', begin), name.size());
+    const std::string_view word = name.substr(begin, end - begin);
+    if (std::find(std::begin(kWords), std::end(kWords), word) != std::end(kWords)) return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
+// Shorter values are found everywhere.
+constexpr size_t kShortestSecret = 8;
+
+void CollectSecrets(std::pmr::memory_resource* memory,
+                    std::pmr::vector<DumpContext::Secret>* secrets) {
+  for (char** e = environ; *e != nullptr; ++e) {
+    const std::string_view entry = *e;
+    const size_t equals = entry.find('=');
+    if (equals == entry.npos || !IsSecretName(entry.substr(0, equals)) ||
+        entry.size() - equals - 1 < kShortestSecret) {
+      continue;
+    }
+    auto* copy = static_cast<char*>(memory->allocate(entry.size(), 1));
+    std::memcpy(copy, entry.data(), entry.size());
+    const std::string_view kept(copy, entry.size());
+    secrets->push_back({kept.substr(0, equals), kept.substr(equals + 1)});
+  }
+}
+
+// Shared, so that the kernel does not join it to a neighbour.
+constexpr size_t kScratchSize = size_t{256} << 20;
+
+class Capturer {
+ public:
+  Capturer(const CaptureRequest& request, const TidOffsets& tids)
+      : request_(request), tids_(tids) {}
+
+  // In the capturing process; returns in restored ones.
+  void Run() {
+    std::string refusal = Prepare();
+    void* scratch = mmap(nullptr, kScratchSize, PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (scratch == MAP_FAILED) refusal = "no memory";
+    if (refusal.empty()) {
+      fd_ = open(request_.path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+      if (fd_ < 0) refusal = request_.path + ": " + std::strerror(errno);
+    }
+    std::pmr::monotonic_buffer_resource memory(scratch, refusal.empty() ? kScratchSize : 0,
+                                               std::pmr::null_memory_resource());
+    std::pmr::vector<DumpContext::Secret> secrets(&memory);
+    if (refusal.empty()) {
+      CollectSecrets(&memory, &secrets);
+      context_.secrets = &secrets;
+      refusal = request_.prepare();
+    }
+    if (!refusal.empty()) Finish(refusal, {});
+    getcontext(&g_context);
+    if (g_restored != nullptr) return;
+    DumpAndFinish(scratch, &memory);
+  }
+
+ private:
+  std::string Prepare() {
+    const TidOffsets tids = FindTid(&tids_);
+    if (tids.size() != 1) return "glibc's thread descriptor is not the one we know";
+    context_.header.tid_offset = tids[0];
+    return "";
+  }
+
+  [[noreturn, gnu::noinline]] void DumpAndFinish(void* scratch, std::pmr::memory_resource* memory) {
+    FillContext(scratch);
+    std::pmr::vector<std::pmr::string> files(memory);
+    const std::pmr::string refusal = Dump(context_, fd_, memory, &files);
+    const bool synced = fsync(fd_) == 0;
+    close(fd_);
+    // The pages are written; from here on this process may use its heap again.
+    std::vector<std::string> paths(files.begin(), files.end());
+    Finish(!refusal.empty() ? std::string(refusal) : synced ? "" : "cannot be written", paths);
+  }
+
+  void FillContext(void* scratch) {
+    Header& h = context_.header;
+    std::memcpy(h.magic, kMagic, sizeof kMagic);
+    h.format = kFormat;
+    h.vdso = getauxval(AT_SYSINFO_EHDR);
+    h.thread_pointer = ThreadPointer();
+    robust_list_head* list = nullptr;
+    size_t size = 0;
+    syscall(SYS_get_robust_list, 0, &list, &size);
+    h.robust_list = reinterpret_cast<uint64_t>(list);
+    h.robust_list_size = size;
+    prctl(PR_GET_NAME, h.name);
+    context_.stack_low = TheOwnStack().low;
+    context_.stack_high = TheOwnStack().high;
+    const auto top = static_cast<uint64_t>(g_context.uc_mcontext.gregs[REG_RSP]);
+    // Below are only frames of the dump; the psABI's red zone belongs to the frame.
+    context_.stack_used = top - 128;
+    h.stack = (top - 65536) & ~uint64_t{63};
+    h.entry = reinterpret_cast<uint64_t>(&OnRestored);
+    context_.scratch = reinterpret_cast<uint64_t>(scratch);
+  }
+
+  [[noreturn]] void Finish(const std::string& refusal, const std::vector<std::string>& files) {
+    request_.finish(refusal, files);
+    _exit(0);
+  }
+
+  const CaptureRequest& request_;
+  const TidOffsets& tids_;
+  DumpContext context_;
+  int fd_ = -1;
+};
+
+// Waits for the child and takes back the SIGCHLD it caused, so that the program never hears of it.
+class QuietChild {
+ public:
+  QuietChild() {
+    sigemptyset(&child_);
+    sigaddset(&child_, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &child_, &before_);
+    sigset_t pending;
+    sigpending(&pending);
+    was_pending_ = sigismember(&pending, SIGCHLD) == 1;
+  }
+  void Reap(pid_t pid) {
+    while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    const timespec now = {0, 0};
+    sigtimedwait(&child_, nullptr, &now);
+    if (was_pending_) kill(getpid(), SIGCHLD);
+  }
+  void Restore() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t child_, before_;
+  bool was_pending_ = false;
+};
+
+// An orphan would become this very process's child.
+bool IsReaper() {
+  int subreaper = 0;
+  prctl(PR_GET_CHILD_SUBREAPER, &subreaper);
+  return getpid() == 1 || subreaper != 0;
+}
+
+}  // namespace
+
+void WatchForks() { pthread_atfork(BeforeFork, nullptr, nullptr); }
+
+CaptureResult Capture(const CaptureRequest& request) {
+  const bool wait = request.wait || IsReaper();
+  const TidOffsets tids = FindTid(nullptr);
+  QuietChild child;
+  g_judging = true;
+  const pid_t pid = fork();
+  g_judging = false;
+  if (pid == 0) {
+    if (g_threads[0] != '\0' || (!wait && _Fork() != 0)) _exit(0);
+    Withdraw();
+    Capturer(request, tids).Run();
+    return {g_restored, ""};
+  }
+  const int error = errno;
+  if (pid > 0) child.Reap(pid);
+  child.Restore();
+  CaptureResult result;
+  if (pid < 0) result.refusal = std::string("fork: ") + std::strerror(error);
+  if (g_threads[0] != '\0') result.refusal = std::string("threads are left: ") + g_threads;
+  return result;
+}
+
+}  // namespace pylaunch::image

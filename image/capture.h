@@ -1,0 +1,47 @@
+#ifndef PYLAUNCH_IMAGE_CAPTURE_H_
+#define PYLAUNCH_IMAGE_CAPTURE_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "image/format.h"
+
+// Makes an image of this process in a forked child, while this process goes on. Order of things:
+// DESIGN.md.
+
+namespace pylaunch::image {
+
+// Call once, before any library has registered fork handlers of its own: those registered first run
+// last before a fork (pthread_atfork(3)), so that this one sees which threads the others left.
+void WatchForks();
+
+struct CaptureRequest {
+  std::string path;  // Where the pages are to be written; the file must not exist.
+  // The capturing process is waited for. Otherwise it is a grandchild that the program cannot see.
+  bool wait = false;
+  // Called in the capturing process before any page is written: last preparations; what must not be
+  // in the image goes. Returns why there can be none, or an empty string.
+  std::function<std::string()> prepare;
+  // Called in the capturing process when the image is whole (`refusal` empty) or none could be
+  // made; `files` are those that the image refers to. It ends with this call.
+  std::function<void(const std::string& refusal, const std::vector<std::string>& files)> finish;
+};
+
+struct CaptureResult {
+  // Null in the process that goes on; in a restored one, its arguments.
+  const Restored* restored = nullptr;
+  // Why there will be no image; one line. Empty: it is being made, or is made (`wait`).
+  std::string refusal;
+};
+
+// REQUIRES: WatchForks was called, RunOnOwnStack runs this thread, and what Python wants done
+// before a fork is done (PyOS_BeforeFork). Returns once in this process and once in each restored
+// one, where what a fork's child must do is left to the caller; signal handlers, environment, rseq,
+// too.
+CaptureResult Capture(const CaptureRequest& request);
+
+}  // namespace pylaunch::image
+
+#endif  // PYLAUNCH_IMAGE_CAPTURE_H_

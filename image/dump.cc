@@ -1,0 +1,279 @@
+#include "image/dump.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <tuple>
+
+namespace pylaunch::image {
+namespace {
+
+// Holes of the image file cost nothing but page tables; every mapping costs a system call at each
+// restore. So nearby runs become one: empty pages between them are holes, a file's are copied.
+constexpr uint64_t kJoinEmpty = 64;
+constexpr uint64_t kJoinFile = 16;
+
+bool IsZeroPage(uint64_t page) {
+  const auto* words = reinterpret_cast<const uint64_t*>(page * kPage);
+  for (uint64_t i = 0; i < kPage / sizeof(uint64_t); ++i) {
+    if (words[i] != 0) return false;
+  }
+  return true;
+}
+
+class Dumper {
+ public:
+  Dumper(const DumpContext& context, int fd, std::pmr::memory_resource* memory)
+      : context_(context), fd_(fd), memory_(memory), pieces_(memory), paths_(memory), why_(memory) {
+    header_ = context.header;
+  }
+
+  bool Run(std::pmr::vector<std::pmr::string>* files) {
+    const std::pmr::vector<Region> regions = ReadRegions(memory_);
+    if (regions.empty()) return Refuse("/proc/self/maps cannot be read", "");
+    for (const Region& region : regions) {
+      if (!Add(region, files)) return false;
+    }
+    // One open(2) a file.
+    std::sort(pieces_.begin(), pieces_.end(), [](const Piece& a, const Piece& b) {
+      return std::tie(a.kind, a.path, a.address) < std::tie(b.kind, b.path, b.address);
+    });
+    return Write();
+  }
+
+  std::pmr::string TakeReason() { return std::move(why_); }
+
+ private:
+  bool Refuse(std::string_view what, std::string_view which) {
+    why_ = what;
+    why_ += which;
+    return false;
+  }
+
+  bool Add(const Region& region, std::pmr::vector<std::pmr::string>* files) {
+    switch (region.kind) {
+      case Region::Kind::kVsyscall:
+        return true;
+      case Region::Kind::kKernelPages:
+        if (header_.special_count == kMaxSpecial) return Refuse("unknown kernel pages", "");
+        header_.special[header_.special_count++] = {region.start, region.size()};
+        return true;
+      case Region::Kind::kForeign:
+        if (region.start == context_.scratch) return true;
+        return Refuse("memory that cannot be mapped again: ", region.path);
+      case Region::Kind::kStack:
+        return AddPrivate(region);
+      case Region::Kind::kAnonymous:
+        return region.start == context_.stack_low ? AddStack() : AddPrivate(region);
+      case Region::Kind::kFile:
+        if (files->empty() || files->back() != region.path) files->push_back(region.path);
+        return region.shared ? AddShared(region) : AddPrivate(region);
+    }
+    return false;
+  }
+
+  Piece At(PieceKind kind, const Region& region, uint64_t first, uint64_t last) const {
+    Piece piece = {};
+    piece.kind = kind;
+    piece.protection = static_cast<uint32_t>(region.protection);
+    piece.address = first;
+    piece.size = last - first;
+    return piece;
+  }
+
+  uint32_t Path(const Region& region) {
+    const std::string_view last(paths_.data() + last_path_);
+    if (paths_.empty() || last != region.path) {
+      last_path_ = paths_.size();
+      paths_ += region.path;
+      paths_ += '\0';
+    }
+    return static_cast<uint32_t>(last_path_);
+  }
+
+  void AddFile(const Region& region, uint64_t first, uint64_t last) {
+    Piece piece = At(PieceKind::kFile, region, first, last);
+    piece.offset = region.offset + (first - region.start);
+    piece.path = Path(region);
+    piece.shared = region.shared ? 1 : 0;
+    piece.device = region.device;
+    piece.inode = region.inode;
+    pieces_.push_back(piece);
+  }
+
+  // What other processes see of it would be theirs; so only what nobody writes.
+  bool AddShared(const Region& region) {
+    if ((region.protection & PROT_WRITE) != 0) {
+      return Refuse("a file mapped shared and writable: ", region.path);
+    }
+    AddFile(region, region.start, region.end);
+    return true;
+  }
+
+  bool AddStack() {
+    Region region(memory_);
+    region.protection = PROT_READ | PROT_WRITE;
+    Piece piece = At(PieceKind::kCopy, region, context_.stack_low, context_.stack_high);
+    piece.copy_address = context_.stack_used & ~(kPage - 1);
+    piece.copy_size = context_.stack_high - piece.copy_address;
+    piece.offset = Reserve(piece.copy_size);
+    pieces_.push_back(piece);
+    return true;
+  }
+
+  bool AddPrivate(const Region& region) {
+    const bool file = region.kind == Region::Kind::kFile;
+    std::pmr::vector<PageRun> runs(memory_);
+    if (!ReadOwnPages(region.start, region.end, &runs)) {
+      return Refuse("/proc/self/pagemap cannot be read", "");
+    }
+    if (!runs.empty() && !MakeReadable(region)) return Refuse("memory that cannot be read", "");
+    if (!file) DropZeroPages(&runs);
+    JoinRuns(file ? kJoinFile : kJoinEmpty, &runs);
+    uint64_t at = region.start;
+    for (const PageRun& run : runs) {
+      AddClean(region, at, run.first * kPage);
+      AddOwn(region, run);
+      at = run.last * kPage;
+    }
+    AddClean(region, at, region.end);
+    return true;
+  }
+
+  // This process ends with the dump, so its own protections do not matter.
+  static bool MakeReadable(const Region& region) {
+    if ((region.protection & PROT_READ) != 0) return true;
+    return mprotect(reinterpret_cast<void*>(region.start), region.size(), PROT_READ) == 0;
+  }
+
+  void DropZeroPages(std::pmr::vector<PageRun>* runs) {
+    std::pmr::vector<PageRun> kept(memory_);
+    for (const PageRun& run : *runs) {
+      for (uint64_t page = run.first; page < run.last; ++page) {
+        if (IsZeroPage(page)) continue;
+        if (!kept.empty() && kept.back().last == page) {
+          ++kept.back().last;
+        } else {
+          kept.push_back({page, page + 1});
+        }
+      }
+    }
+    *runs = std::move(kept);
+  }
+
+  void AddClean(const Region& region, uint64_t first, uint64_t last) {
+    if (first == last) return;
+    if (region.kind == Region::Kind::kFile) {
+      AddFile(region, first, last);
+    } else {
+      pieces_.push_back(At(PieceKind::kAnonymous, region, first, last));
+    }
+  }
+
+  // Executable pages are copied: the folder of images may be mounted noexec.
+  void AddOwn(const Region& region, const PageRun& run) {
+    const bool copy = (region.protection & PROT_EXEC) != 0;
+    Piece piece = At(copy ? PieceKind::kCopy : PieceKind::kImage, region, run.first * kPage,
+                     run.last * kPage);
+    piece.copy_address = piece.address;
+    piece.copy_size = piece.size;
+    piece.offset = Reserve(piece.size);
+    pieces_.push_back(piece);
+  }
+
+  // Offsets count from data_offset until that is known.
+  uint64_t Reserve(uint64_t size) {
+    const uint64_t offset = data_size_;
+    data_size_ += size;
+    return offset;
+  }
+
+  bool Write() {
+    header_.piece_count = static_cast<uint32_t>(pieces_.size());
+    header_.paths_offset = sizeof header_ + pieces_.size() * sizeof(Piece);
+    header_.data_offset = (header_.paths_offset + paths_.size() + kPage - 1) & ~(kPage - 1);
+    header_.file_size = header_.data_offset + data_size_;
+    for (Piece& piece : pieces_) {
+      const bool copied = piece.kind == PieceKind::kImage || piece.kind == PieceKind::kCopy;
+      if (copied) piece.offset += header_.data_offset;
+    }
+    const bool written =
+        ftruncate(fd_, static_cast<off_t>(header_.file_size)) == 0 &&
+        WriteAt(0, &header_, sizeof header_) &&
+        WriteAt(sizeof header_, pieces_.data(), pieces_.size() * sizeof(Piece)) &&
+        WriteAt(header_.paths_offset, paths_.data(), paths_.size()) &&
+        std::all_of(pieces_.begin(), pieces_.end(), [&](const Piece& p) { return WritePages(p); });
+    if (!written && why_.empty()) return Refuse("cannot be written: ", std::strerror(errno));
+    return written;
+  }
+
+  bool WritePages(const Piece& piece) {
+    if (piece.kind != PieceKind::kImage && piece.kind != PieceKind::kCopy) return true;
+    const uint64_t end = (piece.copy_address + piece.copy_size) / kPage;
+    for (uint64_t page = piece.copy_address / kPage; page < end;) {
+      if (IsZeroPage(page)) {
+        ++page;
+        continue;
+      }
+      uint64_t last = page + 1;
+      while (last < end && !IsZeroPage(last)) ++last;
+      if (HoldsSecret(page, last)) return false;
+      const uint64_t offset = piece.offset + page * kPage - piece.copy_address;
+      if (!WriteAt(offset, reinterpret_cast<void*>(page * kPage), (last - page) * kPage)) {
+        return false;
+      }
+      page = last;
+    }
+    return true;
+  }
+
+  bool HoldsSecret(uint64_t first, uint64_t last) {
+    for (const DumpContext::Secret& secret : *context_.secrets) {
+      const void* found = memmem(reinterpret_cast<void*>(first * kPage), (last - first) * kPage,
+                                 secret.value.data(), secret.value.size());
+      if (found == nullptr) continue;
+      why_ = "preloading has copied the value of ";
+      why_ += secret.name;
+      why_ += ", a secret by its name; set it in the program, or after the image was made";
+      return true;
+    }
+    return false;
+  }
+
+  bool WriteAt(uint64_t offset, const void* data, uint64_t size) {
+    const auto* bytes = static_cast<const char*>(data);
+    while (size > 0) {
+      const ssize_t n = pwrite(fd_, bytes, size, static_cast<off_t>(offset));
+      if (n <= 0) return false;
+      bytes += n;
+      offset += static_cast<uint64_t>(n);
+      size -= static_cast<uint64_t>(n);
+    }
+    return true;
+  }
+
+  const DumpContext& context_;
+  const int fd_;
+  std::pmr::memory_resource* const memory_;
+  Header header_;
+  std::pmr::vector<Piece> pieces_;
+  std::pmr::string paths_;
+  size_t last_path_ = 0;
+  uint64_t data_size_ = 0;
+  std::pmr::string why_;
+};
+
+}  // namespace
+
+std::pmr::string Dump(const DumpContext& context, int fd, std::pmr::memory_resource* memory,
+                      std::pmr::vector<std::pmr::string>* files) {
+  Dumper dumper(context, fd, memory);
+  if (dumper.Run(files)) return std::pmr::string(memory);
+  return dumper.TakeReason();
+}
+
+}  // namespace pylaunch::image

@@ -1,0 +1,37 @@
+#ifndef PYLAUNCH_IMAGE_DUMP_H_
+#define PYLAUNCH_IMAGE_DUMP_H_
+
+#include <cstdint>
+#include <memory_resource>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "image/format.h"
+#include "image/region_map.h"
+
+namespace pylaunch::image {
+
+// What the caller knows of the process that the kernel does not tell.
+struct DumpContext {
+  Header header = {};                      // Everything but what the regions decide.
+  uint64_t stack_low = 0, stack_high = 0;  // One mapping; its pages from stack_used on are kept.
+  uint64_t stack_used = 0;
+  uint64_t scratch = 0;  // Address of a region that is left out.
+  struct Secret {
+    std::string_view name;
+    std::string_view value;
+  };
+  // What no page may hold, else there is no image. Must lie in the scratch region itself.
+  const std::pmr::vector<Secret>* secrets = nullptr;
+};
+
+// Writes the process that it runs in to `fd`, an empty file. Changes nothing of what it writes: all
+// memory comes from `memory`, which lies in the scratch region. `files`: the paths the image refers
+// to. Returns why not, as one line, or an empty string.
+std::pmr::string Dump(const DumpContext& context, int fd, std::pmr::memory_resource* memory,
+                      std::pmr::vector<std::pmr::string>* files);
+
+}  // namespace pylaunch::image
+
+#endif  // PYLAUNCH_IMAGE_DUMP_H_

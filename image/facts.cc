@@ -1,0 +1,151 @@
+#include <cpuid.h>
+#include <elf.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/auxv.h>
+#include <sys/personality.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "image/key.h"
+
+namespace pylaunch::image {
+namespace {
+
+// Set anew by shells, terminals, window systems and job starters; of no use to a library that is
+// imported.
+constexpr std::string_view kVolatile[] = {"_",
+                                          "OLDPWD",
+                                          "PWD",
+                                          "SHLVL",
+                                          "COLUMNS",
+                                          "LINES",
+                                          "WINDOWID",
+                                          "SSH_TTY",
+                                          "SSH_CLIENT",
+                                          "SSH_AUTH_SOCK",
+                                          "SSH_CONNECTION",
+                                          "TERM_SESSION_ID",
+                                          "STY",
+                                          "TMUX",
+                                          "TMUX_PANE",
+                                          "XDG_SESSION_ID",
+                                          "INVOCATION_ID",
+                                          "JOURNAL_STREAM",
+                                          "GPG_AGENT_INFO"};
+
+std::string ReadText(const char* path) {
+  std::array<char, 4096> buffer;
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "";
+  const ssize_t n = read(fd, buffer.data(), buffer.size());
+  close(fd);
+  return n > 0 ? std::string(buffer.data(), static_cast<size_t>(n)) : "";
+}
+
+std::string Kernel() {
+  utsname name;
+  if (uname(&name) != 0) return "";
+  return std::string(name.release) + " " + name.version + " " + name.machine;
+}
+
+std::string Vdso() {
+  const auto base = getauxval(AT_SYSINFO_EHDR);
+  if (base == 0) return "";
+  const auto* header = reinterpret_cast<const Elf64_Ehdr*>(base);
+  const uint64_t size = header->e_shoff + uint64_t{header->e_shnum} * header->e_shentsize;
+  return Hashed({reinterpret_cast<const char*>(base), size});
+}
+
+// What libraries choose their code by. EBX of leaf 1 holds the number of the processor that we
+// happen to run on.
+std::string Processor() {
+  std::vector<unsigned> words;
+  const auto ask = [&words](unsigned leaf, unsigned subleaf) {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    __get_cpuid_count(leaf, subleaf, &a, &b, &c, &d);
+    words.insert(words.end(), {a, leaf == 1 ? b & 0x0000ffffu : b, c, d});
+  };
+  for (unsigned leaf : {0u, 1u, 7u, 0xdu, 0x80000001u}) ask(leaf, 0);
+  ask(7, 1);
+  unsigned low = 0, high = 0;
+  if ((words[4 + 2] & bit_OSXSAVE) != 0) asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  words.insert(words.end(), {low, high});
+  return Hashed({reinterpret_cast<const char*>(words.data()), words.size() * sizeof(unsigned)});
+}
+
+std::string Affinity() {
+  std::vector<char> mask(1024);
+  auto* set = reinterpret_cast<cpu_set_t*>(mask.data());
+  if (sched_getaffinity(0, mask.size(), set) != 0) return "";
+  return Hashed({mask.data(), mask.size()});
+}
+
+std::string IgnoredSignals() {
+  std::string ignored;
+  for (int number = 1; number < NSIG; ++number) {
+    struct sigaction action;
+    if (sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) {
+      ignored += std::to_string(number) + " ";
+    }
+  }
+  return ignored;
+}
+
+std::string OpenStreams() {
+  std::string open;
+  for (int fd = 0; fd < 3; ++fd) {
+    if (fcntl(fd, F_GETFD) >= 0) open += std::to_string(fd);
+  }
+  return open;
+}
+
+std::string StackLimit() {
+  rlimit limit;
+  return getrlimit(RLIMIT_STACK, &limit) == 0 ? std::to_string(limit.rlim_cur) : "";
+}
+
+}  // namespace
+
+Facts MachineFacts() {
+  return {{"boot id", ReadText("/proc/sys/kernel/random/boot_id")},
+          {"kernel", Kernel()},
+          {"vdso", Vdso()},
+          {"processor", Processor()},
+          {"online processors", ReadText("/sys/devices/system/cpu/online")},
+          {"processor affinity", Affinity()},
+          {"user", std::to_string(geteuid()) + ":" + std::to_string(getegid()) + ":" +
+                       std::to_string(getuid()) + ":" + std::to_string(getgid())},
+          {"personality", std::to_string(personality(0xffffffff))},
+          {"ignored signals", IgnoredSignals()},
+          {"open standard streams", OpenStreams()},
+          {"stack limit", StackLimit()}};
+}
+
+bool IsVolatile(std::string_view name) {
+  return name.starts_with("PYLAUNCH_") ||
+         std::find(std::begin(kVolatile), std::end(kVolatile), name) != std::end(kVolatile);
+}
+
+Facts EnvironmentFacts(char** environment) {
+  Facts facts;
+  for (; *environment != nullptr; ++environment) {
+    const std::string_view entry = *environment;
+    const size_t equals = std::min(entry.find('='), entry.size());
+    const std::string name(entry.substr(0, equals));
+    if (!IsVolatile(name)) facts.push_back({"variable " + name, Hashed(entry)});
+  }
+  // The order is the starter's whim; the first of two settings counts, so these keep theirs.
+  std::stable_sort(facts.begin(), facts.end(),
+                   [](const Fact& a, const Fact& b) { return a.name < b.name; });
+  return facts;
+}
+
+}  // namespace pylaunch::image

@@ -1,0 +1,86 @@
+#ifndef PYLAUNCH_IMAGE_FORMAT_H_
+#define PYLAUNCH_IMAGE_FORMAT_H_
+
+#include <cstdint>
+
+// An image file: what a process consisted of, in the terms of mmap(2).
+//
+//   Header | Piece * piece_count | paths, each ended by NUL | padding | pages
+//
+// All integers are little-endian, since the file never leaves its machine; offsets count from the
+// file's start. The pieces do not overlap, and those of one file stand together. Read by a program
+// without a C library (restore.cc), so this header needs none. Which process may be restored from
+// which image is not told here but in the key file beside it (key.h).
+
+namespace pylaunch::image {
+
+inline constexpr char kMagic[8] = {'P', 'Y', 'L', 'I', 'M', 'G', '\r', '\n'};
+inline constexpr uint32_t kFormat = 1;
+inline constexpr uint64_t kPage = 4096;
+
+enum class PieceKind : uint32_t {
+  kAnonymous,  // Fresh zero pages.
+  kFile,       // Pages of a file that the process had not changed.
+  kImage,      // Pages of the image, copied when they are written to.
+  kCopy,  // As kAnonymous, then [copy_address, +copy_size) is read from the image: one mapping.
+};
+
+struct Piece {
+  PieceKind kind;
+  uint32_t protection;  // PROT_*
+  uint64_t address;
+  uint64_t size;
+  uint64_t offset;  // In the file (kFile) or the image (kImage, kCopy).
+  uint64_t copy_address;
+  uint64_t copy_size;
+  uint32_t path;  // kFile: where in the paths its name begins.
+  uint32_t shared;
+  uint64_t device;
+  uint64_t inode;
+};
+
+// The kernel's own pages (vvar, vdso): where the image had them. They are moved there.
+struct SpecialRegion {
+  uint64_t address;
+  uint64_t size;
+};
+inline constexpr uint32_t kMaxSpecial = 4;
+
+struct Header {
+  char magic[8];
+  uint32_t format;
+  uint32_t piece_count;
+  uint64_t paths_offset;
+  uint64_t data_offset;  // Of the first page; what stands before it is the table.
+  uint64_t file_size;
+  uint64_t vdso;  // What AT_SYSINFO_EHDR was.
+  SpecialRegion special[kMaxSpecial];
+  uint32_t special_count;
+  uint32_t tid_offset;  // Of struct pthread's tid, from the thread pointer.
+  uint64_t thread_pointer;
+  uint64_t robust_list;
+  uint64_t robust_list_size;
+  uint64_t stack;  // Stack pointer for `entry`.
+  uint64_t entry;  // void(const Restored*), does not return.
+  char name[16];   // As PR_GET_NAME gives it.
+};
+
+// What the restored process is told about itself.
+struct Restored {
+  int64_t argc;
+  char** argv;
+  char** envp;
+};
+
+// Where the restoring program and its table lie: below every executable but those at fixed low
+// addresses, above any heap that can follow one of these.
+inline constexpr uint64_t kRestorerAddress = 0x3f00000000;
+inline constexpr uint64_t kTableAddress = 0x3f80000000;
+
+// How the restoring program is told what to do, in the variable that the engine takes away again
+// (launcher/handoff.h): "<handoff fd>:<image fd>:<pid>:<attempt, one digit>:<python>".
+inline constexpr int kMaxAttempts = 8;
+
+}  // namespace pylaunch::image
+
+#endif  // PYLAUNCH_IMAGE_FORMAT_H_

@@ -1,0 +1,202 @@
+#include "image/key.h"
+
+#include <dirent.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstdio>
+#include <memory>
+
+#include "cache/stamp.h"
+#include "cache/wire.h"
+#include "image/format.h"
+#define XXH_INLINE_ALL
+#include "xxhash.h"
+
+namespace pylaunch::image {
+namespace {
+
+constexpr std::string_view kKeyMagic = "PYLKEY\r\n";
+constexpr uint64_t kSeed = 0x70796c61756e6368;
+
+int64_t Nanoseconds(const timespec& time) {
+  return static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+}
+
+std::string Hex(uint64_t number) {
+  std::array<char, 17> text;
+  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(number));
+  return text.data();
+}
+
+uint64_t HashOf(const Facts& facts) {
+  std::string text;
+  for (const Fact& fact : facts) text += fact.name + '\0' + fact.value + '\0';
+  return XXH3_64bits(text.data(), text.size());
+}
+
+// .pth files are read by `site` when it meets the folder.
+// importlib.metadata finds distributions by the names of their folders.
+bool Matters(std::string_view name) {
+  return IsImportable(name) || name.ends_with(".pth") || name.ends_with(".dist-info") ||
+         name.ends_with(".egg-info") || name.ends_with(".egg-link");
+}
+
+// Independent of the order that readdir gives. 0: cannot be read.
+uint64_t HashNames(const std::string& path, bool all) {
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()), closedir);
+  if (!dir) return 0;
+  uint64_t sum = 1;
+  while (const dirent* entry = readdir(dir.get())) {
+    const std::string_view name = entry->d_name;
+    // A file without a suffix is no module; a folder may be a package.
+    const bool folder = entry->d_type != DT_REG;
+    if (all || (Matters(name) && (folder || name.find('.') != name.npos)))
+      sum += XXH3_64bits_withSeed(name.data(), name.size(), entry->d_type);
+  }
+  return sum;
+}
+
+void Write(cache::WireWriter* out, const FileState& state) { out->Number(state); }
+
+bool Holds(const FolderProof& proof) {
+  const FileState now = StateOf(proof.path);
+  if (now == proof.state) return true;
+  return HashNames(proof.path, proof.all) == proof.names;
+}
+
+}  // namespace
+
+// A module file or something that may be a package; what is before the first dot is its name.
+bool IsImportable(std::string_view name) {
+  if (name == "__pycache__") return false;
+  const std::string_view stem = name.substr(0, name.find('.'));
+  const std::string_view rest = name.substr(stem.size());
+  const bool module = rest.empty() || rest == ".py" || rest == ".pyc" || rest.ends_with(".so");
+  return module && !stem.empty() && std::isdigit(static_cast<unsigned char>(stem[0])) == 0 &&
+         std::all_of(stem.begin(), stem.end(),
+                     [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c >= 0x80; });
+}
+
+std::string Hashed(std::string_view value) {
+  const XXH128_hash_t hash = XXH3_128bits_withSeed(value.data(), value.size(), kSeed);
+  return Hex(hash.high64) + Hex(hash.low64);
+}
+
+FileState StateOf(const struct stat& st) {
+  return {st.st_dev, st.st_ino, static_cast<uint64_t>(st.st_size), Nanoseconds(st.st_mtim),
+          Nanoseconds(st.st_ctim)};
+}
+
+FileState StateOf(const std::string& path) {
+  struct stat st;
+  return stat(path.c_str(), &st) == 0 ? StateOf(st) : FileState();
+}
+
+FolderProof ProveFolder(const std::string& path, int64_t read_at_ns, bool all) {
+  FolderProof proof{path, StateOf(path), HashNames(path, all), all};
+  const bool absent = proof.state == FileState();
+  if (!absent && !cache::IsProvable(proof.state.ctime_ns, read_at_ns)) proof.state.ctime_ns = -1;
+  return proof;
+}
+
+std::string Key::Serialize() const {
+  cache::WireWriter out;
+  out.List(facts, [&out](const Fact& fact) {
+    out.String(fact.name);
+    out.String(fact.value);
+  });
+  out.List(files, [&out](const FileProof& proof) {
+    out.String(proof.path);
+    Write(&out, proof.state);
+  });
+  out.List(folders, [&out](const FolderProof& proof) {
+    out.String(proof.path);
+    Write(&out, proof.state);
+    out.Number(proof.names);
+    out.Number(proof.all);
+  });
+  Write(&out, image);
+  out.Number(table);
+  out.Number(table_size);
+  const std::string body = out.Take();
+  cache::WireWriter head;
+  head.Raw(kKeyMagic);
+  head.Number(kFormat);
+  head.Number(uint64_t{XXH3_64bits(body.data(), body.size())});
+  head.Raw(body);
+  return head.Take();
+}
+
+std::optional<Key> Key::Parse(std::string_view bytes) {
+  cache::WireReader head(bytes);
+  if (head.Raw(kKeyMagic.size()) != kKeyMagic) return std::nullopt;
+  uint32_t format;
+  uint64_t hash;
+  head.Number(&format);
+  head.Number(&hash);
+  if (!head.ok() || format != kFormat) return std::nullopt;
+  const std::string_view body = bytes.substr(kKeyMagic.size() + sizeof format + sizeof hash);
+  if (XXH3_64bits(body.data(), body.size()) != hash) return std::nullopt;
+  cache::WireReader in(body);
+  Key key;
+  in.List(&key.facts, [&in](Fact* fact) {
+    in.String(&fact->name);
+    in.String(&fact->value);
+  });
+  in.List(&key.files, [&in](FileProof* proof) {
+    in.String(&proof->path);
+    in.Number(&proof->state);
+  });
+  in.List(&key.folders, [&in](FolderProof* proof) {
+    in.String(&proof->path);
+    in.Number(&proof->state);
+    in.Number(&proof->names);
+    in.Number(&proof->all);
+  });
+  in.Number(&key.image);
+  in.Number(&key.table);
+  in.Number(&key.table_size);
+  if (!in.AtEnd()) return std::nullopt;
+  return key;
+}
+
+std::string Difference(const Facts& made, const Facts& now) {
+  for (const Fact& fact : now) {
+    const auto old = std::find_if(made.begin(), made.end(),
+                                  [&](const Fact& other) { return other.name == fact.name; });
+    if (old == made.end()) return fact.name + " is new";
+    if (old->value != fact.value) return fact.name + " changed";
+  }
+  for (const Fact& fact : made) {
+    const bool gone = std::none_of(now.begin(), now.end(),
+                                   [&](const Fact& other) { return other.name == fact.name; });
+    if (gone) return fact.name + " is gone";
+  }
+  return "";
+}
+
+std::string FirstChange(const Key& key) {
+  for (const FileProof& proof : key.files) {
+    if (StateOf(proof.path) != proof.state) return proof.path + " changed";
+  }
+  for (const FolderProof& proof : key.folders) {
+    if (!Holds(proof)) return "the names in " + proof.path + " changed";
+  }
+  return "";
+}
+
+uint64_t TableHash(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+ImageFiles FilesFor(const std::string& folder, const Facts& command, const Facts& all) {
+  ImageFiles files;
+  files.family = Hex(HashOf(command));
+  const std::string path = folder + "/" + files.family + "-" + Hex(HashOf(all));
+  files.key = path + ".key";
+  files.image = path + ".img";
+  files.note = path + ".note";
+  return files;
+}
+
+}  // namespace pylaunch::image

@@ -1,0 +1,98 @@
+#ifndef PYLAUNCH_IMAGE_KEY_H_
+#define PYLAUNCH_IMAGE_KEY_H_
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+// Which process may be restored from an image: the key file beside it. Two kinds of evidence: facts
+// about the host, the command and the environment, which must be equal, and the state of every file
+// and folder that the preloaded process came from.
+
+namespace pylaunch::image {
+
+// `value` is for comparison only; what may be secret is put in as a hash.
+struct Fact {
+  std::string name;
+  std::string value;
+  bool operator==(const Fact&) const = default;
+};
+using Facts = std::vector<Fact>;
+
+// A keyed hash of a value that is not to be kept, as text.
+std::string Hashed(std::string_view value);
+
+// Of this process and its machine: boot, kernel, vdso, processor, C library's view of it, user,
+// affinity, ignored signals, open standard streams, stack limit. The environment too, variable by
+// variable, less those that IsVolatile.
+Facts MachineFacts();
+Facts EnvironmentFacts(char** environment);
+
+// Variables that shells and terminals change from start to start and pylaunch's own.
+bool IsVolatile(std::string_view name);
+
+// What of stat(2) proves that a file is the same and unchanged; all 0 if there is none.
+struct FileState {
+  uint64_t device = 0, inode = 0, size = 0;
+  int64_t mtime_ns = 0, ctime_ns = 0;
+  bool operator==(const FileState&) const = default;
+};
+FileState StateOf(const struct stat& st);
+FileState StateOf(const std::string& path);
+
+struct FileProof {
+  std::string path;
+  FileState state;
+};
+
+// True for a name in a folder that an import could ask for.
+bool IsImportable(std::string_view name);
+
+// A folder that modules were looked for in. Results that programs write there change its state, but
+// what imports find only if a name that an import can ask for comes or goes; `names` is a hash of
+// these. `state` is all 0 where it proves nothing (the folder had changed just then).
+struct FolderProof {
+  std::string path;
+  FileState state;
+  uint64_t names = 0;
+  bool all = false;  // Somebody listed it: every name counts.
+};
+// `read_at_ns`: CLOCK_REALTIME.
+FolderProof ProveFolder(const std::string& path, int64_t read_at_ns, bool all);
+
+struct Key {
+  Facts facts;
+  std::vector<FileProof> files;
+  std::vector<FolderProof> folders;
+  FileState image;     // The image file's own.
+  uint64_t table = 0;  // Hash of its first `table_size` bytes.
+  uint64_t table_size = 0;
+
+  std::string Serialize() const;
+  // Nothing: truncated, altered, or of another format.
+  static std::optional<Key> Parse(std::string_view bytes);
+};
+
+// In words, what differs, or an empty string. "boot id changed"; "variable HOME changed".
+std::string Difference(const Facts& made, const Facts& now);
+// The first file or folder that is not as it was, in words; or an empty string.
+std::string FirstChange(const Key& key);
+
+uint64_t TableHash(std::string_view bytes);
+
+// Key and image lie beside each other in `folder`. Images of one command share `family`.
+struct ImageFiles {
+  std::string family;  // Beginning of the names (no folder) of all images of this command.
+  std::string key;
+  std::string image;
+  std::string note;  // Why the last capture made none; for --explain.
+};
+ImageFiles FilesFor(const std::string& folder, const Facts& command, const Facts& all);
+
+}  // namespace pylaunch::image
+
+#endif  // PYLAUNCH_IMAGE_KEY_H_

@@ -1,0 +1,299 @@
+// pylaunch-restore: becomes the process that an image holds. A static program without a C library,
+// at an address of its own, because everything else must be free for the image. What it was told
+// stands in the environment (format.h); arguments and environment are those that the program shall
+// see. Until the jump nothing is lost: what goes wrong ends in execve of the ordinary Python.
+//
+// After CRIU's criu/pie/restorer.c, of which this is the part that needs no privileges: memory,
+// thread pointer, tid, robust list. What a C library can do is left to the resumed engine.
+
+#include <asm/prctl.h>
+#include <asm/unistd.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/prctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "image/format.h"
+
+namespace pylaunch::image {
+namespace {
+
+long Call(long number, uint64_t a = 0, uint64_t b = 0, uint64_t c = 0, uint64_t d = 0,
+          uint64_t e = 0, uint64_t f = 0) {
+  long result;
+  register uint64_t r10 asm("r10") = d;
+  register uint64_t r8 asm("r8") = e;
+  register uint64_t r9 asm("r9") = f;
+  asm volatile("syscall"
+               : "=a"(result)
+               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+               : "rcx", "r11", "memory");
+  return result;
+}
+
+uint64_t Address(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
+
+// What is in the way of a piece: another layout may have room for it (EEXIST); anything else will
+// not get better.
+enum class Outcome { kDone, kCollision, kFailed };
+
+Outcome Judge(long result) {
+  if (result >= 0) return Outcome::kDone;
+  return result == -EEXIST ? Outcome::kCollision : Outcome::kFailed;
+}
+
+Outcome Map(uint64_t address, uint64_t size, uint32_t protection, int flags, int fd,
+            uint64_t offset) {
+  return Judge(Call(__NR_mmap, address, size, protection,
+                    static_cast<uint64_t>(flags | MAP_FIXED_NOREPLACE), static_cast<uint64_t>(fd),
+                    offset));
+}
+
+struct Arguments {
+  int64_t argc;
+  char** argv;
+  char** envp;
+  char* handoff;  // The variable's value.
+  uint64_t vdso;
+};
+
+constexpr char kVariable[] = "PYLAUNCH_HANDOFF=";
+
+char* HandoffValue(char* entry) {
+  for (const char* name = kVariable; *name != '\0'; ++name, ++entry) {
+    if (*entry != *name) return nullptr;
+  }
+  return entry;
+}
+
+Arguments ReadArguments(uint64_t* stack) {
+  Arguments arguments = {};
+  arguments.argc = static_cast<int64_t>(stack[0]);
+  arguments.argv = reinterpret_cast<char**>(stack + 1);
+  arguments.envp = arguments.argv + arguments.argc + 1;
+  char** end = arguments.envp;
+  for (; *end != nullptr; ++end) {
+    if (char* value = HandoffValue(*end)) arguments.handoff = value;
+  }
+  for (auto* auxv = reinterpret_cast<Elf64_auxv_t*>(end + 1); auxv->a_type != AT_NULL; ++auxv) {
+    if (auxv->a_type == AT_SYSINFO_EHDR) arguments.vdso = auxv->a_un.a_val;
+  }
+  return arguments;
+}
+
+// The field `index` of the variable, where it stands.
+char* Field(char* value, int index) {
+  for (; index > 0 && *value != '\0'; ++value) {
+    if (*value == ':') --index;
+  }
+  return value;
+}
+
+int Number(const char* text) {
+  int number = 0;
+  for (; *text >= '0' && *text <= '9'; ++text) number = number * 10 + (*text - '0');
+  return number;
+}
+
+class Restorer {
+ public:
+  Restorer(const Arguments& arguments, int image) : arguments_(arguments), image_(image) {}
+
+  Outcome Run() {
+    struct stat st;
+    if (Call(__NR_fstat, static_cast<uint64_t>(image_), Address(&st)) != 0) return Outcome::kFailed;
+    Outcome outcome = MapTable(static_cast<uint64_t>(st.st_size));
+    if (outcome == Outcome::kDone) outcome = MapPieces();
+    if (outcome == Outcome::kDone) outcome = MoveKernelPages();
+    if (outcome == Outcome::kDone) outcome = GuardBreak();
+    return outcome;
+  }
+
+  [[noreturn]] void Jump() {
+    const Header h = *header_;
+    // The kernel's view of the thread, as clone(2) and glibc's start-up leave it.
+    Call(__NR_arch_prctl, ARCH_SET_FS, h.thread_pointer);
+    auto* tid = reinterpret_cast<int*>(h.thread_pointer + h.tid_offset);
+    *tid = static_cast<int>(Call(__NR_set_tid_address, Address(tid)));
+    Call(__NR_set_robust_list, h.robust_list, h.robust_list_size);
+    Call(__NR_prctl, PR_SET_NAME, Address(h.name));
+    static Restored restored;
+    restored = {arguments_.argc, arguments_.argv, arguments_.envp};
+    const uint64_t entry = h.entry, stack = h.stack;
+    Call(__NR_munmap, kTableAddress, table_size_);
+    Call(__NR_close, static_cast<uint64_t>(image_));
+    asm volatile(
+        "mov %0, %%rsp\n"
+        "xor %%ebp, %%ebp\n"
+        "call *%1\n"
+        "hlt\n"
+        :
+        : "r"(stack), "r"(entry), "D"(&restored)
+        : "memory");
+    __builtin_unreachable();
+  }
+
+ private:
+  Outcome MapTable(uint64_t file_size) {
+    // As much as any table takes; what is never touched costs nothing.
+    constexpr uint64_t kTableLimit = 64 << 20;
+    const uint64_t size = file_size < kTableLimit ? file_size : kTableLimit;
+    const Outcome outcome = Map(kTableAddress, size, PROT_READ, MAP_PRIVATE, image_, 0);
+    if (outcome != Outcome::kDone) return outcome;
+    table_size_ = size;
+    header_ = reinterpret_cast<const Header*>(kTableAddress);
+    pieces_ = reinterpret_cast<const Piece*>(header_ + 1);
+    paths_ = reinterpret_cast<const char*>(kTableAddress + header_->paths_offset);
+    for (unsigned i = 0; i < sizeof kMagic; ++i) {
+      if (header_->magic[i] != kMagic[i]) return Outcome::kFailed;
+    }
+    const bool fits = header_->format == kFormat && header_->file_size == file_size &&
+                      header_->data_offset <= size;
+    return fits ? Outcome::kDone : Outcome::kFailed;
+  }
+
+  Outcome MapPieces() {
+    Outcome outcome = Outcome::kDone;
+    for (uint32_t i = 0; i < header_->piece_count && outcome == Outcome::kDone; ++i) {
+      outcome = MapPiece(pieces_[i]);
+    }
+    if (file_ >= 0) Call(__NR_close, static_cast<uint64_t>(file_));
+    return outcome;
+  }
+
+  Outcome MapPiece(const Piece& p) {
+    constexpr int kFresh = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    switch (p.kind) {
+      case PieceKind::kAnonymous:
+        return Map(p.address, p.size, p.protection, kFresh, -1, 0);
+      case PieceKind::kImage:
+        return Map(p.address, p.size, p.protection, MAP_PRIVATE, image_, p.offset);
+      case PieceKind::kFile:
+        if (!Open(p)) return Outcome::kFailed;
+        return Map(p.address, p.size, p.protection, p.shared != 0 ? MAP_SHARED : MAP_PRIVATE, file_,
+                   p.offset);
+      case PieceKind::kCopy:
+        return MapCopy(p, kFresh);
+    }
+    return Outcome::kFailed;
+  }
+
+  Outcome MapCopy(const Piece& p, int flags) {
+    const Outcome outcome = Map(p.address, p.size, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (outcome != Outcome::kDone) return outcome;
+    for (uint64_t done = 0; done < p.copy_size;) {
+      const long n = Call(__NR_pread64, static_cast<uint64_t>(image_), p.copy_address + done,
+                          p.copy_size - done, p.offset + done);
+      if (n <= 0) return Outcome::kFailed;
+      done += static_cast<uint64_t>(n);
+    }
+    return Judge(Call(__NR_mprotect, p.address, p.size, p.protection));
+  }
+
+  // The pieces of one file stand together, so one descriptor at a time is enough. The file may have
+  // been replaced since the key was checked.
+  bool Open(const Piece& p) {
+    const char* path = paths_ + p.path;
+    if (path == open_path_) return true;
+    if (file_ >= 0) Call(__NR_close, static_cast<uint64_t>(file_));
+    const int flags = O_RDONLY | O_CLOEXEC;
+    file_ = static_cast<int>(Call(__NR_open, Address(path), static_cast<uint64_t>(flags)));
+    open_path_ = path;
+    struct stat st;
+    return file_ >= 0 && Call(__NR_fstat, static_cast<uint64_t>(file_), Address(&st)) == 0 &&
+           st.st_ino == p.inode;
+  }
+
+  // The same kernel gives every process the same pages in the same order (checked by the key), so
+  // that only the distance differs. Their places are taken first: mremap(2) asks nobody.
+  Outcome MoveKernelPages() {
+    const Header& h = *header_;
+    const uint64_t distance = arguments_.vdso - h.vdso;
+    if (distance == 0) return Outcome::kDone;
+    for (uint32_t i = 0; i < h.special_count; ++i) {
+      const SpecialRegion& to = h.special[i];
+      const Outcome outcome =
+          Map(to.address, to.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (outcome != Outcome::kDone) return outcome;
+    }
+    for (uint32_t i = 0; i < h.special_count; ++i) {
+      const SpecialRegion& to = h.special[i];
+      const long moved = Call(__NR_mremap, to.address + distance, to.size, to.size,
+                              MREMAP_MAYMOVE | MREMAP_FIXED, to.address);
+      if (moved < 0) return Outcome::kFailed;
+    }
+    return Outcome::kDone;
+  }
+
+  // glibc's malloc would believe that the image's heap ends at this process's break. With a page in
+  // the way brk(2) fails, and malloc turns to mmap.
+  Outcome GuardBreak() {
+    const auto at = static_cast<uint64_t>(Call(__NR_brk, 0));
+    const uint64_t page = (at + kPage - 1) & ~(kPage - 1);
+    const Outcome outcome = Map(page, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return outcome == Outcome::kCollision ? Outcome::kDone : outcome;
+  }
+
+  const Arguments& arguments_;
+  int image_;
+  int file_ = -1;
+  const char* open_path_ = nullptr;
+  uint64_t table_size_ = 0;
+  const Header* header_ = nullptr;
+  const Piece* pieces_ = nullptr;
+  const char* paths_ = nullptr;
+};
+
+[[noreturn]] void Exit(int code) {
+  for (;;) Call(__NR_exit_group, static_cast<uint64_t>(code));
+}
+
+void Execute(const char* path, const Arguments& arguments) {
+  Call(__NR_execve, Address(path), Address(arguments.argv), Address(arguments.envp));
+}
+
+[[noreturn]] void Main(uint64_t* stack) {
+  constexpr int kCannotRun = 2;
+  Arguments arguments = ReadArguments(stack);
+  if (arguments.handoff == nullptr) Exit(kCannotRun);
+  const int image = Number(Field(arguments.handoff, 1));
+  char* attempt = Field(arguments.handoff, 3);
+  Restorer restorer(arguments, image);
+  const Outcome outcome = restorer.Run();
+  if (outcome == Outcome::kDone) restorer.Jump();
+  if (outcome == Outcome::kCollision && *attempt < '0' + kMaxAttempts) {
+    ++*attempt;  // The kernel draws another layout.
+    Execute("/proc/self/exe", arguments);
+  }
+  Execute(Field(arguments.handoff, 4), arguments);
+  Exit(kCannotRun);
+}
+
+}  // namespace
+}  // namespace pylaunch::image
+
+extern "C" {
+
+[[noreturn, gnu::used]] void RestoreMain(uint64_t* stack) { pylaunch::image::Main(stack); }
+
+[[gnu::naked, gnu::used]] void _start() {
+  asm("mov %rsp, %rdi\n"
+      "xor %ebp, %ebp\n"
+      "and $-16, %rsp\n"
+      "call RestoreMain\n");
+}
+
+// The compiler may call these for structs.
+[[gnu::used]] void* memset(void* to, int value, unsigned long size) {
+  auto* bytes = static_cast<volatile char*>(to);
+  for (unsigned long i = 0; i < size; ++i) bytes[i] = static_cast<char>(value);
+  return to;
+}
+[[gnu::used]] void* memcpy(void* to, const void* from, unsigned long size) {
+  auto* bytes = static_cast<volatile char*>(to);
+  for (unsigned long i = 0; i < size; ++i) bytes[i] = static_cast<const char*>(from)[i];
+  return to;
+}
+}

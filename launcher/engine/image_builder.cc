@@ -1,0 +1,313 @@
+#include "launcher/engine/image_builder.h"
+
+#include <Python.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio_ext.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+
+#include "cache/file_env.h"
+#include "image/capture.h"
+#include "image/key.h"
+#include "launcher/engine/clock.h"
+#include "launcher/engine/process_state.h"
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/read_record.h"
+#include "launcher/engine/report.h"
+#include "launcher/engine/resume.h"
+
+#pragma weak PyModule_Type
+
+namespace pylaunch::engine {
+namespace {
+
+ProcessState* g_before = nullptr;
+Resumption* g_resumption = nullptr;
+
+// Where `importlib` looked: the finders' folders, stock's and ours, and what stands in sys.path
+// without being one.
+std::set<std::string> SearchedFolders(ArchiveSession* session) {
+  std::set<std::string> folders;
+  for (std::string& path : session->folders().Paths()) folders.insert(std::move(path));
+  PyObject* importers = PySys_GetObject("path_importer_cache");
+  PyObject *name, *finder;
+  for (Py_ssize_t i = 0; importers != nullptr && PyDict_Check(importers) &&
+                         PyDict_Next(importers, &i, &name, &finder);) {
+    std::string path;
+    if (FileSystemBytes(name, &path)) folders.insert(path.empty() ? "." : path);
+  }
+  return folders;
+}
+
+void AddString(PyObject* object, const char* attribute, std::set<std::string>* paths) {
+  PyRef value = PyRef::Steal(PyObject_GetAttrString(object, attribute));
+  std::string path;
+  if (value && FileSystemBytes(value.get(), &path) && path[0] == '/') paths->insert(path);
+  PyErr_Clear();
+}
+
+// Sources and extensions of all modules; `site`'s files.
+std::set<std::string> ModuleFiles(const std::set<std::string>& folders) {
+  std::set<std::string> paths;
+  PyObject* modules = PyImport_GetModuleDict();
+  PyRef list = PyRef::Steal(PyDict_Values(modules));
+  for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list.get()); ++i) {
+    PyObject* module = PyList_GET_ITEM(list.get(), i);
+    if (!PyModule_Check(module)) continue;
+    PyObject* dict = PyModule_GetDict(module);
+    PyObject* spec = PyDict_GetItemString(dict, "__spec__");
+    if (spec != nullptr && spec != Py_None) AddString(spec, "origin", &paths);
+    std::string file;
+    if (FileSystemBytes(PyDict_GetItemString(dict, "__file__"), &file) && file[0] == '/') {
+      paths.insert(file);
+    }
+  }
+  for (const std::string& folder : folders) {
+    auto names = cache::PosixFileEnv().ListFolder(folder);
+    if (!names) {
+      paths.insert(folder);  // A zip file, or not there.
+      continue;
+    }
+    for (const std::string& name : *names) {
+      if (name.ends_with(".pth")) paths.insert(folder + "/" + name);
+    }
+  }
+  return paths;
+}
+
+// Everything the image was made of must have been as it is now before anything was read; file
+// systems stamp with a coarse clock (cache/stamp.h).
+bool IsSettled(const image::FileState& state, int64_t started_ns) {
+  return cache::IsProvable(std::max(state.ctime_ns, state.mtime_ns), started_ns);
+}
+
+class KeyMaker {
+ public:
+  KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read)
+      : handoff_(handoff), listed_(read.folders) {
+    folders_ = SearchedFolders(session);
+    files_ = ModuleFiles(folders_);
+    for (const std::string& path : read.files) {
+      if (!IsFolder(path)) files_.insert(path);
+    }
+    for (const std::string& path : session->proved()) files_.insert(path);
+    const std::string bin = handoff.python.substr(0, handoff.python.rfind('/'));
+    files_.insert(
+        {handoff.python, bin + "/pyvenv.cfg", bin.substr(0, bin.rfind('/')) + "/pyvenv.cfg"});
+  }
+
+  // An empty string, or why these files prove nothing.
+  std::string Make(const std::vector<std::string>& mapped, image::Key* key) {
+    files_.insert(mapped.begin(), mapped.end());
+    key->facts = handoff_.image.facts;
+    for (const std::string& path : files_) {
+      const image::FileState state = image::StateOf(path);
+      if (!IsSettled(state, handoff_.image.started_ns)) {
+        return path + " changed less than two seconds before this start, or since";
+      }
+      key->files.push_back({path, state});
+    }
+    for (const std::string& path : folders_) {
+      if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
+      key->folders.push_back(image::ProveFolder(path, RealtimeNs(), /*all=*/false));
+    }
+    for (const std::string& path : listed_) {
+      if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
+      // Programs write results where they run.
+      const bool all = !IsProgramFolder(path);
+      key->folders.push_back(image::ProveFolder(path, RealtimeNs(), all));
+    }
+    return "";
+  }
+
+ private:
+  // A name that came after the folder was looked into. Only folders that changed can have one.
+  std::string NewIn(const std::string& folder) const {
+    constexpr int64_t kTick = 20'000'000;  // Of the clock that stamps files.
+    const int64_t start = handoff_.image.started_ns - kTick;
+    if (image::StateOf(folder).ctime_ns < start) return "";
+    auto names = cache::PosixFileEnv().ListFolder(folder);
+    if (!names) return "";
+    for (const std::string& name : *names) {
+      const std::string path = folder + "/" + name;
+      struct statx st;
+      if (!image::IsImportable(name)) continue;
+      if (statx(AT_FDCWD, path.c_str(), 0, STATX_BTIME, &st) != 0) continue;
+      const int64_t born = st.stx_btime.tv_sec * 1'000'000'000 + st.stx_btime.tv_nsec;
+      if (born >= start) return path;
+    }
+    return "";
+  }
+
+  static bool IsFolder(const std::string& path) {
+    struct stat st;
+    return stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
+  }
+
+  bool IsProgramFolder(const std::string& path) const {
+    struct stat here, listed;
+    if (stat(path.c_str(), &listed) != 0) return false;
+    const auto& command = handoff_.image.command;
+    const auto folder = std::find_if(command.begin(), command.end(), [](const image::Fact& fact) {
+      return fact.name == "program folder";
+    });
+    return folder != command.end() && stat(folder->value.c_str(), &here) == 0 &&
+           here.st_dev == listed.st_dev && here.st_ino == listed.st_ino;
+  }
+
+  const Handoff& handoff_;
+  std::set<std::string> listed_;
+  std::set<std::string> folders_;
+  std::set<std::string> files_;
+};
+
+// Writes and publishes what the capturing process has made; in that process.
+class Publisher {
+ public:
+  explicit Publisher(const ImageOrder& order)
+      : files_(image::FilesFor(order.folder, order.command, order.facts)), order_(order) {
+    temp_ = files_.image + "." + std::to_string(getpid()) + ".tmp";
+  }
+  const std::string& temp() const { return temp_; }
+
+  void Publish(std::string refusal, KeyMaker* maker, const std::vector<std::string>& mapped) {
+    image::Key key;
+    if (refusal.empty()) refusal = maker->Make(mapped, &key);
+    if (refusal.empty()) refusal = Write(&key);
+    if (!refusal.empty()) {
+      unlink(temp_.c_str());
+      WriteFile(files_.note, refusal);
+      return;
+    }
+    unlink(files_.note.c_str());
+    Prune();
+  }
+
+ private:
+  static constexpr size_t kKept = 8;
+
+  static bool WriteFile(const std::string& path, const std::string& bytes) {
+    cache::FileEnv& env = cache::PosixFileEnv();
+    auto file = env.CreateTemp(path);
+    if (!file) return false;
+    const std::string temp = (*file)->path();
+    if ((*file)->Append(bytes) && (*file)->Sync() && env.Rename(temp, path)) return true;
+    unlink(temp.c_str());
+    return false;
+  }
+
+  std::string Write(image::Key* key) {
+    auto mapped = cache::PosixFileEnv().Map(temp_);
+    if (!mapped) return mapped.error().message;
+    image::Header header;
+    if (mapped->size() < sizeof header ||
+        !mapped->Read(0, sizeof header, reinterpret_cast<char*>(&header))) {
+      return "truncated";
+    }
+    key->table_size = header.data_offset;
+    key->table = image::TableHash(mapped->view().substr(0, header.data_offset));
+    // The old key is for the old image; in between there is none.
+    unlink(files_.key.c_str());
+    if (rename(temp_.c_str(), files_.image.c_str()) != 0) return "rename failed";
+    key->image = image::StateOf(files_.image);
+    return WriteFile(files_.key, key->Serialize()) ? "" : files_.key + " cannot be written";
+  }
+
+  // Oldest first; who runs from one keeps its mapping.
+  void Prune() const {
+    auto names = cache::PosixFileEnv().ListFolder(order_.folder);
+    if (!names) return;
+    std::vector<std::pair<int64_t, std::string>> images;
+    for (const std::string& name : *names) {
+      if (!name.ends_with(".img")) continue;
+      const std::string path = order_.folder + "/" + name.substr(0, name.size() - 4);
+      images.emplace_back(image::StateOf(path + ".img").mtime_ns, path);
+    }
+    std::sort(images.begin(), images.end());
+    for (size_t i = 0; i + kKept < images.size(); ++i) {
+      unlink((images[i].second + ".key").c_str());
+      unlink((images[i].second + ".img").c_str());
+    }
+  }
+
+  image::ImageFiles files_;
+  const ImageOrder& order_;
+  std::string temp_;
+};
+
+std::string WhyNot(const Handoff& handoff, const ReadRecord& read) {
+  if (!read.unknown.empty()) return "what preloading read is not known: " + read.unknown;
+  for (const PreloadEntry& entry : handoff.plan.entries) {
+    if (entry.kind == PreloadEntry::Kind::kCall) {
+      return "'" + entry.text + "' may read what cannot be proved later";
+    }
+  }
+  if (__fpending(stdout) != 0) return "preloading left output in C's stdout";
+  auto made = cache::PosixFileEnv().MakeFolders(handoff.image.folder);
+  return made ? WhatWasLeft(*g_before) : made.error().message;
+}
+
+}  // namespace
+
+void PrepareForImage(const ImageOrder& order, int argc, char** argv) {
+  image::WatchForks();
+  rlimit limit;
+  getrlimit(RLIMIT_STACK, &limit);
+  limit.rlim_cur = order.stack_limit;
+  setrlimit(RLIMIT_STACK, &limit);
+  // What glibc would have taken from the limit for threads (nptl/nptl-stack.c); without one, it
+  // did.
+  if (order.stack_limit != RLIM_INFINITY) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, order.stack_limit);
+    pthread_setattr_default_np(&attributes);
+    pthread_attr_destroy(&attributes);
+  }
+  g_resumption = new Resumption;
+  g_resumption->Note(argc, argv);
+  g_before = new ProcessState(ProcessState::Now());
+}
+
+const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session) {
+  const ReadRecord read = StopReadRecord();
+  std::string refusal = WhyNot(*handoff, read);
+  if (refusal.empty()) {
+    Publisher publisher(handoff->image);
+    std::unique_ptr<KeyMaker> maker;
+    image::CaptureRequest request;
+    request.path = publisher.temp();
+    request.wait = handoff->wait_for_seal;
+    request.prepare = [&] {
+      maker = std::make_unique<KeyMaker>(*handoff, session, read);
+      session->Detach();
+      return g_resumption->Prepare(handoff->image.hooks);
+    };
+    request.finish = [&](const std::string& why, const std::vector<std::string>& mapped) {
+      publisher.Publish(why, maker.get(), mapped);
+    };
+    PyOS_BeforeFork();
+    const image::CaptureResult result = image::Capture(request);
+    if (result.restored != nullptr) return result.restored;
+    PyOS_AfterFork_Parent();
+    refusal = result.refusal;
+  }
+  if (handoff->explain) {
+    Explain(refusal.empty() ? "image: being made in " + handoff->image.folder
+                            : "image: not made: " + refusal);
+  }
+  return nullptr;
+}
+
+bool ResumeImage(const image::Restored& restored, Handoff* handoff) {
+  return g_resumption->Resume(restored, handoff);
+}
+
+}  // namespace pylaunch::engine

@@ -1,0 +1,27 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGE_BUILDER_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_IMAGE_BUILDER_H_
+
+#include <functional>
+
+#include "image/format.h"
+#include "launcher/engine/archive_session.h"
+#include "launcher/handoff.h"
+
+namespace pylaunch::engine {
+
+// Before main(), when an image is wanted: takes back what the front end did to the stack's limit
+// and notes the state that preloading must not change.
+void PrepareForImage(const ImageOrder& order, int argc, char** argv);
+
+// After preloading. Has an image made by a process of its own, unless something speaks against it,
+// which --explain tells. Returns null in this process, and in each process that is restored from
+// the image later its arguments; there, Resume is next.
+const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session);
+
+// In a restored process, first thing: makes it what a started interpreter would be for the command
+// line in `restored` (resume.h). False: an exception is set.
+bool ResumeImage(const image::Restored& restored, Handoff* handoff);
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_IMAGE_BUILDER_H_

@@ -1,0 +1,42 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGE_ENVIRONMENT_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_IMAGE_ENVIRONMENT_H_
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pylaunch::engine {
+
+// The environment of a process that becomes an image: it goes before the image is written, and a
+// restored process has its starter's, with what preloading changed in it.
+class ImageEnvironment {
+ public:
+  // Notes where the kernel put the arguments and the variables. Call before anything changes
+  // `environ`.
+  void Note(int argc, char** argv);
+
+  // In the capturing process: keeps what preloading changed and overwrites all values, the kernel's
+  // block and os.environ's, and the program's arguments. Needs the GIL.
+  void Scrub();
+
+  // In a restored process: `envp` becomes the environment, with the changes made to it, for C and
+  // for os.environ, in place. Code may have kept pointers into the builder's block: there the same
+  // variables' values stand again, as far as they fit. Needs the GIL.
+  void Resume(char** envp);
+
+ private:
+  struct Variable {
+    char* at;  // "NAME=value"
+    std::string name;
+    size_t size = 0;  // Of the value.
+  };
+  std::vector<char*> arguments_;
+  std::vector<char*> block_;
+  std::vector<Variable> variables_;
+  std::vector<std::pair<std::string, std::string>> set_;
+  std::vector<std::string> unset_;
+};
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_IMAGE_ENVIRONMENT_H_

@@ -1,0 +1,159 @@
+#include "launcher/engine/resume.h"
+
+#include <Python.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <linux/rseq.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "launcher/engine/exit.h"
+#include "launcher/engine/interpreter.h"
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/takeover.h"
+
+extern "C" const PyConfig* _Py_GetConfig(void);
+extern char** environ;
+
+namespace pylaunch::engine {
+namespace {
+
+// glibc 2.35 and later register one area per thread (sysdeps/unix/sysv/linux/rseq-internal.h); the
+// kernel knows nothing of it in a restored process, and the processor number in it is the image's.
+void RegisterRseq() {
+  const auto* offset = static_cast<const ptrdiff_t*>(dlsym(RTLD_DEFAULT, "__rseq_offset"));
+  const auto* size = static_cast<const unsigned*>(dlsym(RTLD_DEFAULT, "__rseq_size"));
+  if (offset == nullptr || size == nullptr || *size == 0) return;
+  constexpr unsigned kSize = 32;  // What glibc registers, whatever part of it __rseq_size tells.
+  constexpr unsigned kSignature = 0x53053053;  // RSEQ_SIG (bits/rseq.h)
+  char* thread = static_cast<char*>(__builtin_thread_pointer());
+  auto* area = reinterpret_cast<struct rseq*>(thread + *offset);
+  area->rseq_cs = 0;
+  area->cpu_id_start = 0;
+  area->cpu_id = static_cast<unsigned>(RSEQ_CPU_ID_UNINITIALIZED);
+  if (syscall(SYS_rseq, area, kSize, 0, kSignature) != 0) {
+    area->cpu_id = static_cast<unsigned>(RSEQ_CPU_ID_REGISTRATION_FAILED);
+  }
+}
+
+// glibc remembers the image's break, which is not this process's. The guard page behind ours lets
+// no call succeed, but a failed one tells glibc where it is; malloc then takes from mmap.
+void ForgetBreak() {
+  if (brk(reinterpret_cast<void*>(~uintptr_t{0} - 4095)) != 0) errno = 0;
+}
+
+void NameProgram(char* argv0) {
+  program_invocation_name = argv0;
+  const char* slash = std::strrchr(argv0, '/');
+  program_invocation_short_name = slash == nullptr ? argv0 : const_cast<char*>(slash) + 1;
+}
+
+bool SetList(const char* name, const PyWideStringList& values) {
+  PyRef list = PyRef::Steal(PyList_New(0));
+  for (Py_ssize_t i = 0; list && i < values.length; ++i) {
+    PyRef item = PyRef::Steal(PyUnicode_FromWideChar(values.items[i], -1));
+    if (!item || PyList_Append(list.get(), item.get()) < 0) return false;
+  }
+  // In place: preloaded modules may have taken the list.
+  PyObject* old = PySys_GetObject(name);
+  if (old == nullptr || !PyList_Check(old)) return list && PySys_SetObject(name, list.get()) == 0;
+  return list && PyList_SetSlice(old, 0, PyList_GET_SIZE(old), list.get()) == 0;
+}
+
+PyStatus TakeFields(PyConfig* to, const PyConfig& from) {
+  PyStatus status = PyConfig_SetString(to, &to->run_command, from.run_command);
+  if (!PyStatus_Exception(status)) {
+    status = PyConfig_SetString(to, &to->run_module, from.run_module);
+  }
+  if (!PyStatus_Exception(status)) {
+    status = PyConfig_SetString(to, &to->run_filename, from.run_filename);
+  }
+  if (!PyStatus_Exception(status)) {
+    status = PyConfig_SetWideStringList(to, &to->argv, from.argv.length, from.argv.items);
+  }
+  if (!PyStatus_Exception(status)) {
+    status =
+        PyConfig_SetWideStringList(to, &to->orig_argv, from.orig_argv.length, from.orig_argv.items);
+  }
+  return status;
+}
+
+// Py_RunMain runs what the interpreter's configuration says. CPython parses the new command line
+// into another one; Python's options are the same (the key proves it), what is run differs.
+bool SetProgram(const image::Restored& restored) {
+  PyConfig config;
+  PyConfig_InitPythonConfig(&config);
+  PyStatus status = PyConfig_SetBytesArgv(&config, restored.argc, restored.argv);
+  if (!PyStatus_Exception(status)) status = PyConfig_Read(&config);
+  bool done = false;
+  if (!PyStatus_Exception(status)) {
+    // No public call changes the configuration of a running interpreter.
+    status = TakeFields(const_cast<PyConfig*>(_Py_GetConfig()), config);
+    done = !PyStatus_Exception(status) && SetList("argv", config.argv) &&
+           SetList("orig_argv", config.orig_argv);
+  }
+  PyConfig_Clear(&config);
+  // Nothing to run (-V, "-c" without a command): CPython has said why.
+  if (PyStatus_IsExit(status)) exit(status.exitcode);
+  if (PyStatus_Exception(status)) PyErr_SetString(PyExc_RuntimeError, status.err_msg);
+  return done;
+}
+
+}  // namespace
+
+std::string Resumption::Prepare(const std::string& folder) {
+  for (int number = 1; number < NSIG; ++number) {
+    struct sigaction action;
+    if (sigaction(number, nullptr, &action) == 0 && action.sa_handler != SIG_DFL) {
+      signals_.emplace_back(number, action);
+    }
+  }
+  sigaltstack(nullptr, &signal_stack_);
+  const std::string path = folder + "/resume.py";
+  std::ifstream file(path);
+  const std::string source{std::istreambuf_iterator<char>(file), {}};
+  PyRef globals = PyRef::Steal(PyDict_New());
+  PyRef code = PyRef::Steal(Py_CompileString(source.c_str(), path.c_str(), Py_file_input));
+  PyRef ran = code && globals
+                  ? PyRef::Steal(PyEval_EvalCode(code.get(), globals.get(), globals.get()))
+                  : PyRef();
+  PyObject* prepare = ran ? PyDict_GetItemString(globals.get(), "prepare") : nullptr;
+  PyRef prepared = prepare == nullptr
+                       ? PyRef()
+                       : PyRef::Steal(PyObject_CallFunction(prepare, "s", folder.c_str()));
+  PyObject* resume = prepared ? PyDict_GetItemString(globals.get(), "resume") : nullptr;
+  if (resume == nullptr) {
+    PyErr_Clear();
+    return path + " failed";
+  }
+  Py_INCREF(resume);
+  resume_ = resume;
+  if (!CurrentProgram().verbose) {
+    ArmFastExit(/*explain=*/false);
+    HidePreloaded();
+  }
+  environment_.Scrub();
+  return "";
+}
+
+bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
+  RegisterRseq();
+  ForgetBreak();
+  for (const auto& [number, action] : signals_) sigaction(number, &action, nullptr);
+  if ((signal_stack_.ss_flags & SS_DISABLE) == 0) sigaltstack(&signal_stack_, nullptr);
+  NameProgram(restored.argv[0]);
+  environ = restored.envp;
+  if (std::optional<Handoff> taken = TakeHandoff()) *handoff = std::move(*taken);
+  environment_.Resume(environ);
+  PyOS_AfterFork_Child();
+  if (!SetProgram(restored)) return false;
+  return static_cast<bool>(PyRef::Steal(PyObject_CallNoArgs(static_cast<PyObject*>(resume_))));
+}
+
+}  // namespace pylaunch::engine

@@ -1,0 +1,41 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_RESUME_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_RESUME_H_
+
+#include <signal.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "image/format.h"
+#include "launcher/engine/image_environment.h"
+#include "launcher/handoff.h"
+
+namespace pylaunch::engine {
+
+// What a process must keep of the kernel's state for those that are restored from its image, and
+// what such a process does with it. The same object: it is in the image.
+class Resumption {
+ public:
+  // At the start of the process.
+  void Note(int argc, char** argv) { environment_.Note(argc, argv); }
+
+  // In the capturing process; needs the GIL. `folder`: of resume.py. Returns why not, or an empty
+  // string.
+  std::string Prepare(const std::string& folder);
+
+  // In a restored process, whose thread is that which captured: makes it a started interpreter that
+  // has not run anything yet, for the command line in `restored`, and puts the new handoff in
+  // `handoff`. False: an exception is set.
+  bool Resume(const image::Restored& restored, Handoff* handoff);
+
+ private:
+  ImageEnvironment environment_;
+  std::vector<std::pair<int, struct sigaction>> signals_;
+  stack_t signal_stack_ = {};
+  void* resume_ = nullptr;  // resume.py's function.
+};
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_RESUME_H_

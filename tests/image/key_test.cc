@@ -1,0 +1,161 @@
+#include "image/key.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace pylaunch::image {
+namespace {
+
+namespace fs = std::filesystem;
+
+class KeyTest : public testing::Test {
+ protected:
+  KeyTest() {
+    std::string name = testing::TempDir() + "key-XXXXXX";
+    folder_ = mkdtemp(name.data());
+  }
+  ~KeyTest() override { fs::remove_all(folder_); }
+
+  std::string Write(const std::string& name, const std::string& text) {
+    std::ofstream(folder_ + "/" + name) << text;
+    return folder_ + "/" + name;
+  }
+
+  // Long after every change, so that states prove something.
+  static constexpr int64_t kLater = int64_t{1} << 62;
+  std::string folder_;
+};
+
+Key Sample() {
+  Key key;
+  key.facts = {{"boot id", "1"}, {"variable HOME", "2"}};
+  key.files = {{"/a", {1, 2, 3, 4, 5}}};
+  key.folders = {{"/b", {1, 2, 3, 4, 5}, 6, true}};
+  key.image = {5, 4, 3, 2, 1};
+  key.table = 7;
+  key.table_size = 8;
+  return key;
+}
+
+TEST_F(KeyTest, ComesBackAsItWas) {
+  const std::optional<Key> key = Key::Parse(Sample().Serialize());
+  ASSERT_TRUE(key.has_value());
+  EXPECT_EQ(key->facts, Sample().facts);
+  EXPECT_EQ(key->files[0].state, Sample().files[0].state);
+  EXPECT_EQ(key->folders[0].path, "/b");
+  EXPECT_TRUE(key->folders[0].all);
+  EXPECT_EQ(key->image, Sample().image);
+  EXPECT_EQ(key->table_size, 8u);
+}
+
+TEST_F(KeyTest, EveryFlippedBitAndEveryTruncationIsNoticed) {
+  const std::string good = Sample().Serialize();
+  for (size_t i = 0; i < good.size(); ++i) {
+    std::string bad = good;
+    bad[i] = static_cast<char>(bad[i] ^ 4);
+    EXPECT_FALSE(Key::Parse(bad).has_value()) << "byte " << i;
+    EXPECT_FALSE(Key::Parse(good.substr(0, i)).has_value()) << "first " << i;
+  }
+}
+
+TEST_F(KeyTest, DifferenceNamesTheFact) {
+  const Facts made = {{"boot id", "1"}, {"variable A", "x"}};
+  EXPECT_EQ(Difference(made, made), "");
+  EXPECT_EQ(Difference(made, {{"boot id", "2"}, {"variable A", "x"}}), "boot id changed");
+  EXPECT_EQ(Difference(made, {{"boot id", "1"}}), "variable A is gone");
+  EXPECT_EQ(Difference({{"boot id", "1"}}, made), "variable A is new");
+}
+
+TEST_F(KeyTest, ChangedReplacedAndNewFilesAreNamed) {
+  const std::string path = Write("m.py", "x = 1");
+  Key key;
+  key.files = {{path, StateOf(path)}, {folder_ + "/absent", FileState()}};
+  EXPECT_EQ(FirstChange(key), "");
+  Write("absent", "");
+  EXPECT_EQ(FirstChange(key), folder_ + "/absent changed");
+  fs::remove(folder_ + "/absent");
+  struct stat st;
+  ASSERT_EQ(stat(path.c_str(), &st), 0);
+  Write("m.py", "x = 2");
+  const timespec times[2] = {st.st_atim, st.st_mtim};
+  ASSERT_EQ(utimensat(AT_FDCWD, path.c_str(), times, 0), 0);  // Same size, same mtime.
+  EXPECT_EQ(FirstChange(key), path + " changed");
+}
+
+TEST_F(KeyTest, FolderHoldsWhileNoImportableNameComesOrGoes) {
+  Write("m.py", "");
+  Key key;
+  key.folders = {ProveFolder(folder_, kLater, /*all=*/false)};
+  EXPECT_EQ(FirstChange(key), "");
+  Write("results.json", "");
+  Write("log", "");
+  fs::create_directory(folder_ + "/train-output");
+  fs::create_directory(folder_ + "/__pycache__");
+  EXPECT_EQ(FirstChange(key), "");
+  fs::create_directory(folder_ + "/package");
+  EXPECT_NE(FirstChange(key), "");
+  fs::remove(folder_ + "/package");
+  EXPECT_EQ(FirstChange(key), "");
+  for (const char* name : {"n.py", "n.cpython-311-x86_64-linux-gnu.so", "n.pth", "n-1.dist-info"}) {
+    Write(name, "");
+    EXPECT_NE(FirstChange(key), "") << name;
+    fs::remove(folder_ + "/" + name);
+  }
+  fs::remove(folder_ + "/m.py");
+  EXPECT_NE(FirstChange(key), "");
+}
+
+TEST_F(KeyTest, ListedFolderHoldsWhileNoNameComesOrGoes) {
+  Key key;
+  key.folders = {ProveFolder(folder_, kLater, /*all=*/true)};
+  Write("log", "");
+  EXPECT_NE(FirstChange(key), "");
+  fs::remove(folder_ + "/log");
+  EXPECT_EQ(FirstChange(key), "");
+}
+
+TEST_F(KeyTest, AbsentFolderThatComesIsNoticed) {
+  Key key;
+  key.folders = {ProveFolder(folder_ + "/later", kLater, /*all=*/false)};
+  EXPECT_EQ(FirstChange(key), "");
+  fs::create_directory(folder_ + "/later");
+  EXPECT_NE(FirstChange(key), "");
+}
+
+TEST(EnvironmentFacts, HoldNoValuesAndKnowWhatIsVolatile) {
+  std::string home = "HOME=/home/secret", shlvl = "SHLVL=3", own = "PYLAUNCH_EXPLAIN=1";
+  char* one[] = {home.data(), shlvl.data(), own.data(), nullptr};
+  const Facts facts = EnvironmentFacts(one);
+  ASSERT_EQ(facts.size(), 1u);
+  EXPECT_EQ(facts[0].name, "variable HOME");
+  EXPECT_EQ(facts[0].value.find("secret"), std::string::npos);
+  std::string other = "A=1";
+  char* two[] = {other.data(), home.data(), nullptr};
+  char* turned[] = {home.data(), other.data(), nullptr};
+  EXPECT_EQ(EnvironmentFacts(two), EnvironmentFacts(turned));
+}
+
+TEST(MachineFacts, AreTheSameTwice) {
+  EXPECT_EQ(Difference(MachineFacts(), MachineFacts()), "");
+  for (const Fact& fact : MachineFacts()) {
+    if (fact.name == "ignored signals") continue;
+    EXPECT_NE(fact.value, "") << fact.name;
+  }
+}
+
+TEST(FilesFor, OneCommandOneFamilyOneStateOneImage) {
+  const Facts command = {{"python", "p"}};
+  const ImageFiles a = FilesFor("/c", command, {{"boot id", "1"}});
+  const ImageFiles b = FilesFor("/c", command, {{"boot id", "2"}});
+  EXPECT_EQ(a.family, b.family);
+  EXPECT_NE(a.image, b.image);
+  EXPECT_NE(a.family, FilesFor("/c", {{"python", "q"}}, {}).family);
+}
+
+}  // namespace
+}  // namespace pylaunch::image

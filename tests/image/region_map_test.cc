@@ -1,0 +1,112 @@
+#include "image/region_map.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/sysmacros.h>
+
+#include <cstring>
+
+#include "image/format.h"
+
+namespace pylaunch::image {
+namespace {
+
+using testing::ElementsAre;
+
+std::pmr::memory_resource* Heap() { return std::pmr::get_default_resource(); }
+
+Region Parse(std::string_view line) {
+  std::optional<Region> region = ParseRegion(line, Heap());
+  EXPECT_TRUE(region.has_value()) << line;
+  return region.value_or(Region(Heap()));
+}
+
+TEST(ParseRegion, ReadsALibrary) {
+  const Region region = Parse(
+      "7f34e6c1c000-7f34e6d72000 r-xp 00026000 fe:00 339380       "
+      "/usr/lib/x86_64-linux-gnu/libc.so.6");
+  EXPECT_EQ(region.kind, Region::Kind::kFile);
+  EXPECT_EQ(region.start, 0x7f34e6c1c000u);
+  EXPECT_EQ(region.size(), 0x156000u);
+  EXPECT_EQ(region.protection, PROT_READ | PROT_EXEC);
+  EXPECT_FALSE(region.shared);
+  EXPECT_EQ(region.offset, 0x26000u);
+  EXPECT_EQ(region.device, makedev(0xfe, 0));
+  EXPECT_EQ(region.inode, 339380u);
+  EXPECT_EQ(region.path, "/usr/lib/x86_64-linux-gnu/libc.so.6");
+}
+
+TEST(ParseRegion, TellsKindsApart) {
+  const auto kind = [](const std::string& rest) {
+    return Parse("1000-2000 rw-p 00000000 00:00 " + rest).kind;
+  };
+  EXPECT_EQ(kind("0 "), Region::Kind::kAnonymous);
+  EXPECT_EQ(kind("0      [heap]"), Region::Kind::kAnonymous);
+  EXPECT_EQ(kind("0      [anon:arena]"), Region::Kind::kAnonymous);
+  EXPECT_EQ(kind("0      [stack]"), Region::Kind::kStack);
+  EXPECT_EQ(kind("0      [vdso]"), Region::Kind::kKernelPages);
+  EXPECT_EQ(kind("0      [vvar_vclock]"), Region::Kind::kKernelPages);
+  EXPECT_EQ(kind("0      [vsyscall]"), Region::Kind::kVsyscall);
+  EXPECT_EQ(kind("7      /a b/c"), Region::Kind::kFile);
+  EXPECT_EQ(kind("7      /a/c (deleted)"), Region::Kind::kForeign);
+  EXPECT_EQ(kind("7      /memfd:x (deleted)"), Region::Kind::kForeign);
+  EXPECT_EQ(kind("7      /dev/dri/card0"), Region::Kind::kForeign);
+  EXPECT_EQ(kind("7      anon_inode:[perf_event]"), Region::Kind::kForeign);
+  EXPECT_EQ(kind("7      /a\\012b"), Region::Kind::kForeign);  // A newline in the name.
+  EXPECT_EQ(Parse("1000-2000 rw-s 00000000 00:01 0 ").kind, Region::Kind::kForeign);
+}
+
+TEST(ParseRegion, RefusesWhatIsNoRegion) {
+  for (const char* line : {"", "1000", "1000-2000", "1000-2000 rw-p", "x-2000 rw-p 0 00:00 0 ",
+                           "1000-2000 rw-p 00000000 00:00 x "}) {
+    EXPECT_FALSE(ParseRegion(line, Heap()).has_value()) << line;
+  }
+}
+
+TEST(ReadRegions, FindsThisFunctionAndStaysInItsMemory) {
+  char buffer[1 << 16];
+  std::pmr::monotonic_buffer_resource memory(buffer, sizeof buffer);
+  const auto regions = ReadRegions(&memory);
+  const auto here = reinterpret_cast<uint64_t>(&Heap);
+  const auto found = std::find_if(regions.begin(), regions.end(), [here](const Region& r) {
+    return r.start <= here && here < r.end;
+  });
+  ASSERT_NE(found, regions.end());
+  EXPECT_TRUE(found->protection & PROT_EXEC);
+  EXPECT_EQ(found->kind, Region::Kind::kFile);
+}
+
+TEST(ReadOwnPages, AreThoseThatWereWritten) {
+  constexpr size_t kPages = 16;
+  void* block =
+      mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(block, MAP_FAILED);
+  madvise(block, kPages * kPage, MADV_NOHUGEPAGE);
+  char* bytes = static_cast<char*>(block);
+  for (size_t page : {2, 3, 9}) bytes[page * kPage] = 1;
+  const uint64_t first = reinterpret_cast<uint64_t>(block) / kPage;
+  std::pmr::vector<PageRun> runs;
+  ASSERT_TRUE(ReadOwnPages(first * kPage, (first + kPages) * kPage, &runs));
+  EXPECT_THAT(runs, ElementsAre(PageRun{first + 2, first + 4}, PageRun{first + 9, first + 10}));
+  munmap(block, kPages * kPage);
+}
+
+TEST(IsOwnPage, KnowsFilesAndAbsentPages) {
+  EXPECT_TRUE(IsOwnPage(1ull << 63));
+  EXPECT_TRUE(IsOwnPage(1ull << 62));
+  EXPECT_FALSE(IsOwnPage(0));
+  EXPECT_FALSE(IsOwnPage((1ull << 63) | (1ull << 61)));
+}
+
+TEST(JoinRuns, JoinsAcrossSmallGapsOnly) {
+  std::pmr::vector<PageRun> runs = {{1, 2}, {4, 5}, {9, 10}, {20, 30}};
+  JoinRuns(4, &runs);
+  EXPECT_THAT(runs, ElementsAre(PageRun{1, 10}, PageRun{20, 30}));
+  runs.clear();
+  JoinRuns(4, &runs);
+  EXPECT_TRUE(runs.empty());
+}
+
+}  // namespace
+}  // namespace pylaunch::image

@@ -1,0 +1,576 @@
+# ruff: noqa: E501 - programs in strings and tables read better on long lines.
+"""A program started from an image does what stock does, and only while everything the image was made of is as it was."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Result, Tree, clean_environment, start, tty_session
+
+# The interpreter with the real packages; conftest's own `lab.python` is the bare one under it.
+PYTHON = os.environ.get("PYLAUNCH_TEST_PYTHON") or sys.executable
+RESTORES = int(os.environ.get("PYLAUNCH_TEST_RESTORES", "60"))
+RACY = 2.2  # Files younger than two seconds prove nothing (cache/stamp.h).
+
+PRELOADS = {
+    "plain": [],
+    "numpy": ["import numpy"],
+    "torch": ["import torch"],
+    "transformers": ["from transformers import AutoModelForSequenceClassification, Trainer"],
+}
+
+
+class Imaged:
+    """Runs programs with --image on a cache of its own."""
+
+    def __init__(self, lab, folder: Path):
+        self.lab, self.folder = lab, folder
+        self.cwd = folder / "cwd"
+        self.cwd.mkdir(parents=True)
+        self.cache = folder / "cache"
+
+    def argv(self, *args, preload=(), explain=True) -> list[str]:
+        flags = ["--python", PYTHON, "--image", "--cache", str(self.cache)]
+        flags += [f"--preload={line}" for line in preload]
+        return [
+            str(self.lab.pylaunch),
+            *flags,
+            *(["--explain"] if explain else []),
+            *map(str, args),
+        ]
+
+    def env(self, env=None) -> dict[str, str]:
+        return {**clean_environment(self.lab.home), "PYLAUNCH_SEAL": "wait", **(env or {})}
+
+    def __call__(
+        self, *args, preload=(), env=None, cwd=None, wrap=(), stdin=None, **kwargs
+    ) -> Result:
+        argv = [*wrap, *self.argv(*args, preload=preload)]
+        process = start(argv, self.env(env), cwd or self.cwd, stdin=stdin, **kwargs)
+        out, err = process.communicate(timeout=300)
+        return Result(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+    def make(self, *args, **kwargs) -> Result:
+        """Runs once, so that an image is there; restores nothing itself."""
+        made = self(*args, **kwargs)
+        assert "image: being made" in made.err, made.err
+        assert not list(self.images("*.note")), [x.read_text() for x in self.images("*.note")]
+        return made
+
+    def images(self, pattern="*.img") -> list[Path]:
+        return sorted((self.cache / "images").glob(pattern))
+
+    def stock(self, *args, env=None, cwd=None, stdin=None, **kwargs) -> Result:
+        argv = [PYTHON, *map(str, args)]
+        process = start(
+            argv,
+            clean_environment(self.lab.home, **(env or {})),
+            cwd or self.cwd,
+            stdin=stdin,
+            **kwargs,
+        )
+        out, err = process.communicate(timeout=300)
+        return Result(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+
+def restored(result: Result) -> bool:
+    return re.search(r"^pylaunch: explain: image: /.*\.img$", result.err, re.M) is not None
+
+
+def reason(result: Result) -> str:
+    """Why no image was used, as --explain tells first."""
+    found = re.search(r"^pylaunch: explain: image: (.*)$", result.err, re.M)
+    assert found, result.err
+    return found[1]
+
+
+def why_not_made(result: Result) -> str:
+    found = re.search(r"^pylaunch: explain: image: not made: (.*)$", result.err, re.M)
+    assert found, result.err
+    return found[1]
+
+
+@pytest.fixture
+def image(lab, tmp_path) -> Imaged:
+    lab.need_pylaunch()
+    return Imaged(lab, tmp_path / "image")
+
+
+@pytest.fixture(scope="module", params=PRELOADS)
+def real(request, lab, tmp_path_factory):
+    """An image of each of the real packages, shared by the tests that only restore."""
+    lab.need_pylaunch()
+    preload = PRELOADS[request.param]
+    if preload and request.param not in subprocess.run(
+        [PYTHON, "-c", "import importlib.util as u; print(*(n for n in ('numpy','torch','transformers') if u.find_spec(n)))"],
+        capture_output=True, text=True, check=True).stdout.split():  # fmt: skip
+        pytest.skip(f"{PYTHON} has no {request.param}")
+    image = Imaged(lab, tmp_path_factory.mktemp(request.param) / "image")
+    image.preload, image.name = preload, request.param
+    image.make("-c", "pass", preload=preload)
+    return image
+
+
+# ---------------------------------------------------------------------------------------------- the same program
+
+WORK = """
+import asyncio, concurrent.futures, ctypes, json, os, signal, socket, sqlite3, subprocess, sys, threading, time
+def part(name, value): print(name, value)
+threads = [threading.Thread(target=lambda: sum(range(10**5))) for _ in range(8)]
+[t.start() for t in threads]; [t.join() for t in threads]
+part("threads", threading.active_count())
+with concurrent.futures.ThreadPoolExecutor(4) as pool: part("pool", list(pool.map(lambda x: x * x, range(5))))
+part("child", subprocess.run([sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True).stdout)
+pid = os.fork()
+if pid == 0: os._exit(7)
+part("fork", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+async def nap(): await asyncio.sleep(0.01); return "awake"
+part("asyncio", asyncio.run(nap()))
+got = []; signal.signal(signal.SIGUSR1, lambda *a: got.append(a[0])); os.kill(os.getpid(), signal.SIGUSR1)
+part("signal", got); part("sigint", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+part("ctypes", ctypes.CDLL(None).abs(-3)); part("native", threading.main_thread().native_id == os.getpid())
+a, b = socket.socketpair(); a.send(b"x"); part("socket", b.recv(1))
+part("sqlite", sqlite3.connect(":memory:").execute("select 6 * 7").fetchone())
+def deep(n): return n and 1 + deep(n - 1)
+part("deep", deep(900))
+part("stdout", (sys.stdout.name, sys.stdout.encoding, sys.stdout.line_buffering, sys.stdout.isatty(), sys.stdout.mode))
+part("argv", sys.argv); part("environ", sorted(os.environ) == sorted(os.environ.keys()) and os.environ["TERM"])
+part("home", os.environb[b"HOME"].decode() == os.getenv("HOME")); part("cwd", os.getcwd() == os.environ.get("WHERE", os.getcwd()))
+part("main", (__name__, sorted(k for k in globals() if k.startswith("__"))))
+class Loud:
+    def __del__(self): print("gone")
+kept = Loud()
+"""
+
+REAL = {
+    "plain": "",
+    "numpy": "import numpy as np; a = np.arange(250000.).reshape(500, 500); print(float((a @ a.T).sum()), np.linalg.norm(a))",
+    "torch": "import torch; torch.manual_seed(0); m = torch.nn.Linear(64, 8); x = torch.rand(256, 64); loss = m(x).pow(2).sum(); loss.backward();"
+    " print(loss.item(), m.weight.grad.sum().item(), torch.get_num_threads())\n"
+    "d = torch.utils.data.DataLoader(list(range(8)), batch_size=2, num_workers=2)\n"
+    "print([b.tolist() for b in d])",
+    "transformers": "import torch; from transformers import BertConfig, BertForSequenceClassification\ntorch.manual_seed(0)\n"
+    "c = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, vocab_size=100)\n"
+    "m = BertForSequenceClassification(c); i = torch.arange(40).reshape(2, 20)\n"
+    "loss = m(i, labels=torch.tensor([0, 1])).loss; loss.backward(); print(loss.item())",
+}  # fmt: skip
+
+
+def test_restored_program_does_what_stock_does(real):
+    program = WORK + REAL[real.name]
+    expected = real.stock("-c", program, "a", "b")
+    got = real("-c", program, "a", "b", preload=real.preload)
+    assert restored(got), got.err
+    assert got.out == expected.out
+    assert got.code == expected.code == 0, got.err
+    assert got.without_pylaunch_lines().err == expected.err
+
+
+DRAWS = """
+import os, random, secrets, sys, tempfile, uuid
+print(random.random(), secrets.token_hex(), uuid.uuid4(), tempfile.mktemp(), os.urandom(4).hex())
+import multiprocessing, ssl
+print(bytes(multiprocessing.current_process().authkey).hex(), ssl.RAND_bytes(8).hex())
+if "numpy" in sys.modules: import numpy.random; print(numpy.random.rand(), numpy.random.default_rng().random())
+if "torch" in sys.modules: import torch; print(torch.rand(1).item(), torch.initial_seed())
+"""
+
+
+def test_no_two_restores_draw_the_same_numbers(real):
+    runs = [real("-c", DRAWS, preload=real.preload) for _ in range(3)]
+    assert all(restored(run) for run in runs)
+    drawn = [word for run in runs for word in run.out.split()]
+    assert len(drawn) == len(set(drawn)) > 15
+
+
+def test_many_restores_in_a_row(real):
+    """Every one draws another layout (ASLR) for its own stack and vdso."""
+    argv = real.argv(
+        "-c", "import sys; print(len(sys.modules) > 20)", preload=real.preload, explain=False
+    )
+    env = real.env()
+    for i in range(RESTORES):
+        done = subprocess.run(argv, env=env, cwd=real.cwd, capture_output=True, timeout=120)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"True\n", b""), i
+    assert restored(real("-c", "pass", preload=real.preload))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["-V"],
+        ["-c"],
+        ["-c", "import sys; sys.exit(3)"],
+        ["-c", "raise KeyError"],
+        ["-m", "this.is.not"],
+    ],
+    ids=str,
+)
+def test_endings_are_stocks(image, args):
+    image.make(args[0] if args[0] == "-m" else "-c", "platform" if args[0] == "-m" else "pass")
+    expected, got = image.stock(*args), image(*args)
+    assert restored(got) or args == ["-V"], got.err
+    got = got.without_pylaunch_lines()
+    names = f"{image.lab.pylaunch}|{Path(PYTHON).parent}/pylaunch"  # sys.executable may be ours.
+    assert (got.code, got.out, re.sub(names, PYTHON, got.err)) == (
+        expected.code,
+        expected.out,
+        expected.err,
+    )
+
+
+def test_streams_are_the_new_process_s(image, tmp_path):
+    show = "import sys; print(sys.stdout.isatty(), sys.stdout.line_buffering, sys.stdin.read() if not sys.stdin.isatty() else '')"
+    image.make("-c", show)
+    expected = image.stock("-c", show, stdin=subprocess.DEVNULL)
+    assert image("-c", show, stdin=subprocess.DEVNULL).out == expected.out
+    with open(tmp_path / "text", "w+") as text:
+        text.write("from a file")
+        text.seek(0)
+        got = image("-c", show, stdin=text)
+    assert restored(got) and got.out == "False False from a file\n"
+    code, shown = tty_session(image.argv("-c", show, explain=False), image.env(), image.cwd, [])
+    assert (code, shown.strip()) == (0, "True True")
+
+
+def test_program_from_stdin_and_from_files(image, tmp_path):
+    tree = Tree(tmp_path / "tree").write(
+        {
+            "one.py": "import sys\nprint(__file__, sys.argv, sys.path[0])\n",
+            "two.py": "print('two', __name__)\n",
+        }
+    )
+    image.make(tree / "one.py", "x")
+    for name in ("one.py", "two.py"):  # One image for all programs of a folder.
+        expected, got = image.stock(tree / name, "y"), image(tree / name, "y")
+        assert restored(got) and got.out == expected.out, got.err
+
+
+def test_environment_is_the_new_process_s(image):
+    show = "import os; print(os.environ.get('SHLVL'), os.getenv('SHLVL'), 'PYLAUNCH_HANDOFF' in os.environ, 'LD_PRELOAD' in os.environ)\nprint(open('/proc/self/environ').read().count('HANDOFF'))"
+    image.make("-c", show, env={"SHLVL": "1"})
+    got = image("-c", show, env={"SHLVL": "22222222"})
+    assert restored(got) and got.out == "22222222 22222222 False False\n0\n", got.err
+
+
+def test_what_preloading_set_in_the_environment_stays(image, tmp_path):
+    lib = Tree(tmp_path / "lib").write(
+        {"setter.py": "import os\nos.environ['SET_BY_SETTER'] = 'yes'\ndel os.environ['TAKEN']\n"}
+    )
+    env = {"PYTHONPATH": str(lib), "TAKEN": "x"}
+    time.sleep(RACY)
+    show = "import os; print(os.environ.get('SET_BY_SETTER'), os.getenv('SET_BY_SETTER'), os.environ.get('TAKEN'))"
+    image.make("-c", show, preload=["import setter"], env=env)
+    got = image("-c", show, preload=["import setter"], env=env)
+    assert restored(got) and got.out == "yes yes None\n", got.err
+
+
+ENDINGS = {
+    "file": "f = open('out', 'w'); f.write('kept')",
+    "filter": "import logging; f = open('out', 'w'); f.write('kept')\ndef g(r): return f\nlogging.getLogger().addFilter(g)",
+    "del": "class A:\n def __del__(self): print('del')\na = A()",
+    "del_in_preloaded": "import numpy\nclass A:\n def __del__(self): print('del')\nnumpy.mine = A()",
+    "generator": "def g():\n try: yield\n finally: print('finally')\nx = g(); next(x)",
+    "finalize": "import weakref\nclass B: pass\nb = B(); weakref.finalize(b, print, 'done')",
+    "callback": "import weakref\nclass B: pass\nb = B(); w = weakref.ref(b, lambda r: print('called'))",
+    "atexit": "import atexit; atexit.register(lambda: print(__import__('numpy').__name__))",
+    "array": "import numpy; a = numpy.ones(3)",
+    "thread": "import threading, time; threading.Thread(target=lambda: (time.sleep(0.1), print('joined'))).start()",
+    "daemon": "import threading, time; threading.Thread(target=lambda: time.sleep(100), daemon=True).start()",
+    "stdout": "import sys; sys.stdout.write('no newline')",
+    "code": "import sys; print('x'); sys.exit(5)",
+}
+
+
+def test_ends_of_programs_are_stocks(image):
+    preload = ["import numpy, logging"]
+    image.make("-c", "pass", preload=preload)
+    wrong = {}
+    for name, program in ENDINGS.items():
+        seen = []
+        for run in (
+            lambda p: image.stock("-c", "import numpy, logging\n" + p),
+            lambda p: image("-c", p, preload=preload),
+        ):
+            (image.cwd / "out").unlink(missing_ok=True)
+            result = run(program).without_pylaunch_lines()
+            file = image.cwd / "out"
+            seen.append((result, file.read_text() if file.exists() else None))
+        if seen[0] != seen[1]:
+            wrong[name] = seen
+    assert not wrong
+
+
+# ---------------------------------------------------------------------------------------------- never stale
+
+
+@pytest.fixture
+def stale(image, tmp_path):
+    """An image with a module of the test's own, and a way to run it again."""
+    image.lib = Tree(tmp_path / "lib").write(
+        {"mine.py": "x = 1\n", "pack/__init__.py": "", "data.txt": ""}
+    )
+    image.extra = {"PYTHONPATH": str(image.lib), "SETTING": "1"}
+
+    def again(*options, env=None, preload=("import mine",), **kwargs):
+        return image(
+            *options,
+            "-c",
+            "import mine; print(mine.x, mine.__file__)",
+            preload=preload,
+            env={**image.extra, **(env or {})},
+            **kwargs,
+        )
+
+    time.sleep(RACY)
+    made = again()
+    assert "image: being made" in made.err and image.images(), made.err
+    assert restored(again())
+    image.again = again
+    return image
+
+
+def test_edited_module(stale):
+    (stale.lib / "mine.py").write_text("x = 2\n")
+    got = stale.again()
+    assert reason(got).endswith("mine.py changed") and got.out.startswith("2 ")
+
+
+def test_module_replaced_with_the_same_times_and_size(stale):
+    path = stale.lib / "mine.py"
+    before = path.stat()
+    path.write_text("x = 3\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not restored(stale.again())  # What stock then takes for fresh is its own affair.
+
+
+def test_new_shadowing_file(stale):
+    (stale.cwd / "mine.py").write_text("x = 4\n")
+    got = stale.again()
+    assert "names in" in reason(got) and got.out.startswith("4 ")
+
+
+def test_results_written_beside_the_program_do_not_matter(stale):
+    for name in ("result.json", "train-output", "log"):
+        (stale.cwd / name).write_text("")
+    assert restored(stale.again())
+
+
+def test_new_package_folder(stale):
+    (stale.cwd / "mine").mkdir()
+    (stale.cwd / "mine/__init__.py").write_text("x = 5\n")
+    assert stale.again().out.startswith("5 ")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"env": {"SETTING": "2"}}, "variable SETTING changed"),
+        ({"env": {"ANOTHER": "2"}}, "variable ANOTHER is new"),
+        ({"preload": ["import mine, json"]}, "none yet"),
+        ({"options": ["-O"]}, "none yet"),
+        ({"wrap": ["taskset", "1"]}, "processor affinity changed"),
+        ({"wrap": ["nohup"]}, "ignored signals changed"),
+        ({"wrap": ["bash", "-c", 'ulimit -S -s 4096; exec "$@"', "-"]}, "stack limit changed"),
+        ({"wrap": ["bash", "-c", 'exec "$@" <&-', "-"]}, "open standard streams changed"),
+        ({"wrap": ["setarch", "-R"]}, "addresses are not randomised"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_another_situation_is_another_image(stale, change, why):
+    change = dict(change)
+    got = stale.again(*change.pop("options", []), **change)
+    assert got.out.startswith("1 "), got.err
+    assert reason(got).endswith(why)
+    assert restored(stale.again())  # The old one is not lost.
+
+
+def _flip(path: Path, at: int) -> None:
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "header",
+        "pieces",
+        "pages",
+        "last",
+        "key",
+        "truncated",
+        "longer",
+        "key truncated",
+        "mode",
+        "key mode",
+        "gone",
+    ],
+)
+def test_damaged_or_loosened_image_is_not_used(stale, where):
+    (img,), (key,) = stale.images(), stale.images("*.key")
+    size = img.stat().st_size
+    if where in ("header", "pieces", "pages", "last"):
+        _flip(img, {"header": 9, "pieces": 400, "pages": size // 2, "last": size - 1}[where])
+    elif where == "key":
+        _flip(key, key.stat().st_size // 2)
+    elif where == "truncated":
+        os.truncate(img, size - 4096)
+    elif where == "longer":
+        os.truncate(img, size + 4096)
+    elif where == "key truncated":
+        os.truncate(key, key.stat().st_size - 1)
+    elif where == "gone":
+        img.unlink()
+    else:
+        (img if where == "mode" else key).chmod(0o640)
+    got = stale.again()
+    assert not restored(got) and got.out.startswith("1 "), got.err
+    assert "damaged" in reason(got) or "another user" in reason(got) or str(img) in reason(got)
+    assert restored(stale.again())  # A new one has replaced it.
+
+
+def test_boot_kernel_and_user_are_in_the_key(stale):
+    (key,) = stale.images("*.key")
+    text = key.read_bytes()
+    for fact in (
+        b"boot id",
+        b"kernel",
+        b"vdso",
+        b"processor",
+        b"user",
+        b"personality",
+        b"online processors",
+    ):
+        assert fact in text
+    assert Path("/proc/sys/kernel/random/boot_id").read_bytes() in text
+
+
+def test_recently_changed_module_is_not_captured(image, tmp_path):
+    lib = Tree(tmp_path / "lib").write({"young.py": "x = 1\n"})
+    got = image("-c", "pass", preload=["import young"], env={"PYTHONPATH": str(lib)})
+    assert got.code == 0 and not image.images()
+    again = image("-c", "pass", preload=["import young"], env={"PYTHONPATH": str(lib)})
+    assert "young.py changed less than two seconds before" in reason(again)
+
+
+READER = """
+import json, os, pathlib
+here = pathlib.Path(__file__).parent
+config = json.loads((here / "config.json").read_text())
+plugins = sorted(os.listdir(here / "plugins"))
+extra = (here / "extra.txt").exists()
+"""
+
+
+@pytest.mark.parametrize("change", ["config.json", "plugins/new.txt", "extra.txt"])
+def test_what_preloading_read_listed_or_missed_is_watched(image, tmp_path, change):
+    files = {"reader.py": READER, "config.json": "1", "plugins/old.txt": ""}
+    lib = Tree(tmp_path / "lib").write(files)
+    time.sleep(RACY)
+
+    def again():
+        show = "import reader; print(reader.config, reader.plugins, reader.extra)"
+        env = {"PYTHONPATH": str(lib)}
+        return image("-c", show, preload=["import reader"], env=env)
+
+    assert again().out == "1 ['old.txt'] False\n"
+    assert restored(again())
+    (lib / change).write_text("2")
+    got = again()
+    assert "changed" in reason(got)
+    assert (
+        got.out
+        == {
+            "config.json": "2 ['old.txt'] False\n",
+            "plugins/new.txt": "1 ['new.txt', 'old.txt'] False\n",
+            "extra.txt": "1 ['old.txt'] True\n",
+        }[change]
+    )
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+LEFT = {
+    "thread": ("import threading, time\nt = threading.Thread(target=time.sleep, args=(60,), daemon=True)\nt.start()\n", "threads are left: "),
+    "descriptor": ("import os\nfd = os.open('/dev/null', os.O_RDONLY)\n", "left a descriptor open: "),
+    "child": ("import subprocess\np = subprocess.Popen(['true'])\n", "left a child process"),
+    "folder": ("import os\nos.chdir('/')\n", "changed the working directory"),
+    "umask": ("import os\nos.umask(0o77)\n", "changed the umask"),
+    "limit": ("import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (99, 999))\n", "changed a resource limit"),
+    "timer": ("import signal\nsignal.setitimer(signal.ITIMER_VIRTUAL, 1000)\n", "left a timer running"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_cannot_be_restored_is_refused_and_named(image, tmp_path, name):
+    source, why = LEFT[name]
+    lib = Tree(tmp_path / "lib").write({"leaver.py": source})
+    got = image("-c", "print('ran')", preload=["import leaver"], env={"PYTHONPATH": str(lib)})
+    assert got.out == "ran\n" and why in why_not_made(got)
+    assert not image.images("*")
+
+
+def test_call_entries_are_refused(image):
+    got = image("-c", "print('ran')", preload=["call os:getpid"])
+    assert got.out == "ran\n" and "cannot be proved" in why_not_made(got)
+
+
+@pytest.mark.parametrize("args", [["-v"], ["-X", "importtime"]], ids=str)
+def test_reported_imports_really_happen(image, args):
+    assert reason(image(*args, "-c", "pass")) == "imports are to be reported"
+
+
+# ---------------------------------------------------------------------------------------------- never leaking
+
+TOKEN = "hf-ThisMustNotBeFound-0123456789"
+
+
+def test_builder_s_environment_and_arguments_are_not_in_the_image(image):
+    show = "import os, sys; print(len(os.environ['HF_TOKEN']), sys.argv)"
+    env = {"HF_TOKEN": TOKEN, "OTHER": TOKEN + "-other"}
+    image.make("-c", show, TOKEN[:20] + "argument", preload=["import json"], env=env)
+    for path in image.images("*"):
+        data = path.read_bytes()
+        assert TOKEN.encode() not in data
+        assert (TOKEN[:20] + "argument").encode() not in data
+        assert path.stat().st_mode & 0o777 == 0o600
+    got = image("-c", show, preload=["import json"], env=env)
+    assert restored(got) and got.out.startswith(f"{len(TOKEN)} ")
+
+
+def test_copied_secret_is_refused(image, tmp_path):
+    lib = Tree(tmp_path / "lib").write({"keeper.py": "import os\nkept = os.environ['API_KEY']\n"})
+    time.sleep(RACY)
+    env = {"PYTHONPATH": str(lib), "API_KEY": TOKEN}
+    image("-c", "pass", preload=["import keeper"], env=env)
+    got = image("-c", "import keeper; print(keeper.kept)", preload=["import keeper"], env=env)
+    assert "copied the value of API_KEY" in reason(got) and got.out == TOKEN + "\n"
+    assert not image.images()
+
+
+def test_capturing_process_is_invisible(image):
+    program = (
+        "import os, signal, time\n"
+        "try: print(os.wait())\n"
+        "except ChildProcessError: print('no child')\n"
+        "print(signal.sigpending() or 'nothing pending', signal.getsignal(signal.SIGCHLD))\n"
+    )
+    argv = image.argv("-c", program, explain=False)
+    env = {k: v for k, v in image.env().items() if k != "PYLAUNCH_SEAL"}
+    started = subprocess.run(
+        argv, env=env, cwd=image.cwd, capture_output=True, timeout=60, text=True
+    )
+    assert started.stdout == f"no child\nnothing pending {signal.SIG_DFL}\n", started
+    deadline = time.monotonic() + 30
+    while not image.images("*.key"):  # It outlives the program.
+        assert time.monotonic() < deadline, list(image.images("*"))
+        time.sleep(0.05)
+    assert restored(image("-c", program))
