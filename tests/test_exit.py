@@ -3,6 +3,7 @@
 
 import importlib.util
 import re
+import shutil
 import signal
 import sys
 import time
@@ -242,12 +243,13 @@ def ends(lab, tmp_path):
     for name, text in LIB.items():
         (lib / f"{name}.py").write_text(text)
 
-    def run(program, *options, preload=STDLIB, python=None, inline=False, **kwargs):
+    def run(program, *options, preload=STDLIB, python=None, inline=False, image=None, **kwargs):
         runner.python = python or lab.python
         outcomes = []
         flags = ["--exit=fast", "--explain", *(f"--preload={name}" for name in preload.split())]
         for name in ("stock", "fast"):
-            cwd = tmp_path / name
+            cwd = image.cwd if image and name == "fast" else tmp_path / name
+            shutil.rmtree(cwd, ignore_errors=True)
             cwd.mkdir()
             (cwd / "helper.py").write_text(HELPER)
             (cwd / "p.py").write_text(program)
@@ -261,6 +263,8 @@ def ends(lab, tmp_path):
                 result = runner.stock(
                     *options, "p.py", cwd=cwd, env={"PYTHONPATH": f"{site}:{lib}"}, **kwargs
                 )
+            elif image:
+                result = image.restore("p.py", **kwargs)
             else:
                 env = {"PYTHONPATH": str(lib)}
                 result = runner.again(*options, "p.py", cwd=cwd, env=env, flags=flags, **kwargs)
@@ -271,6 +275,33 @@ def ends(lab, tmp_path):
         return "\n".join(told)
 
     return run
+
+
+class Image:
+    """One image of a process that has preloaded STDLIB, and programs started from it in one folder, which is emptied."""
+
+    def __init__(self, lab, folder: Path):
+        self.runner = Runner(lab, "image", folder, folder / "cache")
+        self.cwd = folder / "cwd"
+        self.flags = ["--image", "--explain", *(f"--preload={name}" for name in STDLIB.split())]
+
+    def make(self):
+        self.cwd.mkdir()
+        (self.cwd / "helper.py").write_text(HELPER)
+        (self.cwd / "p.py").write_text("pass")
+        self.runner.again("p.py", cwd=self.cwd, flags=self.flags, env={"PYLAUNCH_SEAL": "wait"})
+        return self
+
+    def restore(self, *args, **kwargs):
+        result = self.runner.again(*args, cwd=self.cwd, flags=self.flags, **kwargs)
+        assert re.search("image: /.*[.]img", result.err), result.err
+        return result
+
+
+@pytest.fixture(scope="module")
+def image(lab, tmp_path_factory):
+    lab.need_pylaunch()
+    return Image(lab, tmp_path_factory.mktemp("image")).make()
 
 
 def _plain(result: Result, cwd):
@@ -308,6 +339,17 @@ def test_what_a_preloaded_module_holds_ends_as_in_stock(ends, name):
 def test_state_that_is_not_proved_gets_the_full_teardown(ends, name):
     program, options = FULL[name]
     assert "full teardown" in ends(program, *options)
+
+
+@pytest.mark.parametrize("name", [*FREE, *HELD])
+def test_restored_program_ends_as_in_stock(ends, image, name):
+    ends({**FREE, **HELD}[name], image=image)
+
+
+@pytest.mark.parametrize("name", OUTPUT_FAILS)
+def test_broken_stdout_of_a_restored_program(ends, image, name):
+    with open("/dev/full", "w") as full:
+        ends(OUTPUT_FAILS[name], image=image, stdout=full)
 
 
 def test_the_usual_program_ends_fast(ends):

@@ -5,6 +5,9 @@
 //   finalize_modules goes on to wipe the modules that still live, last imported first: the first of
 //   these is a module of ours.
 // - OnSysWiped: the names in sys are wiped, the last of them ours.
+// And a fourth one in a process restored from an image:
+// - OnInterpreterCleared: nobody can run Python any more, thread-locals and the like are gone, and
+//   what comes is the end of types and interned strings.
 
 #include "launcher/engine/exit.h"
 
@@ -20,6 +23,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "launcher/engine/exit_handlers.h"
+#include "launcher/engine/finalize_return.h"
 #include "launcher/engine/gc_fence.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
@@ -46,10 +51,15 @@ struct FastExit {
   std::string library;  // The standard library's folder, with '/' behind.
   // Dicts that were last changed before the line have a version up to this one.
   uint64_t last_version = 0;
-  std::unordered_set<PyObject*> preloaded;  // Modules, by address only.
-  PyRef callbacks;                          // gc.callbacks
-  PyRef get_debug;                          // gc.get_debug
-  PyRef get_signal;                         // _signal.getsignal
+  // Modules, by address only, and whether they were installed, as against those that the user works
+  // on: these are wiped as CPython does it.
+  std::unordered_map<PyObject*, bool> preloaded;
+  Py_ssize_t modules_noted = 0;  // PyDict_Next's position in sys.modules.
+  PyObject* sys_names = nullptr;
+  PyObject* builtins_names = nullptr;
+  PyRef callbacks;   // gc.callbacks
+  PyRef get_debug;   // gc.get_debug
+  PyRef get_signal;  // _signal.getsignal
 
   // Objects from before the line, by address and type only.
   std::unordered_map<PyObject*, PyTypeObject*> finalizable;
@@ -57,9 +67,17 @@ struct FastExit {
   // that nobody has to look at a million objects that only an image's file holds.
   std::vector<PyRef> watched;
   bool all_watched = false;
+  bool resumed = false;  // This process is restored from an image.
+  bool flushed = false;  // The standard streams, and nobody noticed.
 
-  std::vector<PyRef> held;               // Preloaded modules.
-  std::vector<PyObject*> kept;           // Weak references to those of them not to be wiped.
+  // What was in sys.modules, in its order. With a reference if it is left to CPython to wipe.
+  struct Listed {
+    PyObject* module;
+    PyRef reference;
+  };
+  std::vector<Listed> listed;
+  PyObject* set_aside = nullptr;         // The preloaded modules that are not wiped: a dict.
+  std::vector<PyRef> held;               // Those that are wiped and live on.
   std::vector<PyRef> finalizable_now;    // Preloaded objects that we shall finalise.
   std::vector<PyObject*> program_dicts;  // The program's modules' names, by address only.
   std::vector<PyRef> streams;            // sys.__stdin__, __stdout__, __stderr__
@@ -98,12 +116,24 @@ bool HasFinalizer(PyObject* object) {
   return Py_TYPE(object)->tp_finalize != nullptr && !PyObject_GC_IsFinalized(object);
 }
 
-// What belongs to the preloaded side, of what has come since this was last called.
+bool IsInstalledFile(const FastExit& exit, const std::string& file) {
+  return file.starts_with(exit.library) || file.starts_with("<frozen ") ||
+         file.find("/site-packages/") != file.npos || file.find("/dist-packages/") != file.npos;
+}
+
+bool IsInstalled(const FastExit& exit, PyObject* names) {
+  const std::string file = FileOf(names);
+  if (!file.empty()) return IsInstalledFile(exit, file);
+  PyObject* spec = PyDict_GetItemString(names, "__spec__");
+  return spec != nullptr && spec != Py_None;  // Built-in, frozen, or a namespace.
+}
+
+// Takes what sys.modules has for preloaded; called again, what has come to its end since.
 void NoteModules(FastExit* exit, PyObject* modules) {
-  Py_ssize_t position = 0;
   PyObject *name, *module;
-  while (PyDict_Next(modules, &position, &name, &module)) {
-    if (PyModule_Check(module)) exit->preloaded.insert(module);
+  while (PyDict_Next(modules, &exit->modules_noted, &name, &module)) {
+    if (PyModule_Check(module))
+      exit->preloaded.emplace(module, IsInstalled(*exit, PyModule_GetDict(module)));
   }
   exit->last_version = CurrentVersion();
 }
@@ -123,6 +153,12 @@ bool Prepare(FastExit* exit) {
   }
   exit->library = FileOf(PyModule_GetDict(os.get()));
   exit->library.resize(exit->library.rfind('/') + 1);
+  for (auto& [module, names] :
+       {std::pair("sys", &exit->sys_names), std::pair("builtins", &exit->builtins_names)}) {
+    PyObject* found = PyDict_GetItemString(modules, module);
+    if (found == nullptr || !PyModule_Check(found)) return false;
+    *names = PyModule_GetDict(found);
+  }
   NoteModules(exit, modules);
   if (exit->last_version == 0 || !exit->fence.Draw()) return false;
   exit->fence.VisitBefore([exit](PyObject* object) {
@@ -148,6 +184,14 @@ bool IsHeapType(PyObject* object) {
          (reinterpret_cast<PyTypeObject*>(object)->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0;
 }
 
+bool GivesFinalizer(PyObject* type) {
+  return reinterpret_cast<PyTypeObject*>(type)->tp_finalize != nullptr;
+}
+
+bool IsToWatch(PyObject* object) {
+  return HasFinalizer(object) || (IsHeapType(object) && !GivesFinalizer(object));
+}
+
 void WatchAll(const std::vector<PyObject*>& objects) {
   for (PyObject* object : objects) {
     if (!Watch(object)) g_exit->all_watched = false;
@@ -161,7 +205,7 @@ bool TakeWatched(const std::unordered_set<PyObject*>& streams) {
   for (const PyRef& reference : g_exit->watched) {
     PyObject* object = PyWeakref_GET_OBJECT(reference.get());
     if (object == Py_None) continue;
-    if (IsHeapType(object) && reinterpret_cast<PyTypeObject*>(object)->tp_finalize != nullptr) {
+    if (IsHeapType(object) && GivesFinalizer(object)) {
       g_exit->finalizable_now.clear();
       return false;
     }
@@ -185,6 +229,17 @@ PyObject* OnAtExit(PyObject*, PyObject*) {
 }
 
 PyMethodDef kOnAtExit = {"_pylaunch_exit", OnAtExit, METH_NOARGS, nullptr};
+
+// An extension's first dict, of which later imports would make copies, is let go when modules are
+// gone (_PyInterpreterState_ClearModules), which takes it apart: never.
+void KeepFirstDicts() {
+  Py_ssize_t position = 0;
+  PyObject *name, *module;
+  while (PyDict_Next(PyImport_GetModuleDict(), &position, &name, &module)) {
+    PyModuleDef* definition = PyModule_Check(module) ? PyModule_GetDef(module) : nullptr;
+    if (definition != nullptr) Py_XINCREF(definition->m_base.m_copy);
+  }
+}
 
 bool RegisterAtExit() {
   PyRef atexit = PyRef::Steal(PyImport_ImportModule("atexit"));
@@ -231,18 +286,13 @@ bool WasBefore(PyObject* object) {
   return known != g_exit->finalizable.end() && known->second == Py_TYPE(object);
 }
 
-bool IsInstalledFile(const std::string& file) {
-  return file.starts_with(g_exit->library) || file.starts_with("<frozen ") ||
-         file.find("/site-packages/") != file.npos || file.find("/dist-packages/") != file.npos;
-}
-
 bool IsInstalledCode(PyObject* owner, const char* attribute) {
   PyRef code = PyRef::Steal(PyObject_GetAttrString(owner, attribute));
   PyRef name = code ? PyRef::Steal(PyObject_GetAttrString(code.get(), "co_filename")) : PyRef();
   std::string file;
   FileSystemBytes(name.get(), &file);
   PyErr_Clear();
-  return !file.empty() && IsInstalledFile(file);
+  return !file.empty() && IsInstalledFile(*g_exit, file);
 }
 
 // True if we may finalise this preloaded object, a little later than CPython might have: a closed
@@ -298,22 +348,11 @@ const char* Obstacle() {
   return nullptr;
 }
 
-// True for modules that were installed, as against those that the user works on: these are wiped as
-// CPython does it.
-bool IsInstalled(PyObject* names) {
-  const std::string file = FileOf(names);
-  if (!file.empty()) return IsInstalledFile(file);
-  PyObject* spec = PyDict_GetItemString(names, "__spec__");
-  return spec != nullptr && spec != Py_None;  // Built-in, frozen, or a namespace.
-}
-
-// A module that was preloaded lives on. It is not wiped either, unless the program has changed its
-// names.
-void KeepModule(PyObject* module, PyObject* names) {
-  g_exit->held.push_back(PyRef::Share(module));
-  if (Version(names) > g_exit->last_version || !IsInstalled(names)) return;
-  PyObject* reference = PyWeakref_NewRef(module, nullptr);
-  if (reference != nullptr) g_exit->kept.push_back(reference);
+// A module that was preloaded is not wiped, unless the program has changed its names.
+bool IsLeftIntact(PyObject* module, PyObject* names) {
+  const auto known = g_exit->preloaded.find(module);
+  return known != g_exit->preloaded.end() && known->second &&
+         Version(names) <= g_exit->last_version;
 }
 
 // __main__ is older than the line, but the program's.
@@ -323,22 +362,70 @@ void ReturnMain(PyObject* main) {
   g_exit->fence.MoveAfter(PyModule_GetDict(main));
 }
 
-void SortModules(PyObject* modules, PyObject* main) {
+// False: it is no module, or gone, or there is no memory.
+bool ListForCPython(PyObject* module, PyObject* names, PyObject* main) {
+  PyRef reference = PyRef::Steal(PyWeakref_NewRef(module, nullptr));
+  if (!reference) return false;
+  if (module != main && g_exit->preloaded.count(module) != 0) {
+    g_exit->held.push_back(PyRef::Share(module));
+  } else {
+    g_exit->program_dicts.push_back(names);
+  }
+  g_exit->listed.push_back({module, std::move(reference)});
+  return true;
+}
+
+void Swap(PyObject* left, PyObject* right) {
+  auto* a = reinterpret_cast<PyDictObject*>(left);
+  auto* b = reinterpret_cast<PyDictObject*>(right);
+  std::swap(a->ma_used, b->ma_used);
+  std::swap(a->ma_keys, b->ma_keys);
+  std::swap(a->ma_values, b->ma_values);
+}
+
+// Leaves in sys.modules what CPython shall take apart. What it shall not is not touched at all: in
+// a process restored from an image, looking costs less than writing, which copies a page.
+bool SortModules(PyObject* modules, PyObject* main) {
+  PyRef rest = PyRef::Steal(PyDict_New());
   Py_ssize_t position = 0;
   PyObject *name, *module;
-  while (PyDict_Next(modules, &position, &name, &module)) {
+  while (rest && PyDict_Next(modules, &position, &name, &module)) {
     PyObject* names = PyModule_Check(module) ? PyModule_GetDict(module) : nullptr;
-    if (names == nullptr) continue;
-    if (module != main && g_exit->preloaded.count(module) != 0) {
-      KeepModule(module, names);
-    } else {
-      g_exit->program_dicts.push_back(names);
+    if (names != nullptr && module != main && IsLeftIntact(module, names)) {
+      g_exit->listed.push_back({module, PyRef()});
+      continue;
     }
+    if (names != nullptr && !ListForCPython(module, names, main)) return false;
+    if (PyDict_SetItem(rest.get(), name, module) < 0) return false;
   }
+  position = 0;
+  while (rest && PyDict_Next(rest.get(), &position, &name, &module)) {
+    if (PyDict_DelItem(modules, name) < 0) return false;
+  }
+  if (!rest) return false;
+  Swap(modules, rest.get());
+  g_exit->set_aside = rest.release();
+  PyObject_GC_UnTrack(g_exit->set_aside);  // A collection would look at all that it holds.
+  return true;
+}
+
+// CPython has just flushed them. If that failed, it fails again, and the exit code is not ours to
+// tell.
+bool AreStreamsFlushed() {
+  for (const auto& [name, first] : {std::pair("stdout", "__stdout__"), {"stderr", "__stderr__"}}) {
+    PyObject* stream = PySys_GetObject(name);
+    if (stream == nullptr || stream == Py_None) continue;
+    if (stream != PySys_GetObject(first)) return false;  // A call that the program would notice.
+    PyRef closed = PyRef::Steal(PyObject_GetAttrString(stream, "closed"));
+    if (closed.get() == Py_True) continue;
+    if (!PyRef::Steal(PyObject_CallMethod(stream, "flush", nullptr))) return false;
+  }
+  return true;
 }
 
 void OnModulesRemoved(PyObject*);
 void OnSysWiped(PyObject*);
+void OnInterpreterCleared(PyObject*);
 
 // The last of sys.modules, so that it is wiped first.
 bool AddOurModule(PyObject* modules) {
@@ -357,14 +444,17 @@ void Begin() {
     return;
   }
   const int enabled = PyGC_Disable();
+  g_exit->flushed = g_exit->resumed && AreStreamsFlushed();
+  PyErr_Clear();
   PyObject* modules = PyImport_GetModuleDict();
   if (AddOurModule(modules)) {
-    if (!g_exit->fence.hidden()) g_exit->fence.HideBefore();
     PyObject* main = PyDict_GetItemString(modules, "__main__");
-    ReturnMain(main);
-    SortModules(modules, main);
-    if (g_exit->explain) {
-      Explain("exit: fast, " + std::to_string(g_exit->kept.size()) +
+    if (!g_exit->fence.hidden()) {
+      g_exit->fence.HideBefore();
+      ReturnMain(main);
+    }
+    if (SortModules(modules, main) && g_exit->explain) {
+      Explain("exit: fast, " + std::to_string(PyDict_GET_SIZE(g_exit->set_aside)) +
               " preloaded modules are not taken apart");
     }
   } else {
@@ -437,24 +527,37 @@ std::vector<PyRef> OrphanedNames(const Survivors& survivors) {
   return found;
 }
 
-// Gives everything back to CPython. The collection is the one that it would have made with
-// everything in sight; what it then finds alive it wipes, as it always does.
+// As finalize_modules_clear_weaklist does it.
+void WipeListed() {
+  for (auto listed = g_exit->listed.rbegin(); listed != g_exit->listed.rend(); ++listed) {
+    PyRef module = PyRef::Share(PyWeakref_GET_OBJECT(listed->reference.get()));
+    if (module.get() == Py_None) continue;
+    PyObject* names = PyModule_GetDict(module.get());
+    if (names != g_exit->sys_names && names != g_exit->builtins_names) WipeNames(names);
+  }
+}
+
+// What CPython would have done with everything in sight: another collection, then what is still
+// alive is wiped.
 void TakeAllApart() {
   if (g_exit->explain)
     Explain("exit: full teardown, preloaded modules hold objects of the program");
   g_exit->fence.ShowBefore();
+  for (FastExit::Listed& listed : g_exit->listed) {
+    if (!listed.reference)
+      listed.reference = PyRef::Steal(PyWeakref_NewRef(listed.module, nullptr));
+  }
+  if (g_exit->set_aside != nullptr) PyDict_Clear(g_exit->set_aside);
   g_exit->held.clear();
   g_exit->finalizable_now.clear();
   g_exit->streams.clear();
   const int enabled = PyGC_Enable();
   PyGC_Collect();
   if (!enabled) PyGC_Disable();
+  WipeListed();
 }
 
 void LeavePreloadedIntact(const Survivors& survivors) {
-  for (PyObject* reference : g_exit->kept) {
-    _PyWeakref_ClearRef(reinterpret_cast<PyWeakReference*>(reference));
-  }
   std::vector<PyRef> orphans = OrphanedNames(survivors);
   for (PyObject* object : survivors.weakly_referenced) ForgetCallbacks(object);
   for (const PyRef& object : g_exit->finalizable_now) PyObject_CallFinalizer(object.get());
@@ -483,8 +586,17 @@ void OnSysWiped(PyObject*) {
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   for (const PyRef& stream : g_exit->streams) PyObject_CallFinalizer(stream.get());
+  LeaveOutQuietHandlers();
+  PyObject* dict = g_exit->flushed ? PyInterpreterState_GetDict(PyInterpreterState_Get()) : nullptr;
+  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnInterpreterCleared));
+  if (dict != nullptr && capsule) PyDict_SetItemString(dict, kName, capsule.get());
   PyErr_Restore(type, value, traceback);
 }
+
+// ------------------------------------------------------------------------------------------------
+// OnInterpreterCleared
+
+void OnInterpreterCleared(PyObject*) { ReturnFromFinalize(); }
 
 // ------------------------------------------------------------------------------------------------
 
@@ -521,8 +633,10 @@ void HidePreloaded() {
   if (!g_armed || !RegisterAtExit()) return PyErr_Clear();
   std::vector<PyObject*> objects;
   g_exit->fence.VisitBefore([&objects](PyObject* object) {
-    if (HasFinalizer(object) || IsHeapType(object)) objects.push_back(object);
+    if (IsToWatch(object)) objects.push_back(object);
   });
+  PrepareReturnFromFinalize();
+  KeepFirstDicts();
   g_exit->all_watched = true;
   WatchAll(objects);
   g_exit->fence.HideBefore();
@@ -532,10 +646,11 @@ void HideResumed(bool explain, bool full) {
   if (!g_armed || !g_exit->fence.hidden()) return;
   g_exit->explain = explain;
   g_exit->full = full;
+  g_exit->resumed = true;
   std::vector<PyObject*> objects;
   g_exit->fence.VisitAfter([&objects](PyObject* object) {
     if (HasFinalizer(object)) g_exit->finalizable.emplace(object, Py_TYPE(object));
-    if (HasFinalizer(object) || IsHeapType(object)) objects.push_back(object);
+    if (IsToWatch(object)) objects.push_back(object);
   });
   WatchAll(objects);
   PyObject* modules = PyImport_GetModuleDict();

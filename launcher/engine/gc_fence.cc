@@ -7,20 +7,24 @@ namespace {
 
 constexpr uintptr_t kFlags = 3;
 
-bool CallGc(const char* method) {
+// gc.get_threshold(), gc.get_freeze_count(); -1 if it cannot be had.
+Py_ssize_t AskGc(const char* method, Py_ssize_t index = -1) {
   PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
-  PyRef done = gc ? PyRef::Steal(PyObject_CallMethod(gc.get(), method, nullptr)) : PyRef();
-  if (!done) PyErr_Clear();
-  return static_cast<bool>(done);
+  PyRef told = gc ? PyRef::Steal(PyObject_CallMethod(gc.get(), method, nullptr)) : PyRef();
+  if (told && index >= 0) told = PyRef::Steal(PySequence_GetItem(told.get(), index));
+  const Py_ssize_t number = told ? PyLong_AsSsize_t(told.get()) : -1;
+  PyErr_Clear();
+  return number;
 }
 
-bool NothingIsFrozen() {
-  PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
-  PyRef count =
-      gc ? PyRef::Steal(PyObject_CallMethod(gc.get(), "get_freeze_count", nullptr)) : PyRef();
-  bool none = count && PyLong_Check(count.get()) && PyLong_AsSsize_t(count.get()) == 0;
-  PyErr_Clear();
-  return none;
+// From 3.12 on, the collector puts immortal objects into the permanent generation (Python/gc.c,
+// update_refs), where others have only what gc.freeze() put there.
+bool IsImmortal([[maybe_unused]] PyObject* object) {
+#if PY_VERSION_HEX >= 0x030C0000
+  return _Py_IsImmortal(object);
+#else
+  return false;
+#endif
 }
 
 }  // namespace
@@ -40,39 +44,54 @@ void GcFence::InsertBefore(Node* node, Node* place) {
   Link(node, place);
 }
 
-bool GcFence::IsEmpty(const Generation& generation) {
-  return Next(&generation.head) == &generation.head &&
-         Previous(&generation.head) == &generation.head;
+// Everything of one list, in its order.
+void GcFence::MoveAll(Generation* from, Node* place) {
+  Node* head = &from->head;
+  if (Next(head) == head) return;
+  Link(Previous(place), Next(head));
+  Link(Previous(head), place);
+  Link(head, head);
 }
 
-// No public call tells where the heads of the lists are. With everything frozen, an object that is
-// new is alone in the youngest generation, between that head and itself.
+// No public call tells where the heads of the lists are. What is new is entered at the end of the
+// youngest generation, so that its head comes next; the rest must look as we know it.
 bool GcFence::FindGenerations() {
   first_ = PyList_New(0);
   if (first_ == nullptr || !PyObject_GC_IsTracked(first_)) return false;
   Node* node = NodeOf(first_);
   Node* head = Next(node);
-  if (head == node || Previous(node) != head || Next(head) != node || Previous(head) != node)
-    return false;
-  generations_ = reinterpret_cast<Generation*>(head);
-  return IsEmpty(generations_[1]) && IsEmpty(generations_[2]);
+  if (head == node || Previous(head) != node) return false;
+  const auto* state = reinterpret_cast<State*>(head);
+  if (state->generation0 != head) return false;
+  for (int i = 0; i < kGenerations; ++i) {
+    if (state->generations[i].threshold != AskGc("get_threshold", i)) return false;
+  }
+  Py_ssize_t frozen = 0;
+  bool frozen_by_program = false;
+  Visit(&state->permanent.head, &state->permanent.head, [&](PyObject* object) {
+    ++frozen;
+    if (!IsImmortal(object)) frozen_by_program = true;
+  });
+  generations_ = reinterpret_cast<State*>(head)->generations;
+  return frozen == AskGc("get_freeze_count") && !frozen_by_program;
 }
 
 bool GcFence::Draw() {
-  if (!NothingIsFrozen()) return false;
   const int enabled = PyGC_Disable();
-  bool found = CallGc("freeze");
-  found = found && FindGenerations();
-  found = CallGc("unfreeze") && found;
-  last_ = found ? PyList_New(0) : nullptr;
-  if (last_ != nullptr && PyObject_GC_IsTracked(last_) && !IsEmpty(generations_[2])) {
+  bool found = FindGenerations();
+  if (found) {
     Node* oldest = &generations_[2].head;
+    MoveAll(&generations_[1], Next(oldest));
+    MoveAll(&generations_[0], Next(oldest));
+    for (int i = 0; i < kGenerations; ++i) generations_[i].count = 0;
     Unlink(NodeOf(first_));
     InsertBefore(NodeOf(first_), Next(oldest));
-    Unlink(NodeOf(last_));
-    InsertBefore(NodeOf(last_), oldest);
-  } else {
-    found = false;
+    last_ = PyList_New(0);
+    found = last_ != nullptr && PyObject_GC_IsTracked(last_);
+    if (found) {
+      Unlink(NodeOf(last_));
+      InsertBefore(NodeOf(last_), oldest);
+    }
   }
   if (enabled) PyGC_Enable();
   PyErr_Clear();
@@ -82,7 +101,8 @@ bool GcFence::Draw() {
 void GcFence::HideBefore() {
   Node* first = NodeOf(first_);
   Node* last = NodeOf(last_);
-  Link(Previous(first), Next(last));
+  seam_ = Next(last);
+  Link(Previous(first), seam_);
   Link(&hidden_, first);
   Link(last, &hidden_);
 }
@@ -90,19 +110,15 @@ void GcFence::HideBefore() {
 void GcFence::MoveAfter(PyObject* object) {
   if (!PyObject_GC_IsTracked(object)) return;
   Unlink(NodeOf(object));
-  InsertBefore(NodeOf(object), Next(&generations_[2].head));
+  InsertBefore(NodeOf(object), seam_);
 }
 
 void GcFence::HideNew() {
-  Node* last = NodeOf(last_);
   for (int i = 0; i < kGenerations; ++i) {
-    Node* head = &generations_[i].head;
-    if (Next(head) == head) continue;
-    Link(Previous(last), Next(head));
-    Link(Previous(head), last);
-    Link(head, head);
+    MoveAll(&generations_[i], NodeOf(last_));
     generations_[i].count = 0;
   }
+  seam_ = &generations_[2].head;
 }
 
 void GcFence::ShowBefore() {

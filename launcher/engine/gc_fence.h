@@ -25,8 +25,8 @@ class GcFence {
  public:
   using Visitor = std::function<void(PyObject*)>;
 
-  // Draws the line here and now. False: this collector is not the one we know, or objects are
-  // frozen.
+  // Draws the line here and now. False: this collector is not the one we know, or gc.freeze() has
+  // been called.
   bool Draw();
   // From now on the collector does not see what was there before the line: not to traverse it, not
   // to free it. Objects may still die by their reference counts. Call after Draw().
@@ -36,7 +36,8 @@ class GcFence {
   // Takes that back: what was hidden becomes the oldest again.
   void ShowBefore();
   bool hidden() const { return hidden_.next != 0; }
-  // Puts a tracked object to the program's, as the oldest of them. Call while hidden.
+  // Puts a tracked object to the program's, where the hidden ones were: behind those of an earlier
+  // call, before what came after the line. Call next after HideBefore() or HideNew().
   void MoveAfter(PyObject* object);
 
   // Visitors must neither make nor free objects that the collector tracks.
@@ -56,6 +57,12 @@ class GcFence {
     int count;
   };
   static constexpr int kGenerations = 3;
+  // What struct _gc_runtime_state has behind one another.
+  struct State {
+    Generation generations[kGenerations];
+    Node* generation0;
+    Generation permanent;
+  };
 
   static Node* NodeOf(PyObject* object) { return reinterpret_cast<Node*>(object) - 1; }
   static Node* Next(const Node* node) { return reinterpret_cast<Node*>(node->next); }
@@ -64,12 +71,13 @@ class GcFence {
   static void Unlink(Node* node) { Link(Previous(node), Next(node)); }
   static void InsertBefore(Node* node, Node* place);
   static void Visit(const Node* begin, const Node* end, const Visitor& visit);
-  static bool IsEmpty(const Generation& generation);
+  static void MoveAll(Generation* from, Node* place);
   bool FindGenerations();
 
   Generation* generations_ = nullptr;
   PyObject* first_ = nullptr;
   PyObject* last_ = nullptr;
+  Node* seam_ = nullptr;
   Node hidden_ = {};  // The head of the list that the hidden ones are in; zero without one.
 };
 

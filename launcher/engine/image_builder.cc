@@ -17,6 +17,7 @@
 #include "image/capture.h"
 #include "image/key.h"
 #include "launcher/engine/clock.h"
+#include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/process_state.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/read_record.h"
@@ -258,6 +259,7 @@ std::string WhyNot(const Handoff& handoff, const ReadRecord& read) {
 
 void PrepareForImage(const ImageOrder& order, int argc, char** argv) {
   image::WatchForks();
+  RecordExitHandlers();
   rlimit limit;
   getrlimit(RLIMIT_STACK, &limit);
   limit.rlim_cur = order.stack_limit;
@@ -277,21 +279,23 @@ void PrepareForImage(const ImageOrder& order, int argc, char** argv) {
 }
 
 const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session) {
-  const ReadRecord read = StopReadRecord();
+  // A restored process returns from here, too: what is freed then is copied from the image first,
+  // page by page. So the large things stay.
+  const ReadRecord& read = *new ReadRecord(StopReadRecord());
   std::string refusal = WhyNot(*handoff, read);
   if (refusal.empty()) {
     Publisher publisher(handoff->image);
-    std::unique_ptr<KeyMaker> maker;
+    KeyMaker* maker = nullptr;
     image::CaptureRequest request;
     request.path = publisher.temp();
     request.wait = handoff->wait_for_seal;
     request.prepare = [&] {
-      maker = std::make_unique<KeyMaker>(*handoff, session, read);
+      maker = new KeyMaker(*handoff, session, read);
       session->Detach();
       return g_resumption->Prepare(handoff->image.hooks);
     };
     request.finish = [&](const std::string& why, const std::vector<std::string>& mapped) {
-      publisher.Publish(why, maker.get(), mapped);
+      publisher.Publish(why, maker, mapped);
     };
     PyOS_BeforeFork();
     const image::CaptureResult result = image::Capture(request);

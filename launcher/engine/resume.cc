@@ -14,6 +14,7 @@
 #include <iterator>
 
 #include "launcher/engine/exit.h"
+#include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/interpreter.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/takeover.h"
@@ -137,6 +138,7 @@ std::string Resumption::Prepare(const std::string& folder) {
   if (!CurrentProgram().verbose) {
     ArmFastExit(/*explain=*/false);
     HidePreloaded();
+    MarkQuietLibraries(folder + "/quiet_libraries.txt");
   }
   environment_.Scrub();
   return "";

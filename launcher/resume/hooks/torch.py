@@ -1,7 +1,9 @@
-"""torch's default generator, which it seeds from the system.
+"""torch's default generator, which it seeds from the system, and its operators, which die with the process.
 
-c10::detail::getNonDeterministicRandom in c10/core/GeneratorImpl.cpp.
+c10::detail::getNonDeterministicRandom in c10/core/GeneratorImpl.cpp; torch/library.py, `_del_library`.
 """
+
+import weakref
 
 _seeded_by_system = False
 
@@ -10,6 +12,11 @@ def prepare():
     global _seeded_by_system
     # The system's seeds have 53 random bits or more; what people write has fewer.
     _seeded_by_system = module.initial_seed() >= 2**32  # noqa: F821 - given by resume.py
+    # What preloading registered need not be unregistered, name by name, when the process ends.
+    forget = getattr(module.library, "_del_library", None)  # noqa: F821
+    for finalizer in weakref.finalize._registry.values() if forget else ():
+        if finalizer.func is forget:
+            finalizer.atexit = False
 
 
 def resume():

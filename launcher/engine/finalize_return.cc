@@ -1,0 +1,130 @@
+#include "launcher/engine/finalize_return.h"
+
+#include <Python.h>
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <unwind.h>
+
+#include <cstdint>
+#include <cstdio>
+
+namespace pylaunch::engine {
+namespace {
+
+// struct pyruntimestate up to 3.11, struct _atexit_runtime_state since: an array and then its count
+// (Include/internal/pycore_runtime.h, pycore_atexit.h; Py_AtExit in Python/pylifecycle.c).
+constexpr int kSlots = 32;  // NEXITFUNCS
+struct ExitFunctions {
+  void (*functions[kSlots])();
+  int count;
+};
+ExitFunctions* g_functions = nullptr;
+uintptr_t g_finalize = 0;  // Py_FinalizeEx
+
+void Probe() {}
+
+// True if Probe, just registered, is the last function of it.
+bool EndsWithProbe(const ExitFunctions& table) {
+  const int count = table.count;
+  return count > 0 && count <= kSlots && table.functions[count - 1] == Probe &&
+         (count == kSlots || table.functions[count] == nullptr);
+}
+
+ExitFunctions* FindFunctions() {
+  Dl_info info;
+  ElfW(Sym)* symbol = nullptr;
+  void* runtime = dlsym(RTLD_DEFAULT, "_PyRuntime");
+  if (runtime == nullptr ||
+      dladdr1(runtime, &info, reinterpret_cast<void**>(&symbol), RTLD_DL_SYMENT) == 0 ||
+      symbol == nullptr || symbol->st_size < sizeof(ExitFunctions)) {
+    return nullptr;
+  }
+  char* begin = static_cast<char*>(runtime);
+  char* end = begin + symbol->st_size - sizeof(ExitFunctions);
+  for (char* at = begin; at <= end; at += sizeof(void*)) {
+    auto* table = reinterpret_cast<ExitFunctions*>(at);
+    if (EndsWithProbe(*table)) return table;
+  }
+  return nullptr;
+}
+
+// call_ll_exitfuncs.
+void RunExitFunctions() {
+  while (g_functions->count > 0) {
+    auto& slot = g_functions->functions[--g_functions->count];
+    void (*function)() = slot;
+    slot = nullptr;
+    function();
+  }
+  std::fflush(stdout);
+  std::fflush(stderr);
+}
+
+// What a function finds when a function that it called returns: what the psABI has the callee keep.
+struct Caller {
+  uintptr_t ip, sp, rbx, rbp, r12, r13, r14, r15;
+  bool inside = false;  // The frame before was Py_FinalizeEx's.
+  bool found = false;
+};
+Caller g_caller;
+
+_Unwind_Reason_Code OnFrame(_Unwind_Context* frame, void*) {
+  if (!g_caller.inside) {
+    g_caller.inside = _Unwind_GetRegionStart(frame) == g_finalize;
+    return _URC_NO_REASON;
+  }
+  // DWARF's numbers (psABI, figure 3.36).
+  g_caller.ip = _Unwind_GetIP(frame);
+  g_caller.sp = _Unwind_GetCFA(frame);
+  g_caller.rbx = _Unwind_GetGR(frame, 3);
+  g_caller.rbp = _Unwind_GetGR(frame, 6);
+  g_caller.r12 = _Unwind_GetGR(frame, 12);
+  g_caller.r13 = _Unwind_GetGR(frame, 13);
+  g_caller.r14 = _Unwind_GetGR(frame, 14);
+  g_caller.r15 = _Unwind_GetGR(frame, 15);
+  g_caller.found = true;
+  return _URC_NORMAL_STOP;
+}
+
+// The processor keeps return addresses of its own, which we cannot take back (CET).
+bool HasShadowStack() {
+  uint64_t pointer = 0;
+  asm volatile("rdsspq %0" : "+r"(pointer));  // Does nothing where there is none.
+  return pointer != 0;
+}
+
+[[noreturn]] void Return() {
+  asm volatile(
+      "mov 8(%0), %%rsp\n"
+      "mov 16(%0), %%rbx\n"
+      "mov 24(%0), %%rbp\n"
+      "mov 32(%0), %%r12\n"
+      "mov 40(%0), %%r13\n"
+      "mov 48(%0), %%r14\n"
+      "mov 56(%0), %%r15\n"
+      "xor %%eax, %%eax\n"
+      "jmp *(%0)\n"
+      :
+      : "D"(&g_caller)
+      : "memory");
+  __builtin_unreachable();
+}
+
+}  // namespace
+
+void PrepareReturnFromFinalize() {
+  if (g_functions == nullptr && Py_AtExit(Probe) == 0) g_functions = FindFunctions();
+  g_finalize = reinterpret_cast<uintptr_t>(dlsym(RTLD_DEFAULT, "Py_FinalizeEx"));
+}
+
+void ReturnFromFinalize() {
+  if (g_functions == nullptr || HasShadowStack()) return;
+  g_caller = {};
+  _Unwind_Backtrace(OnFrame, nullptr);
+  if (!g_caller.found) return;
+  RunExitFunctions();
+  Return();
+}
+
+}  // namespace pylaunch::engine
