@@ -7,20 +7,24 @@ namespace {
 
 constexpr uintptr_t kFlags = 3;
 
-bool CallGc(const char* method) {
+// gc.get_threshold(), gc.get_freeze_count(); -1 if it cannot be had.
+Py_ssize_t AskGc(const char* method, Py_ssize_t index = -1) {
   PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
-  PyRef done = gc ? PyRef::Steal(PyObject_CallMethod(gc.get(), method, nullptr)) : PyRef();
-  if (!done) PyErr_Clear();
-  return static_cast<bool>(done);
+  PyRef told = gc ? PyRef::Steal(PyObject_CallMethod(gc.get(), method, nullptr)) : PyRef();
+  if (told && index >= 0) told = PyRef::Steal(PySequence_GetItem(told.get(), index));
+  const Py_ssize_t number = told ? PyLong_AsSsize_t(told.get()) : -1;
+  PyErr_Clear();
+  return number;
 }
 
-bool NothingIsFrozen() {
-  PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
-  PyRef count =
-      gc ? PyRef::Steal(PyObject_CallMethod(gc.get(), "get_freeze_count", nullptr)) : PyRef();
-  bool none = count && PyLong_Check(count.get()) && PyLong_AsSsize_t(count.get()) == 0;
-  PyErr_Clear();
-  return none;
+// 3.12's collector puts immortal objects into its permanent generation (Modules/gcmodule.c,
+// update_refs), where others have only what gc.freeze() put there.
+bool IsImmortal([[maybe_unused]] PyObject* object) {
+#if PY_VERSION_HEX >= 0x030C0000
+  return _Py_IsImmortal(object);
+#else
+  return false;
+#endif
 }
 
 }  // namespace
@@ -40,39 +44,54 @@ void GcFence::InsertBefore(Node* node, Node* place) {
   Link(node, place);
 }
 
-bool GcFence::IsEmpty(const Generation& generation) {
-  return Next(&generation.head) == &generation.head &&
-         Previous(&generation.head) == &generation.head;
+// Everything of one list, in its order.
+void GcFence::MoveAll(Generation* from, Node* place) {
+  Node* head = &from->head;
+  if (Next(head) == head) return;
+  Link(Previous(place), Next(head));
+  Link(Previous(head), place);
+  Link(head, head);
 }
 
-// No public call tells where the heads of the lists are. With everything frozen, an object that is
-// new is alone in the youngest generation, between that head and itself.
+// No public call tells where the heads of the lists are. What is new is entered at the end of the
+// youngest generation, so that its head comes next; the rest must look as we know it.
 bool GcFence::FindGenerations() {
   first_ = PyList_New(0);
   if (first_ == nullptr || !PyObject_GC_IsTracked(first_)) return false;
   Node* node = NodeOf(first_);
   Node* head = Next(node);
-  if (head == node || Previous(node) != head || Next(head) != node || Previous(head) != node)
-    return false;
-  generations_ = reinterpret_cast<Generation*>(head);
-  return IsEmpty(generations_[1]) && IsEmpty(generations_[2]);
+  if (head == node || Previous(head) != node) return false;
+  const auto* state = reinterpret_cast<State*>(head);
+  if (state->generation0 != head) return false;
+  for (int i = 0; i < kGenerations; ++i) {
+    if (state->generations[i].threshold != AskGc("get_threshold", i)) return false;
+  }
+  Py_ssize_t frozen = 0;
+  bool frozen_by_program = false;
+  Visit(&state->permanent.head, &state->permanent.head, [&](PyObject* object) {
+    ++frozen;
+    if (!IsImmortal(object)) frozen_by_program = true;
+  });
+  generations_ = reinterpret_cast<State*>(head)->generations;
+  return frozen == AskGc("get_freeze_count") && !frozen_by_program;
 }
 
 bool GcFence::Draw() {
-  if (!NothingIsFrozen()) return false;
   const int enabled = PyGC_Disable();
-  bool found = CallGc("freeze");
-  found = found && FindGenerations();
-  found = CallGc("unfreeze") && found;
-  last_ = found ? PyList_New(0) : nullptr;
-  if (last_ != nullptr && PyObject_GC_IsTracked(last_) && !IsEmpty(generations_[2])) {
+  bool found = FindGenerations();
+  if (found) {
     Node* oldest = &generations_[2].head;
+    MoveAll(&generations_[1], oldest);
+    MoveAll(&generations_[0], oldest);
+    for (int i = 0; i < kGenerations; ++i) generations_[i].count = 0;
     Unlink(NodeOf(first_));
     InsertBefore(NodeOf(first_), Next(oldest));
-    Unlink(NodeOf(last_));
-    InsertBefore(NodeOf(last_), oldest);
-  } else {
-    found = false;
+    last_ = PyList_New(0);
+    found = last_ != nullptr && PyObject_GC_IsTracked(last_);
+    if (found) {
+      Unlink(NodeOf(last_));
+      InsertBefore(NodeOf(last_), oldest);
+    }
   }
   if (enabled) PyGC_Enable();
   PyErr_Clear();
@@ -94,13 +113,8 @@ void GcFence::MoveAfter(PyObject* object) {
 }
 
 void GcFence::HideNew() {
-  Node* last = NodeOf(last_);
   for (int i = 0; i < kGenerations; ++i) {
-    Node* head = &generations_[i].head;
-    if (Next(head) == head) continue;
-    Link(Previous(last), Next(head));
-    Link(Previous(head), last);
-    Link(head, head);
+    MoveAll(&generations_[i], NodeOf(last_));
     generations_[i].count = 0;
   }
 }

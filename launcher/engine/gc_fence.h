@@ -56,6 +56,12 @@ class GcFence {
     int count;
   };
   static constexpr int kGenerations = 3;
+  // What struct _gc_runtime_state has behind one another.
+  struct State {
+    Generation generations[kGenerations];
+    Node* generation0;
+    Generation permanent;
+  };
 
   static Node* NodeOf(PyObject* object) { return reinterpret_cast<Node*>(object) - 1; }
   static Node* Next(const Node* node) { return reinterpret_cast<Node*>(node->next); }
@@ -64,7 +70,7 @@ class GcFence {
   static void Unlink(Node* node) { Link(Previous(node), Next(node)); }
   static void InsertBefore(Node* node, Node* place);
   static void Visit(const Node* begin, const Node* end, const Visitor& visit);
-  static bool IsEmpty(const Generation& generation);
+  static void MoveAll(Generation* from, Node* place);
   bool FindGenerations();
 
   Generation* generations_ = nullptr;
