@@ -17,7 +17,7 @@ Py_ssize_t AskGc(const char* method, Py_ssize_t index = -1) {
   return number;
 }
 
-// 3.12's collector puts immortal objects into its permanent generation (Modules/gcmodule.c,
+// From 3.12 on, the collector puts immortal objects into the permanent generation (Python/gc.c,
 // update_refs), where others have only what gc.freeze() put there.
 bool IsImmortal([[maybe_unused]] PyObject* object) {
 #if PY_VERSION_HEX >= 0x030C0000

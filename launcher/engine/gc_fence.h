@@ -25,8 +25,8 @@ class GcFence {
  public:
   using Visitor = std::function<void(PyObject*)>;
 
-  // Draws the line here and now. False: this collector is not the one we know, or objects are
-  // frozen.
+  // Draws the line here and now. False: this collector is not the one we know, or gc.freeze() has
+  // been called.
   bool Draw();
   // From now on the collector does not see what was there before the line: not to traverse it, not
   // to free it. Objects may still die by their reference counts. Call after Draw().
