@@ -359,9 +359,11 @@ void Begin() {
   const int enabled = PyGC_Disable();
   PyObject* modules = PyImport_GetModuleDict();
   if (AddOurModule(modules)) {
-    if (!g_exit->fence.hidden()) g_exit->fence.HideBefore();
     PyObject* main = PyDict_GetItemString(modules, "__main__");
-    ReturnMain(main);
+    if (!g_exit->fence.hidden()) {
+      g_exit->fence.HideBefore();
+      ReturnMain(main);
+    }
     SortModules(modules, main);
     if (g_exit->explain) {
       Explain("exit: fast, " + std::to_string(g_exit->kept.size()) +

@@ -81,8 +81,8 @@ bool GcFence::Draw() {
   bool found = FindGenerations();
   if (found) {
     Node* oldest = &generations_[2].head;
-    MoveAll(&generations_[1], oldest);
-    MoveAll(&generations_[0], oldest);
+    MoveAll(&generations_[1], Next(oldest));
+    MoveAll(&generations_[0], Next(oldest));
     for (int i = 0; i < kGenerations; ++i) generations_[i].count = 0;
     Unlink(NodeOf(first_));
     InsertBefore(NodeOf(first_), Next(oldest));
@@ -101,7 +101,8 @@ bool GcFence::Draw() {
 void GcFence::HideBefore() {
   Node* first = NodeOf(first_);
   Node* last = NodeOf(last_);
-  Link(Previous(first), Next(last));
+  seam_ = Next(last);
+  Link(Previous(first), seam_);
   Link(&hidden_, first);
   Link(last, &hidden_);
 }
@@ -109,7 +110,7 @@ void GcFence::HideBefore() {
 void GcFence::MoveAfter(PyObject* object) {
   if (!PyObject_GC_IsTracked(object)) return;
   Unlink(NodeOf(object));
-  InsertBefore(NodeOf(object), Next(&generations_[2].head));
+  InsertBefore(NodeOf(object), seam_);
 }
 
 void GcFence::HideNew() {
@@ -117,6 +118,7 @@ void GcFence::HideNew() {
     MoveAll(&generations_[i], NodeOf(last_));
     generations_[i].count = 0;
   }
+  seam_ = &generations_[2].head;
 }
 
 void GcFence::ShowBefore() {

@@ -36,7 +36,8 @@ class GcFence {
   // Takes that back: what was hidden becomes the oldest again.
   void ShowBefore();
   bool hidden() const { return hidden_.next != 0; }
-  // Puts a tracked object to the program's, as the oldest of them. Call while hidden.
+  // Puts a tracked object to the program's, where the hidden ones were: behind those of an earlier
+  // call, before what came after the line. Call next after HideBefore() or HideNew().
   void MoveAfter(PyObject* object);
 
   // Visitors must neither make nor free objects that the collector tracks.
@@ -76,6 +77,7 @@ class GcFence {
   Generation* generations_ = nullptr;
   PyObject* first_ = nullptr;
   PyObject* last_ = nullptr;
+  Node* seam_ = nullptr;
   Node hidden_ = {};  // The head of the list that the hidden ones are in; zero without one.
 };
 

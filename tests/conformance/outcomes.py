@@ -100,7 +100,8 @@ class Laboratory:
         environment = self._environment(suite, mode, place)
         if mode == "image":
             # One image is for all programs of a folder, another for all that -m names.
-            self._make_image([self.empty] if suite.module else ["-m", "this"], environment, cwd)
+            program = [self.empty] if suite.module else ["-m", "this"]
+            self._make_image(program, self.cache(suite), environment, cwd)
         began = time.monotonic()
         with (
             EngineWatch(self.prefix.engine) as engine,
@@ -120,10 +121,15 @@ class Laboratory:
         run.details[f"{suite.name}: exit"] = run.output[-4000:]
         return run
 
-    def _make_image(self, program, environment, cwd) -> None:
+    def _make_image(self, program, cache: Path, environment, cwd) -> None:
+        before = set(cache.rglob("*.img"))
         null = subprocess.DEVNULL
         command = [self.prefix.pylaunch, *program]
-        subprocess.run(command, env=environment, cwd=cwd, stdin=null, stdout=null, check=True)
+        for _ in range(4):  # What was installed a moment ago proves nothing yet (cache/stamp.h).
+            subprocess.run(command, env=environment, cwd=cwd, stdin=null, stdout=null, check=True)
+            if set(cache.rglob("*.img")) - before:
+                return
+            time.sleep(1)
 
     def _arguments(self, suite: Suite, results: Path) -> list[str]:
         if suite.module:
