@@ -283,8 +283,6 @@ ENDINGS = {
     "finalize": "import weakref\nclass B: pass\nb = B(); weakref.finalize(b, print, 'done')",
     "callback": "import weakref\nclass B: pass\nb = B(); w = weakref.ref(b, lambda r: print('called'))",
     "atexit": "import atexit; atexit.register(lambda: print(library.__name__))",
-    "order": "class D:\n def __init__(self, n): self.n = n\n def __del__(self): print(self.n)\n"
-    "l = [D(i) for i in range(5)]; d = {i: D('d%d' % i) for i in range(3)}; x = D('x')",
     "thawed": "import gc\nclass D:\n def __init__(self, n): self.n = n\n def __del__(self): print(self.n)\n"
     "d = D('d'); d.d = d; gc.freeze(); gc.collect(); e = D('e'); gc.unfreeze(); f = open('out', 'w'); f.write('x')",
     "thread": "import threading, time; threading.Thread(target=lambda: (time.sleep(0.1), print('joined'))).start()",
