@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -242,17 +243,25 @@ def test_streams_are_the_new_process_s(image, tmp_path):
     assert (code, shown.strip()) == (0, "True True")
 
 
-def test_program_from_stdin_and_from_files(image, tmp_path):
-    tree = Tree(tmp_path / "tree").write(
-        {
-            "one.py": "import sys\nprint(__file__, sys.argv, sys.path[0])\n",
-            "two.py": "print('two', __name__)\n",
-        }
-    )
-    image.make(tree / "one.py", "x")
-    for name in ("one.py", "two.py"):  # One image for all programs of a folder.
-        expected, got = image.stock(tree / name, "y"), image(tree / name, "y")
+@pytest.mark.parametrize("preload", [[], ["import json"]], ids=str)
+def test_all_programs_of_a_folder_start_from_one_image(image, tmp_path, preload):
+    files = {
+        "one.py": "import sys\nprint(__file__, sys.argv, sys.path[0])\n",
+        "two.py": "print('two', __name__)\n",
+    }
+    tree = Tree(tmp_path / "tree").write(files)
+    one = tree / "one.py"
+    image.make(one, "x", preload=preload)
+    for name in files:
+        expected, got = image.stock(tree / name, "y"), image(tree / name, "y", preload=preload)
         assert restored(got) and got.out == expected.out, got.err
+    one.write_text("print('edited', __file__)\n")
+    got = image(one, preload=preload)
+    assert restored(got) and got.out == f"edited {one}\n", got.err
+    # Whether a file is a program or a zip file, its name does not say.
+    with zipfile.ZipFile(one, "w") as archive:
+        archive.writestr("__main__.py", "import sys; print('zipped', sys.path[0])")
+    assert image(one, preload=preload).out == f"zipped {one}\n"
 
 
 def test_environment_is_the_new_process_s(image):
