@@ -251,6 +251,7 @@ def test_all_programs_of_a_folder_start_from_one_image(image, tmp_path, preload)
     }
     tree = Tree(tmp_path / "tree").write(files)
     one = tree / "one.py"
+    time.sleep(RACY)
     image.make(one, "x", preload=preload)
     for name in files:
         expected, got = image.stock(tree / name, "y"), image(tree / name, "y", preload=preload)
