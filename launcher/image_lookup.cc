@@ -25,9 +25,6 @@ using image::Fact;
 using image::Facts;
 using image::FileState;
 
-// Restoring depends on what CPython keeps where (resume.cc); a version is let in when it was tried.
-constexpr int kTriedMinor = 11;
-
 std::string Folder() {
   char buffer[PATH_MAX];
   return getcwd(buffer, sizeof buffer) != nullptr ? buffer : "";
@@ -124,9 +121,6 @@ bool HasSwitch(const std::string& options, char letter) {
 std::string WhyNone(const ImageQuery& query, const Program& program) {
   const std::string& options = program.options;
   if (query.folder.empty()) return "the cache is off";
-  if (query.minor != kTriedMinor) {
-    return "not tried with CPython 3." + std::to_string(query.minor) + " yet";
-  }
   if (HasSwitch(options, 'v') || getenv("PYTHONVERBOSE") != nullptr ||
       options.find("importtime") != options.npos || getenv("PYTHONPROFILEIMPORTTIME") != nullptr) {
     return "imports are to be reported";

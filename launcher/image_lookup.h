@@ -18,7 +18,6 @@ struct ImageQuery {
   std::string hooks;   // Folder of resume.py.
   std::string folder;  // Of images; empty: the cache is off.
   bool explain = false;
-  int minor = 0;  // Of CPython 3.
 };
 
 struct ImageAnswer {

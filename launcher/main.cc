@@ -188,18 +188,17 @@ int Doctor(const Options& options, const PythonHome& home, const std::string& se
 constexpr char kRestorer[] = "pylaunch-restore";
 
 // The descriptor of an image to start from, or -1; then `handoff` says whether one is to be made.
-int LookUpImage(const Options& options, const PythonHome& home, const std::string& self,
-                const std::string& engine, Handoff* handoff) {
+int LookUpImage(const Options& options, const std::string& self, const std::string& engine,
+                Handoff* handoff) {
   std::string folder = handoff->cache_folder.empty() ? "" : handoff->cache_folder + "/images";
-  ImageQuery query{options,
-                   handoff->plan,
-                   handoff->python,
-                   engine,
-                   LibraryFile(self, kRestorer),
-                   LibraryFile(self, "resume"),
-                   folder,
-                   options.explain};
-  query.minor = home.minor;
+  const ImageQuery query{options,
+                         handoff->plan,
+                         handoff->python,
+                         engine,
+                         LibraryFile(self, kRestorer),
+                         LibraryFile(self, "resume"),
+                         folder,
+                         options.explain};
   ImageAnswer answer = FindImage(query, environ);
   if (answer.fd < 0 && !answer.order.folder.empty()) {
     if (MakeRoom()) {
@@ -285,7 +284,7 @@ int Main(int argc, char** argv) {
       options->python_argv.insert(
           options->python_argv.begin() + static_cast<std::ptrdiff_t>(options->program), {"-c", ""});
     } else if (options->image) {
-      image = LookUpImage(*options, *home, self, engine, &handoff);
+      image = LookUpImage(*options, self, engine, &handoff);
     }
     fd = MemoryFile(handoff.Serialize());
     if (fd < 0) obstacle = absl::StrCat("no memory file: ", std::strerror(errno));

@@ -1,12 +1,13 @@
 # ruff: noqa: E501 - programs in strings and tables read better on long lines.
 """A program started from an image does what stock does, and only while everything the image was made of is as it was."""
 
+import functools
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -101,14 +102,18 @@ def image(lab, tmp_path) -> Imaged:
     return Imaged(lab, tmp_path / "image")
 
 
+@functools.cache
+def has(package: str) -> bool:
+    find = f"import importlib.util as u, sys; sys.exit(u.find_spec({package!r}) is None)"
+    return subprocess.run([PYTHON, "-c", find], check=False).returncode == 0
+
+
 @pytest.fixture(scope="module", params=PRELOADS)
 def real(request, lab, tmp_path_factory):
     """An image of each of the real packages, shared by the tests that only restore."""
     lab.need_pylaunch()
     preload = PRELOADS[request.param]
-    if preload and request.param not in subprocess.run(
-        [PYTHON, "-c", "import importlib.util as u; print(*(n for n in ('numpy','torch','transformers') if u.find_spec(n)))"],
-        capture_output=True, text=True, check=True).stdout.split():  # fmt: skip
+    if preload and not has(request.param):
         pytest.skip(f"{PYTHON} has no {request.param}")
     image = Imaged(lab, tmp_path_factory.mktemp(request.param) / "image")
     image.preload, image.name = preload, request.param
@@ -238,17 +243,26 @@ def test_streams_are_the_new_process_s(image, tmp_path):
     assert (code, shown.strip()) == (0, "True True")
 
 
-def test_program_from_stdin_and_from_files(image, tmp_path):
-    tree = Tree(tmp_path / "tree").write(
-        {
-            "one.py": "import sys\nprint(__file__, sys.argv, sys.path[0])\n",
-            "two.py": "print('two', __name__)\n",
-        }
-    )
-    image.make(tree / "one.py", "x")
-    for name in ("one.py", "two.py"):  # One image for all programs of a folder.
-        expected, got = image.stock(tree / name, "y"), image(tree / name, "y")
+@pytest.mark.parametrize("preload", [[], ["import json"]], ids=str)
+def test_all_programs_of_a_folder_start_from_one_image(image, tmp_path, preload):
+    files = {
+        "one.py": "import sys\nprint(__file__, sys.argv, sys.path[0])\n",
+        "two.py": "print('two', __name__)\n",
+    }
+    tree = Tree(tmp_path / "tree").write(files)
+    one = tree / "one.py"
+    time.sleep(RACY)
+    image.make(one, "x", preload=preload)
+    for name in files:
+        expected, got = image.stock(tree / name, "y"), image(tree / name, "y", preload=preload)
         assert restored(got) and got.out == expected.out, got.err
+    one.write_text("print('edited', __file__)\n")
+    got = image(one, preload=preload)
+    assert restored(got) and got.out == f"edited {one}\n", got.err
+    # Whether a file is a program or a zip file, its name does not say.
+    with zipfile.ZipFile(one, "w") as archive:
+        archive.writestr("__main__.py", "import sys; print('zipped', sys.path[0])")
+    assert image(one, preload=preload).out == f"zipped {one}\n"
 
 
 def test_environment_is_the_new_process_s(image):
@@ -274,12 +288,13 @@ ENDINGS = {
     "file": "f = open('out', 'w'); f.write('kept')",
     "filter": "import logging; f = open('out', 'w'); f.write('kept')\ndef g(r): return f\nlogging.getLogger().addFilter(g)",
     "del": "class A:\n def __del__(self): print('del')\na = A()",
-    "del_in_preloaded": "import numpy\nclass A:\n def __del__(self): print('del')\nnumpy.mine = A()",
+    "del_in_preloaded": "class A:\n def __del__(self): print('del')\nlibrary.mine = A()",
     "generator": "def g():\n try: yield\n finally: print('finally')\nx = g(); next(x)",
     "finalize": "import weakref\nclass B: pass\nb = B(); weakref.finalize(b, print, 'done')",
     "callback": "import weakref\nclass B: pass\nb = B(); w = weakref.ref(b, lambda r: print('called'))",
-    "atexit": "import atexit; atexit.register(lambda: print(__import__('numpy').__name__))",
-    "array": "import numpy; a = numpy.ones(3)",
+    "atexit": "import atexit; atexit.register(lambda: print(library.__name__))",
+    "thawed": "import gc\nclass D:\n def __init__(self, n): self.n = n\n def __del__(self): print(self.n)\n"
+    "d = D('d'); d.d = d; gc.freeze(); gc.collect(); e = D('e'); gc.unfreeze(); f = open('out', 'w'); f.write('x')",
     "thread": "import threading, time; threading.Thread(target=lambda: (time.sleep(0.1), print('joined'))).start()",
     "daemon": "import threading, time; threading.Thread(target=lambda: time.sleep(100), daemon=True).start()",
     "stdout": "import sys; sys.stdout.write('no newline')",
@@ -287,23 +302,98 @@ ENDINGS = {
 }
 
 
-def test_ends_of_programs_are_stocks(image):
-    preload = ["import numpy, logging"]
+@pytest.mark.parametrize("library", ["json", "numpy"])
+def test_ends_of_programs_are_stocks(image, library):
+    if not has(library):
+        pytest.skip(f"{PYTHON} has no {library}")
+    preload = [f"import {library}, logging"]
     image.make("-c", "pass", preload=preload)
+    endings = dict(ENDINGS)
+    if library == "numpy":
+        endings["array"] = "a = library.ones(3)"
     wrong = {}
-    for name, program in ENDINGS.items():
+    for name, program in endings.items():
         seen = []
         for run in (
-            lambda p: image.stock("-c", "import numpy, logging\n" + p),
+            lambda p: image.stock("-c", p),
             lambda p: image("-c", p, preload=preload),
         ):
             (image.cwd / "out").unlink(missing_ok=True)
-            result = run(program).without_pylaunch_lines()
+            result = run(f"import {library} as library, logging\n{program}")
+            result = result.without_pylaunch_lines()
             file = image.cwd / "out"
             seen.append((result, file.read_text() if file.exists() else None))
         if seen[0] != seen[1]:
             wrong[name] = seen
     assert not wrong
+
+
+COLLECTIONS = """
+import ctypes, gc, json, sys, threading, weakref
+class Node: pass
+def cycle():
+    a, b = Node(), Node()
+    a.other, b.other, a.preloaded = b, a, json
+    return weakref.ref(a)
+def whole(thing):  # Every link of the collector's list that it is in leads back, and nothing in it is marked.
+    word = lambda at: ctypes.c_size_t.from_address(at).value
+    first = at = id(thing) - 16
+    while True:
+        following = word(at)
+        if word(following + 8) & ~3 != at or word(at + 8) & 2: return False
+        at = following
+        if at == first: return True
+references, switch = [], sys.getswitchinterval()
+sys.setswitchinterval(1e-5)
+def churn():
+    for i in range(60):
+        references.extend(cycle() for _ in range(20))
+        json.kept = [Node()]; json.kept[0].kept = json.kept  # Garbage through a preloaded module's names.
+        references.append(weakref.ref(json.kept[0]))
+        class Short: decoder = json.decoder
+        gc.collect(i % 3)
+threads = [threading.Thread(target=churn) for _ in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+sys.setswitchinterval(switch)
+gc.collect(); print("alive", sum(r() is not None for r in references), len(references))
+mine = [Node() for _ in range(10**5)]; del mine[:]
+gc.freeze(); print("frozen", gc.get_freeze_count() > 0)
+references = [cycle() for _ in range(100)]; gc.collect(); print("alive", sum(r() is not None for r in references))
+gc.unfreeze(); gc.collect(); print("frozen", gc.get_freeze_count(), gc.isenabled(), gc.get_threshold())
+seen = []; gc.callbacks.append(lambda phase, info: seen.append((phase, info["generation"], info["collected"] > 0)))
+cycle(); gc.collect(); gc.callbacks.clear(); print("callbacks", seen)
+gc.set_debug(gc.DEBUG_SAVEALL); cycle(); gc.collect(); gc.set_debug(0)
+print("saved", sum(type(x) is Node for x in gc.garbage)); gc.garbage.clear(); gc.collect()
+print("stats", [sorted(s) for s in gc.get_stats()], [s["uncollectable"] for s in gc.get_stats()])
+print("tracked", gc.is_tracked(json.__dict__), gc.is_tracked(references), json.__dict__ in gc.get_referents(json))
+gc.disable(); print("whole", whole(references), whole(json.__dict__), whole(sys.modules)); gc.enable()
+del json.decoder.JSONDecoder, json.encoder.JSONEncoder  # Preloaded objects die, too.
+gc.collect(); print("whole", whole(json.__dict__))
+print(any(x is json.__dict__ for x in gc.get_objects()))
+"""
+
+
+def test_collector_is_content_with_what_it_does_not_see(image):
+    image.make("-c", "pass", preload=["import json"])
+    expected = image.stock("-c", COLLECTIONS)
+    got = image("-c", COLLECTIONS, preload=["import json"])
+    assert restored(got) and got.code == 0, got.err
+    assert "False" not in expected.out.partition("whole")[2]
+    assert got.out.splitlines()[:-1] == expected.out.splitlines()[:-1]
+    assert (expected.out.split()[-1], got.out.split()[-1]) == ("True", "False")  # Hidden, indeed.
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm"])  # From 3.13 on, two different prompts.
+@pytest.mark.parametrize("options", [[], ["-i", "-c", "x = 6"]], ids=str)
+def test_interactive_prompt(image, options, term):
+    env = image.env({"TERM": term})
+    script = [(">>> ", "x = 6\r"), (">>> ", "print('=%d=' % (x * 7))\r"), ("=42=", "exit(3)\r")]
+    expected, _ = tty_session([PYTHON, *options], env, image.cwd, script)  # 1 under 3.13.0.
+    for told in ("image: being made", "explain: image: /"):
+        code, shown = tty_session(image.argv(*options), env, image.cwd, script)
+        assert told in shown, shown
+        assert code == expected and "Traceback" not in shown, shown
 
 
 # ---------------------------------------------------------------------------------------------- never stale
@@ -561,14 +651,14 @@ def test_capturing_process_is_invisible(image):
         "import os, signal, time\n"
         "try: print(os.wait())\n"
         "except ChildProcessError: print('no child')\n"
-        "print(signal.sigpending() or 'nothing pending', signal.getsignal(signal.SIGCHLD))\n"
+        "print(signal.sigpending() or 'nothing pending', int(signal.getsignal(signal.SIGCHLD)))\n"
     )
     argv = image.argv("-c", program, explain=False)
     env = {k: v for k, v in image.env().items() if k != "PYLAUNCH_SEAL"}
     started = subprocess.run(
         argv, env=env, cwd=image.cwd, capture_output=True, timeout=60, text=True
     )
-    assert started.stdout == f"no child\nnothing pending {signal.SIG_DFL}\n", started
+    assert started.stdout == "no child\nnothing pending 0\n", started
     deadline = time.monotonic() + 30
     while not image.images("*.key"):  # It outlives the program.
         assert time.monotonic() < deadline, list(image.images("*"))

@@ -455,6 +455,7 @@ void Begin() {
     }
     if (SortModules(modules, main) && g_exit->explain) {
       Explain("exit: fast, " + std::to_string(PyDict_GET_SIZE(g_exit->set_aside)) +
+
               " preloaded modules are not taken apart");
     }
   } else {

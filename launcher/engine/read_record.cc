@@ -41,6 +41,7 @@ Tapped g_tapped[kCount] = {
     {"posix", "stat", false},     {"posix", "lstat", false},   {"posix", "access", false},
     {"posix", "readlink", false}, {"posix", "listdir", true},  {"posix", "scandir", true}};
 ReadRecord* g_record = nullptr;
+int g_pauses = 0;
 
 bool IsLeftOut(std::string_view path) {
   return path.ends_with(".pyc") || path.starts_with("/proc/") || path.starts_with("/sys/") ||
@@ -85,7 +86,7 @@ bool OnlyWrites(Asked asked, PyObject* const* args, Py_ssize_t count, PyObject* 
 }
 
 void Note(Asked asked, PyObject* const* args, Py_ssize_t count, PyObject* names) {
-  if (OnlyWrites(asked, args, count, names)) return;
+  if (g_pauses > 0 || OnlyWrites(asked, args, count, names)) return;
   PyObject* argument =
       count > 0 ? args[0] : Keyword(args, count, names, asked == kOpen ? "file" : "path");
   std::string path = ".";
@@ -128,6 +129,10 @@ PyMethodDef* DefinitionOf(const Tapped& tapped) {
 }
 
 }  // namespace
+
+ReadRecordPause::ReadRecordPause() { ++g_pauses; }
+
+ReadRecordPause::~ReadRecordPause() { --g_pauses; }
 
 bool StartReadRecord() {
   for (Tapped& tapped : g_tapped) {

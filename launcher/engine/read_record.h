@@ -24,6 +24,15 @@ bool StartReadRecord();
 // Takes them out again; what was recorded since.
 ReadRecord StopReadRecord();
 
+// While one lives, nothing is recorded.
+class ReadRecordPause {
+ public:
+  ReadRecordPause();
+  ~ReadRecordPause();
+  ReadRecordPause(const ReadRecordPause&) = delete;
+  ReadRecordPause& operator=(const ReadRecordPause&) = delete;
+};
+
 }  // namespace pylaunch::engine
 
 #endif  // PYLAUNCH_LAUNCHER_ENGINE_READ_RECORD_H_

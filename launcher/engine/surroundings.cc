@@ -6,6 +6,8 @@
 #include <climits>
 #include <cstring>
 
+#include "launcher/engine/read_record.h"
+
 namespace pylaunch::engine {
 namespace {
 
@@ -36,10 +38,16 @@ PyRef ComputePath0() {
 }
 
 // A folder or zip file that is run stands in sys.path itself, safe path or not
-// (pymain_get_importer).
+// (pymain_get_importer). Py_RunMain asks for itself: a file that is no such thing leaves no trace
+// here, and an image need not be made anew for every change to the program.
 bool IsImportable(PyObject* path) {
+  ReadRecordPause pause;
   PyRef importer = PyRef::Steal(PyImport_GetImporter(path));
-  return importer && importer.get() != Py_None;
+  if (importer && importer.get() != Py_None) return true;
+  PyObject* known = PySys_GetObject("path_importer_cache");
+  if (known != nullptr && PyDict_Check(known)) PyDict_DelItem(known, path);
+  PyErr_Clear();
+  return false;
 }
 
 PyRef Path0(const Program& program) {

@@ -32,6 +32,7 @@ class Tally:
     flaky: int = 0
     allowed: int = 0
     children: int = 0
+    restored: int = 0
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)  # Of the harness.
 
@@ -63,13 +64,16 @@ class Comparison:
         tally = self.tallies[mode]
         tally.cases += run.cases
         tally.children += run.children
+        tally.restored += run.restored
         tally.seconds += run.seconds
-        counts = f"{run.cases} cases, {run.children} children, {run.seconds:.1f} s"
-        say(f"{self.version} {suite.name} {mode}: {counts}")
+        counts = f"{run.cases} cases, {run.children} children, {run.restored} restored"
+        say(f"{self.version} {suite.name} {mode}: {counts}, {run.seconds:.1f} s")
         if mode != "stock" and suite.starts_children and run.cases > 1 and not run.children:
             tally.faults.append(f"{suite.name}: no child process ran under pylaunch")
         if mode != "stock" and not run.processes:
             tally.faults.append(f"{suite.name}: did not run under pylaunch")
+        if mode == "image" and not run.began_restored:
+            tally.faults.append(f"{suite.name}: was not restored from an image")
         if mode == "stock" and run.processes:
             tally.faults.append(f"{suite.name}: stock ran {run.processes} processes under pylaunch")
 
@@ -107,12 +111,13 @@ def report(version: str, mode: str, verdict: str, difference: Difference, why: s
 
 def table(comparisons: list[Comparison]) -> str:
     lines = [
-        "| Python | tests | mode | cases | different | unsteady | flaky | allowed | children |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|",
+        "| Python | tests | mode | cases "
+        "| different | unsteady | flaky | allowed | children | restored |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for comparison in comparisons:
         for mode, t in comparison.tallies.items():
-            counts = (t.cases, t.different, t.unsteady, t.flaky, t.allowed, t.children)
+            counts = (t.cases, t.different, t.unsteady, t.flaky, t.allowed, t.children, t.restored)
             row = (comparison.version, comparison.name, mode, *counts)
             lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)

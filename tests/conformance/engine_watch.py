@@ -1,8 +1,8 @@
-"""Counts, from outside, the processes that our engine is loaded into.
+"""Counts, from outside, the processes that our engine is loaded into, or that restore an image.
 
-The dynamic loader opens the engine once in each process under pylaunch, and the kernel tells of it
-(inotify(7)), so nothing in those processes differs from an ordinary run. Forked children load
-nothing and are not counted.
+The dynamic loader, or the restorer in its place, opens the engine once in each process under
+pylaunch, execve(2) opens the restorer, and the kernel tells of both (inotify(7)), so nothing in
+those processes differs from an ordinary run. Forked children load nothing and are not counted.
 """
 
 from __future__ import annotations

@@ -47,6 +47,10 @@ class Prefix:
     def engine(self) -> Path:
         return self.folder / "lib" / "pylaunch" / f"engine-cpython-{self.minor}.so"
 
+    @property
+    def restorer(self) -> Path:
+        return self.folder / "lib" / "pylaunch" / "pylaunch-restore"
+
 
 def make_prefix(python: str, build: Path, folder: Path, requirements: Path | None = None) -> Prefix:
     """With what `requirements` names installed, and no pip otherwise.

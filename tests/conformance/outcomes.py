@@ -20,8 +20,10 @@ from layout import Prefix, clean_environment
 from suites import Suite
 
 RUNNER = Path(__file__).parent / "runner" / "run_unittest.py"
+EMPTY = Path(__file__).parent / "runner" / "empty.py"
 
-MODES = ("off", "cold", "warm")
+MODES = ("off", "cold", "warm", "image")
+KEEP = ("cold", "warm", "image")  # These leave something, in the suite's cache folder.
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Run:
     details: dict[str, str] = field(default_factory=dict)
     output: str = ""
     processes: int = 0  # That had our engine in them.
+    restored: int = 0  # From an image, of all these.
+    began_restored: bool = False  # The process that ran the suite itself.
     seconds: float = 0.0
 
     @property
@@ -52,12 +56,17 @@ class Laboratory:
         # Alone in its folder, and not to be changed by work that goes on in the repository.
         (folder / "runner").mkdir(exist_ok=True)
         self.runner = Path(shutil.copy(RUNNER, folder / "runner"))
+        self.empty = Path(shutil.copy(EMPTY, folder / "runner"))
 
     def cache(self, suite: Suite) -> Path:
         return self.folder / "caches" / suite.name
 
     def run(self, suite: Suite, mode: str) -> Run:
-        """`mode` is one of MODES or "stock". A warm run has the archive that a cold run left."""
+        """`mode` is one of MODES or "stock". A warm run has the archive that a cold run left.
+
+        In mode image, the process that runs the suite is restored from an image that another has
+        left; its children make and use their own.
+        """
         if mode == "cold":
             shutil.rmtree(self.cache(suite), ignore_errors=True)
         self._runs += 1
@@ -67,7 +76,7 @@ class Laboratory:
         try:
             return self._run(suite, mode, place)
         finally:
-            wait_for_sealers(self.cache(suite) if mode in ("cold", "warm") else None)
+            wait_for_sealers(self.cache(suite) if mode in KEEP else None)
             shutil.rmtree(place, ignore_errors=True)
 
     def _environment(self, suite: Suite, mode: str, place: Path) -> dict[str, str]:
@@ -75,23 +84,35 @@ class Laboratory:
         environment = {
             **clean_environment(place / "home"),
             "TMPDIR": str(place / "tmp"),
-            "XDG_CACHE_HOME": str(self.cache(suite) if mode in ("cold", "warm") else place / "xdg"),
+            "XDG_CACHE_HOME": str(self.cache(suite) if mode in KEEP else place / "xdg"),
         }
         if mode == "off":
             environment["PYLAUNCH_CACHE_MODE"] = "off"
+        if mode == "image":
+            environment.update(PYLAUNCH_IMAGE="1", PYLAUNCH_SEAL="wait")
         return environment
 
     def _run(self, suite: Suite, mode: str, place: Path) -> Run:
         python = self.prefix.stock if mode == "stock" else self.prefix.pylaunch
         results = place / "results"
         command = [python, *self._arguments(suite, results)]
+        cwd = self.prefix.sources / suite.source if suite.source else place / "cwd"
+        environment = self._environment(suite, mode, place)
+        if mode == "image":
+            # One image is for all programs of a folder, another for all that -m names.
+            program = [self.empty] if suite.module else ["-m", "this"]
+            self._make_image(program, self.cache(suite), environment, cwd)
         began = time.monotonic()
-        with EngineWatch(self.prefix.engine) as watch, open(place / "output", "wb") as output:
-            cwd = self.prefix.sources / suite.source if suite.source else place / "cwd"
-            environment = self._environment(suite, mode, place)
+        with (
+            EngineWatch(self.prefix.engine) as engine,
+            EngineWatch(self.prefix.restorer) as restorer,
+            open(place / "output", "wb") as output,
+        ):
             code = _finish(command, environment, cwd, output, suite.timeout)
-        run = Run(seconds=time.monotonic() - began, processes=watch.count)
+        run = Run(seconds=time.monotonic() - began)
+        run.processes, run.restored = engine.count, restorer.count
         run.output = (place / "output").read_text(errors="backslashreplace")
+        run.began_restored = _began_restored(results) if suite.module else restorer.count > 0
         read = _read_lines if suite.module else _read_junit
         for case, outcome, detail in read(results):
             run.outcomes[case] = outcome
@@ -99,6 +120,16 @@ class Laboratory:
         run.outcomes[f"{suite.name}: exit"] = code
         run.details[f"{suite.name}: exit"] = run.output[-4000:]
         return run
+
+    def _make_image(self, program, cache: Path, environment, cwd) -> None:
+        before = set(cache.rglob("*.img"))
+        null = subprocess.DEVNULL
+        command = [self.prefix.pylaunch, *program]
+        for _ in range(4):  # What was installed a moment ago proves nothing yet (cache/stamp.h).
+            subprocess.run(command, env=environment, cwd=cwd, stdin=null, stdout=null, check=True)
+            if set(cache.rglob("*.img")) - before:
+                return
+            time.sleep(1)
 
     def _arguments(self, suite: Suite, results: Path) -> list[str]:
         if suite.module:
@@ -128,12 +159,21 @@ def _finish(command, environment, cwd, output, timeout: float) -> str:
         process.wait()
 
 
-def _read_lines(results: Path) -> Iterator[tuple[str, str, str]]:
+def _told(results: Path) -> Iterator[dict[str, str]]:
     if results.exists():
         for line in results.read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(json.JSONDecodeError):  # A forked child may have died in it.
-                told = json.loads(line)
-                yield told["case"], told["outcome"], told["detail"]
+                yield json.loads(line)
+
+
+def _began_restored(results: Path) -> bool:
+    return any(told.get("executable", "").endswith("/pylaunch-restore") for told in _told(results))
+
+
+def _read_lines(results: Path) -> Iterator[tuple[str, str, str]]:
+    for told in _told(results):
+        if "case" in told:
+            yield told["case"], told["outcome"], told["detail"]
 
 
 def _read_junit(results: Path) -> Iterator[tuple[str, str, str]]:

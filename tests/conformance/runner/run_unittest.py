@@ -7,6 +7,7 @@ process died in it) is known by its "started" line.
 
 import importlib
 import json
+import os
 import random
 import sys
 import unittest
@@ -82,6 +83,7 @@ def main(out, name):
     support.use_resources = ["subprocess"]  # No network, no gigabytes.
     random.seed(0)  # As regrtest does: some tests draw their input.
     with open(out, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"executable": os.readlink("/proc/self/exe")}) + "\n")
         outcomes = Outcomes(file)
         try:
             importlib.import_module(name)

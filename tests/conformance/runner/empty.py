@@ -1,0 +1,1 @@
+"""Run so that an image is made, from which the programs of this folder can then start."""
