@@ -31,6 +31,13 @@ MODES = os.environ.get("PYLAUNCH_TEST_MODES", "stock,off,cold,warm").split(",")
 TIMEOUT = 60
 # Sources and folders younger than two seconds are never archived ("racily clean"), so fixtures age what they write.
 AGE = 100
+# Nothing may run beside what measures how long others wait, types on a terminal, or must hit a moment with a signal: scripts/test
+# runs these tests one after the other, all others on every processor.
+serial = pytest.mark.serial
+
+
+def pytest_configure(config) -> None:
+    config.addinivalue_line("markers", "serial: nothing may run beside it")
 
 
 # A shell starts background jobs with the first two ignored, nohup with the third, and programs would inherit that.
