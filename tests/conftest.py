@@ -28,7 +28,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # PYLAUNCH_TEST_MODES=stock,warm runs some of them only; a fifth, `image`, only when it is named.
 MODES = os.environ.get("PYLAUNCH_TEST_MODES", "stock,off,cold,warm").split(",")
-TIMEOUT = 60
+# What takes longer hangs. A start of transformers takes a minute where others use the machine, too.
+TIMEOUT = 120
 # Sources and folders younger than two seconds are never archived ("racily clean"), so fixtures age what they write.
 AGE = 100
 # Nothing may run beside what measures how long others wait, types on a terminal, or must hit a moment with a signal: scripts/test
@@ -281,7 +282,11 @@ class Runner:
         self.cwd: Path = base
         self.python: Path = lab.python
         self.runs = 0
-        self.keeps = mode in ("warm", "image")  # A first run leaves what a second one uses.
+
+    @property
+    def keeps(self) -> bool:
+        """A first run leaves what a second one uses."""
+        return self.mode in ("warm", "image")
 
     # Which command line a mode stands for. A cold run gets a folder of its own each time.
     def cache(self) -> Path:
