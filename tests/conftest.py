@@ -176,8 +176,11 @@ def sealers(folder: Path | None = None) -> list[int]:
     return found
 
 
-def wait_for_sealers(folder: Path | None = None, timeout: float = 60) -> None:
-    """Returns when the sealers of now have ended and, if a folder is given, nobody holds an archive's lock in it."""
+def wait_for_sealers(folder: Path | None = None, timeout: float = TIMEOUT) -> None:
+    """Returns when the sealers of now have ended and, if a folder is given, nobody holds an archive's lock in it.
+
+    Those of tests that run beside this one count, too: whom a sealer that has just begun works for cannot be seen.
+    """
     deadline = time.monotonic() + timeout
     waiting = set(sealers())
     while time.monotonic() < deadline:

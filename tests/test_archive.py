@@ -943,6 +943,7 @@ def test_sealer_is_nobodys_child(ours):
     assert (result.out, result.err) == ("no child\n[]\n\n", "")
 
 
+@serial
 def test_no_process_stays_behind(ours):
     ours.again("-c", PROGRAM)
     wait_for_sealers(ours.warm_cache, timeout=20)
