@@ -28,9 +28,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # PYLAUNCH_TEST_MODES=stock,warm runs some of them only; a fifth, `image`, only when it is named.
 MODES = os.environ.get("PYLAUNCH_TEST_MODES", "stock,off,cold,warm").split(",")
-TIMEOUT = 60
+# What takes longer hangs. A start of transformers takes a minute where others use the machine, too.
+TIMEOUT = 120
 # Sources and folders younger than two seconds are never archived ("racily clean"), so fixtures age what they write.
 AGE = 100
+# Nothing may run beside what measures how long others wait, types on a terminal, or must hit a moment with a signal: scripts/test
+# runs these tests one after the other, all others on every processor.
+serial = pytest.mark.serial
+
+
+def pytest_configure(config) -> None:
+    config.addinivalue_line("markers", "serial: nothing may run beside it")
 
 
 # A shell starts background jobs with the first two ignored, nohup with the third, and programs would inherit that.
@@ -168,8 +176,11 @@ def sealers(folder: Path | None = None) -> list[int]:
     return found
 
 
-def wait_for_sealers(folder: Path | None = None, timeout: float = 60) -> None:
-    """Returns when the sealers of now have ended and, if a folder is given, nobody holds an archive's lock in it."""
+def wait_for_sealers(folder: Path | None = None, timeout: float = TIMEOUT) -> None:
+    """Returns when the sealers of now have ended and, if a folder is given, nobody holds an archive's lock in it.
+
+    Those of tests that run beside this one count, too: whom a sealer that has just begun works for cannot be seen.
+    """
     deadline = time.monotonic() + timeout
     waiting = set(sealers())
     while time.monotonic() < deadline:
@@ -274,7 +285,11 @@ class Runner:
         self.cwd: Path = base
         self.python: Path = lab.python
         self.runs = 0
-        self.keeps = mode in ("warm", "image")  # A first run leaves what a second one uses.
+
+    @property
+    def keeps(self) -> bool:
+        """A first run leaves what a second one uses."""
+        return self.mode in ("warm", "image")
 
     # Which command line a mode stands for. A cold run gets a folder of its own each time.
     def cache(self) -> Path:

@@ -12,7 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Runner, archives, clean_environment, finish, sealers, start, wait_for_sealers
+from conftest import (
+    Runner,
+    archives,
+    clean_environment,
+    finish,
+    sealers,
+    serial,
+    start,
+    wait_for_sealers,
+)
 
 IMPORTS = "import json, decimal, asyncio, email, http.client"
 PROGRAM = f"{IMPORTS}; print(json.dumps([1]), decimal.Decimal(1) / 8, int(http.client.OK))"
@@ -782,6 +791,7 @@ def test_build_says_what_it_cannot_find(ours):
     assert not ours.warm_cache.exists() or archives(ours.warm_cache) == []
 
 
+@serial
 def test_build_draws_a_bar_on_terminals_only(ours, tree):
     tree.write({f"pkg/m{i}.py": "X = 1\n" for i in range(40)})
     ours.mode = "cold"
@@ -870,6 +880,7 @@ def test_sixteen_starts_at_once_on_an_empty_cache(ours):
     assert [p for p in ours.warm_cache.iterdir() if "tmp" in p.name] == []
 
 
+@serial
 def test_killed_programs_leave_a_usable_cache(ours):
     launch = ours.launch(ours.warm_cache)
     for delay in (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12):
@@ -882,6 +893,7 @@ def test_killed_programs_leave_a_usable_cache(ours):
     is_healthy(ours)
 
 
+@serial
 def test_killed_sealers_leave_a_usable_cache(ours):
     launch = ours.launch(ours.warm_cache)
     killed = 0
@@ -898,6 +910,7 @@ def test_killed_sealers_leave_a_usable_cache(ours):
     assert len(list(ours.warm_cache.iterdir())) <= 4 + killed
 
 
+@serial
 def test_caller_gets_its_output_at_once(ours):
     """`$(pylaunch …)` waits for every holder of the pipe; the sealer is none, nor of any other descriptor."""
     read, write = os.pipe()
@@ -930,6 +943,7 @@ def test_sealer_is_nobodys_child(ours):
     assert (result.out, result.err) == ("no child\n[]\n\n", "")
 
 
+@serial
 def test_no_process_stays_behind(ours):
     ours.again("-c", PROGRAM)
     wait_for_sealers(ours.warm_cache, timeout=20)
@@ -943,6 +957,7 @@ def test_no_process_stays_behind(ours):
     assert left == []
 
 
+@serial
 def test_sealer_survives_a_terminal_that_closes(ours):
     """It stands in a session of its own, so a hang-up or Ctrl-C for the job does not reach it."""
     process = start(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, clean_environment, tty_session
+from conftest import ROOT, clean_environment, serial, tty_session
 
 LAUNCHER_FOLDER = ROOT / "launcher"
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -222,6 +222,7 @@ def test_python_options_hold_for_the_examination(empty, work):
     assert empty.doctor("-i", cwd=work).code == 1  # And does not wait for input.
 
 
+@serial
 def test_colour_and_bar_on_a_terminal_only_without_no_color(empty, work, lab):
     env = clean_environment(lab.home, PYLAUNCH_CACHE_MODE="off")
     env["TERM"] = "xterm"

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import Tree, finish, start
+from conftest import Tree, finish, serial, start
 
 PROBE = Path(__file__).with_name("probe.py").read_text()
 
@@ -473,6 +473,7 @@ def test_broken_startup_file(there, startup):
     there.same("-i", input="print('on')\n", env={"PYTHONSTARTUP": startup})
 
 
+@serial
 @pytest.mark.parametrize("args", [["-c", "x = 3"], ["-c", "import os; os.environ['PYTHONINSPECT'] = '1'; x = 3"]], ids=["outside", "inside"])  # fmt: skip
 def test_python_inspect_variable(there, args):
     """Honoured on a terminal only, from outside and when the program itself sets it."""
@@ -485,6 +486,7 @@ def test_python_inspect_variable(there, args):
     assert code == 4 and "got 4" in shown
 
 
+@serial
 def test_session_on_a_terminal(there):
     script = [
         (">>> ", "import sys, json\n"),
@@ -509,6 +511,7 @@ def test_session_on_a_terminal(there):
             there.mode = mode
 
 
+@serial
 def test_interrupt_in_a_terminal_session(there):
     script = [
         # Short sleeps: a signal between CPython's last look and one long sleep would not end it.
@@ -526,6 +529,7 @@ def test_interrupt_in_a_terminal_session(there):
     assert code == 0, shown
 
 
+@serial
 def test_streams_of_a_program_on_a_terminal(there):
     program = (
         "import sys; print([(s.encoding, s.errors, s.line_buffering, s.isatty()) "
@@ -766,6 +770,7 @@ def test_reader_that_goes_away(run):
     assert "BrokenPipeError" in results[0].err
 
 
+@serial
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signal_from_outside(run, number):
     """The launcher is the program's own process: a signal sent to what the shell started reaches the program."""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Result, Runner, finish, start
+from conftest import Result, Runner, finish, serial, start
 
 STDLIB = "logging json typing functools collections dataclasses re os io tempfile threading weakref unittest random"
 STDLIB += " concurrent.futures.thread asyncio sqlite3 zipfile gzip multiprocessing subprocess atexit contextlib copy enum"
@@ -390,6 +390,7 @@ def _signal(argv, cwd, env, number):
     )
 
 
+@serial
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("name", SIGNALLED)
 def test_signal_while_ending(lab, tmp_path, name, number):

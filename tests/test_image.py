@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import Result, Tree, clean_environment, start, tty_session
+from conftest import Result, Tree, clean_environment, serial, start, tty_session
 
 # The interpreter with the real packages; conftest's own `lab.python` is the bare one under it.
 PYTHON = os.environ.get("PYLAUNCH_TEST_PYTHON") or sys.executable
@@ -229,6 +229,7 @@ def test_endings_are_stocks(image, args):
     )
 
 
+@serial
 def test_streams_are_the_new_process_s(image, tmp_path):
     show = "import sys; print(sys.stdout.isatty(), sys.stdout.line_buffering, sys.stdin.read() if not sys.stdin.isatty() else '')"
     image.make("-c", show)

@@ -1,8 +1,6 @@
 # ruff: noqa: E501 - programs in strings and tables read better on long lines.
 """First imports by several threads: every cause in docs/import-races.md fails under stock Python and not under pylaunch, and
 what works under stock is not hung, delayed or changed.
-
-PYLAUNCH_TEST_PYTHONS, a ;-separated list of interpreters, runs all of it under each; default: the one test Python.
 """
 
 from __future__ import annotations
@@ -13,13 +11,13 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import Result, clean_environment, start
+from conftest import Result, clean_environment, serial, start
 
 PROGRAMS = Path(__file__).with_name("shield")
-PYTHONS = [x for x in os.environ.get("PYLAUNCH_TEST_PYTHONS", "").split(";") if x]
 # A program that hangs ends itself with a dump of its threads after HANDS_LIMIT seconds (tests/shield/hands.py).
 HANG = 20
 NEVER = (99, 0, 0)
@@ -65,10 +63,10 @@ class Shielded:
         return lines
 
 
-@pytest.fixture(params=PYTHONS or [None], ids=lambda x: Path(x).name if x else "python")
-def shielded(request, lab, tmp_path) -> Shielded:
+@pytest.fixture
+def shielded(lab, tmp_path) -> Shielded:
     lab.need_pylaunch()
-    return Shielded(request.param or str(lab.python), lab, tmp_path)
+    return Shielded(str(lab.python), lab, tmp_path)
 
 
 # ------------------------------------------------------------------------------------------ what stock gets wrong
@@ -99,6 +97,7 @@ CAUSES = {
 HARMLESS = [("a", "submodule"), ("a", "dotted"), ("a", "missing"), ("g", "failing")]
 
 
+@serial
 @pytest.mark.parametrize("cause", CAUSES, ids="_".join)
 def test_stock_fails_here(shielded, cause):
     expected = CAUSES[cause]
@@ -107,6 +106,7 @@ def test_stock_fails_here(shielded, cause):
     assert right == (shielded.version >= FIXED.get(cause[0], NEVER)), got
 
 
+@serial
 @pytest.mark.parametrize("cause", CAUSES, ids="_".join)
 def test_cause_is_cured_and_told(shielded, cause):
     expected = CAUSES[cause]
@@ -117,12 +117,14 @@ def test_cause_is_cured_and_told(shielded, cause):
         assert "thread " in got["told"], got
 
 
+@serial
 @pytest.mark.parametrize("cause", HARMLESS, ids="_".join)
 def test_neighbour_of_a_cause_is_as_under_stock(shielded, cause):
     stock = shielded.cause("stock", *cause)
     assert shielded.cause("pylaunch", *cause) == stock
 
 
+@serial
 @pytest.mark.parametrize(
     ("cause", "told"),
     [
@@ -143,6 +145,7 @@ def test_explain_tells_the_rescue(shielded, cause, told):
     assert re.search(told, shielded.cause("explain", *cause)["told"])
 
 
+@serial
 def test_explain_is_silent_without_a_rescue(shielded):
     program = "import json, threading, asyncio\nt = threading.Thread(target=lambda: __import__('wave')); t.start(); t.join()"
     assert "shield" not in shielded.run("explain", "-c", program).err
@@ -169,6 +172,7 @@ def split_delay(result: Result) -> tuple[Result, float]:
     return Result(result.code, result.out.replace(found[0], ""), result.err), float(found[1])
 
 
+@serial
 @pytest.mark.parametrize("trap", TRAPS)
 def test_trap_is_as_under_stock(shielded, trap):
     args = ("-W", "ignore", PROGRAMS / "traps.py", trap)
@@ -189,39 +193,28 @@ def test_trap_is_as_under_stock(shielded, trap):
 
 
 @pytest.fixture(scope="session")
-def gevent_of(tmp_path_factory, lab):
-    """python -> the interpreter of a throw-away environment that has gevent."""
-    made = {}
-
-    def make(python: str) -> Path:
-        if python not in made:
-            folder = tmp_path_factory.mktemp("gevent") / "venv"
-            env = clean_environment(lab.home)
-            subprocess.run(
-                [python, "-m", "venv", folder], env=env, check=True, stdout=subprocess.DEVNULL
-            )
-            pip = [
-                folder / "bin" / "python",
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--only-binary=:all:",
-                "gevent",
-            ]
-            done = subprocess.run(pip, env=env, capture_output=True, text=True, timeout=300)
-            made[python] = (
-                folder / "bin" / "python" if done.returncode == 0 else done.stderr.strip()[-200:]
-            )
-        if isinstance(made[python], str):
-            pytest.skip(f"gevent cannot be installed: {made[python]}")
-        return made[python]
-
-    return make
+def gevent_python(lab, tmp_path_factory) -> str:
+    """The interpreter of a throw-away environment that has gevent."""
+    python = tmp_path_factory.mktemp("gevent") / "venv" / "bin" / "python"
+    env = clean_environment(lab.home)
+    make = [lab.python, "-m", "venv", "--without-pip", python.parents[1]]
+    subprocess.run(make, env=env, check=True, stdout=subprocess.DEVNULL)
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    done = subprocess.run(
+        [*pip, "--only-binary=:all:", "gevent"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"gevent cannot be installed: {done.stderr.strip()[-200:]}")
+    return str(python)
 
 
-def test_gevent_is_as_under_stock(shielded, gevent_of):
-    shielded.python = str(gevent_of(shielded.python))
+@serial
+def test_gevent_is_as_under_stock(shielded, gevent_python):
+    shielded.python = gevent_python
     args = ("-W", "ignore", PROGRAMS / "traps.py", "gevent_patched")
     got, delay = split_delay(shielded.run("pylaunch", *args))
     assert got == split_delay(shielded.run("stock", *args))[0]

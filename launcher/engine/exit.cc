@@ -582,15 +582,21 @@ void OnModulesRemoved(PyObject*) {
 // ------------------------------------------------------------------------------------------------
 // OnSysWiped
 
+// Into a dict that goes after thread-locals, context variables and codecs (interpreter_clear in
+// Python/pystate.c).
+void AwaitInterpreterCleared() {
+  PyObject* dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
+  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnInterpreterCleared));
+  if (dict != nullptr && capsule) PyDict_SetItemString(dict, kName, capsule.get());
+}
+
 // What __del__ methods have printed is in their buffers.
 void OnSysWiped(PyObject*) {
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   for (const PyRef& stream : g_exit->streams) PyObject_CallFinalizer(stream.get());
   LeaveOutQuietHandlers();
-  PyObject* dict = g_exit->flushed ? PyInterpreterState_GetDict(PyInterpreterState_Get()) : nullptr;
-  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnInterpreterCleared));
-  if (dict != nullptr && capsule) PyDict_SetItemString(dict, kName, capsule.get());
+  if (g_exit->flushed) AwaitInterpreterCleared();
   PyErr_Restore(type, value, traceback);
 }
 
