@@ -316,9 +316,9 @@ TEST(Options, HelpAndVersionAreOursTheirShortFormsPythons) {
 }
 
 TEST(Exit, FlagWinsOverTwin) {
-  EXPECT_FALSE(Parse("p x.py").fast_exit);
-  EXPECT_TRUE(Parse("p --exit fast x.py").fast_exit);
-  EXPECT_FALSE(Parse("p --exit=fast --exit=full x.py").fast_exit);
+  EXPECT_EQ(Parse("p x.py").fast_exit, std::nullopt);
+  EXPECT_EQ(Parse("p --exit fast x.py").fast_exit, true);
+  EXPECT_EQ(Parse("p --exit=fast --exit=full x.py").fast_exit, false);
   EXPECT_THAT(Error({"p", "--exit=slow", "x.py"}), HasSubstr("--exit"));
 }
 
