@@ -4,6 +4,7 @@
 import functools
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -609,9 +610,38 @@ def test_what_cannot_be_restored_is_refused_and_named(image, tmp_path, name):
     assert not image.images("*")
 
 
-def test_call_entries_are_refused(image):
-    got = image("-c", "print('ran')", preload=["call os:getpid"])
-    assert got.out == "ran\n" and "cannot be proved" in why_not_made(got)
+WARM = """
+import sqlite3, sys
+rows = None
+def load():
+    global rows
+    print("rows are built", file=sys.stderr)
+    db = sqlite3.connect(f"file:{__file__[:-7]}data.db?mode=ro", uri=True)
+    rows = db.execute("select x from t").fetchall()
+    db.close()
+"""
+
+
+def test_what_a_call_built_is_there_until_a_file_that_c_code_read_changes(image, tmp_path):
+    lib = Tree(tmp_path / "lib").write({"warm.py": WARM})
+    db = sqlite3.connect(tmp_path / "lib" / "data.db")
+    db.executescript("create table t (x); insert into t values (1)")
+    db.close()
+    time.sleep(RACY)
+
+    def again():
+        command = "import warm; print(warm.rows)"
+        return image("-c", command, preload=["call warm:load"], env={"PYTHONPATH": str(lib)})
+
+    first, second = again(), again()
+    assert restored(second) and first.out == second.out == "[(1,)]\n", second.err
+    assert "rows are built" in first.err and "rows are built" not in second.err
+    db = sqlite3.connect(tmp_path / "lib" / "data.db")
+    db.executescript("insert into t values (2)")
+    db.close()
+    changed = again()
+    assert not restored(changed) and changed.out == "[(1,), (2,)]\n"
+    assert "data.db changed" in reason(changed)
 
 
 @pytest.mark.parametrize("args", [["-v"], ["-X", "importtime"]], ids=str)

@@ -245,11 +245,6 @@ class Publisher {
 
 std::string WhyNot(const Handoff& handoff, const ReadRecord& read) {
   if (!read.unknown.empty()) return "what preloading read is not known: " + read.unknown;
-  for (const PreloadEntry& entry : handoff.plan.entries) {
-    if (entry.kind == PreloadEntry::Kind::kCall) {
-      return "'" + entry.text + "' may read what cannot be proved later";
-    }
-  }
   if (__fpending(stdout) != 0) return "preloading left output in C's stdout";
   auto made = cache::PosixFileEnv().MakeFolders(handoff.image.folder);
   return made ? WhatWasLeft(*g_before) : made.error().message;

@@ -6,25 +6,20 @@
 
 namespace pylaunch::engine {
 
-// What Python code asked the file system while it was recorded, in absolute paths: by open(),
-// io.open_code(), os.open(), os.stat(), os.lstat(), os.access(), os.readlink(), os.listdir() and
-// os.scandir(). Not what C libraries ask. Left out: bytecode, which its source proves, and what the
-// kernel makes up (/proc, /sys, /dev).
+// What this process asked the file system while it was recorded, in absolute paths; Python code and
+// C code alike (file_calls.h says what is not seen). Left out: bytecode, which its source proves,
+// what the kernel makes up (/proc, /sys, /dev), and what is only written.
 struct ReadRecord {
   std::set<std::string> files;    // Opened or looked at, there or not.
   std::set<std::string> folders;  // Listed.
   std::string unknown;            // A call that could not be followed, in words; empty: none.
 };
 
-// Puts functions of ours into these functions' method definitions, so that nothing a program can
-// hold is another object. Needs the GIL and CPython 3.10 to 3.13, whose definitions it checks;
-// false: not those we know, nothing is recorded.
-bool StartReadRecord();
-
-// Takes them out again; what was recorded since.
+void StartReadRecord();
+// What was recorded since.
 ReadRecord StopReadRecord();
 
-// While one lives, nothing is recorded.
+// While one lives, nothing that this thread asks is recorded.
 class ReadRecordPause {
  public:
   ReadRecordPause();

@@ -1,0 +1,22 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_FILE_CALLS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_FILE_CALLS_H_
+
+namespace pylaunch::engine {
+
+// The engine stands before libc in the dynamic loader's order, so the calls of this process that
+// ask the file system for something by a path come to it first: open, fopen, stat, access,
+// readlink, realpath, opendir and their relatives. They go on to libc. Not seen: libc's own calls
+// (of the dynamic loader, locales, glob, nftw), the engine's, and system calls made by hand.
+
+enum class FileCall { kAsk, kOpen, kList };
+
+// `folder`: the descriptor that a relative path starts from, or AT_FDCWD. `flags`: open(2)'s, 0 for
+// the others. Called before the call, on any thread, with or without the GIL; errno is kept.
+using FileListener = void (*)(FileCall call, int folder, const char* path, int flags);
+
+// Null: nobody.
+void ListenToFileCalls(FileListener listener);
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_FILE_CALLS_H_
