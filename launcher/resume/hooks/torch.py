@@ -1,6 +1,7 @@
-"""torch's default generator, which it seeds from the system, and its operators, which die with the process.
+"""torch's default generator, which it seeds from the system; its operators at the end.
 
-c10::detail::getNonDeterministicRandom in c10/core/GeneratorImpl.cpp; torch/library.py, `_del_library`.
+c10::detail::getNonDeterministicRandom in c10/core/GeneratorImpl.cpp; `_del_library` in
+torch/library.py.
 """
 
 import weakref
