@@ -79,9 +79,9 @@ def add_source(prefix: Prefix, name: str) -> None:
     asked = f"import importlib.metadata as m; print(m.version({name!r}))"
     version = subprocess.check_output([prefix.stock, "-c", asked], text=True).strip()
     downloads = prefix.folder / "downloads"
-    _pip(
-        prefix, "download", "--no-deps", "--no-binary=:all:", f"{name}=={version}", "-d", downloads
-    )
+    # Of this package only: what builds it need not be built from its source as well.
+    source = ["--no-deps", f"--no-binary={name}", f"{name}=={version}"]
+    _pip(prefix, "download", *source, "-d", downloads)
     shutil.unpack_archive(downloads / f"{name}-{version}.tar.gz", prefix.sources, filter="data")
     (prefix.sources / f"{name}-{version}").rename(prefix.sources / name)
 

@@ -61,12 +61,12 @@ def cpython_suites(prefix: Prefix) -> dict[str, Suite]:
     }
 
 
-# Of SciPy and pandas a part: what loads many extension modules, pickles, warns, reads files.
+# Of NumPy, SciPy and pandas a part: what loads many extension modules, pickles, warns, reads files.
 _PACKAGES = (
     Suite("importlib_metadata", ("tests",), source="importlib_metadata", starts_children=True),
     Suite("pytest", ("testing",), source="pytest", timeout=3600, starts_children=True),
     Suite("networkx", ("--pyargs", "networkx"), timeout=3600),
-    Suite("numpy", ("--pyargs", "numpy"), timeout=3600, starts_children=True),
+    Suite("numpy", ("--pyargs", "numpy.tests", "numpy.testing", "numpy.lib"), starts_children=True),
     Suite("scipy", ("--pyargs", "scipy._lib", "scipy.io", "scipy.integrate", "scipy.constants")),
     Suite("pandas", ("--pyargs", "pandas.tests.api", "pandas.tests.series", "pandas.tests.util")),
 )

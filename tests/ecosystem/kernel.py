@@ -21,8 +21,8 @@ def show(message):
         print(content.get("text", content.get("data")))
 
 
-command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-manager, client = start_new_kernel(kernel_cmd=command)
+# The kernel "python3" that ipykernel installs: jupyter_client starts it by its own sys.executable.
+manager, client = start_new_kernel()
 try:
     reply = client.execute_interactive(CELL, output_hook=show, timeout=60)
     print(reply["content"]["status"], os.path.dirname(sys.executable))
