@@ -289,6 +289,7 @@ class Image:
         self.cwd.mkdir()
         (self.cwd / "helper.py").write_text(HELPER)
         (self.cwd / "p.py").write_text("pass")
+        time.sleep(0.1)  # A name that comes while an image is made is no part of it.
         self.runner.again("p.py", cwd=self.cwd, flags=self.flags, env={"PYLAUNCH_SEAL": "wait"})
         return self
 
