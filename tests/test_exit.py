@@ -311,7 +311,11 @@ def _plain(result: Result, cwd):
         for line in result.err.splitlines(keepends=True)
         if not line.startswith("pylaunch: explain:")
     )
-    texts = [re.sub(r"0x[0-9a-f]+", "0x", t.replace(str(cwd), "<cwd>")) for t in (result.out, err)]
+    # Addresses, and how long unittest's tests took.
+    texts = [
+        re.sub(r"0x[0-9a-f]+|(?<= in )\d+\.\d+s", "0x", t.replace(str(cwd), "<cwd>"))
+        for t in (result.out, err)
+    ]
     return (result.code, *texts)
 
 

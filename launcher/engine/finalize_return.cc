@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 
 namespace pylaunch::engine {
 namespace {
@@ -64,14 +65,28 @@ void RunExitFunctions() {
 // What a function finds when a function that it called returns: what the psABI has the callee keep.
 struct Caller {
   uintptr_t ip, sp, rbx, rbp, r12, r13, r14, r15;
-  bool inside = false;  // The frame before was Py_FinalizeEx's.
+  bool inside = false;  // The frame before was Py_FinalizeEx's, or stood in its place.
   bool found = false;
 };
 Caller g_caller;
 
+// True if Py_FinalizeEx ends in a jump to this function, whose frame then stands in its
+// place: 3.13's only calls _Py_Finalize, which is static.
+bool FinalizeJumpsTo(uintptr_t function) {
+  constexpr int kSearched = 32;  // Bytes; a jump that is none leads to no function on the stack.
+  const auto* code = reinterpret_cast<const unsigned char*>(g_finalize);
+  for (int i = 0; i < kSearched; ++i) {
+    int32_t distance;
+    std::memcpy(&distance, code + i + 1, sizeof distance);
+    if (code[i] == 0xE9 && g_finalize + i + 5 + distance == function) return true;
+  }
+  return false;
+}
+
 _Unwind_Reason_Code OnFrame(_Unwind_Context* frame, void*) {
   if (!g_caller.inside) {
-    g_caller.inside = _Unwind_GetRegionStart(frame) == g_finalize;
+    const uintptr_t function = _Unwind_GetRegionStart(frame);
+    g_caller.inside = function == g_finalize || FinalizeJumpsTo(function);
     return _URC_NO_REASON;
   }
   // DWARF's numbers (psABI, figure 3.36).
