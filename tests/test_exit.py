@@ -324,8 +324,8 @@ def _files(cwd):
     for path in sorted(cwd.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             data = path.read_bytes()
-            # zipfile and sqlite write the time of day or a counter into theirs.
-            found[str(path.relative_to(cwd))] = len(data) if path.name in ("z", "db") else data
+            # zipfile, sqlite and Berkeley DB write the time of day, a counter or a number of their own.
+            found[str(path.relative_to(cwd))] = len(data) if path.name in ("z", "db", "s.db") else data
     return found
 
 
