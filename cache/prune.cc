@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "cache/archive.h"
+#include "cache/check.h"
 #include "cache/stamp.h"
 
 namespace pylaunch::cache {
@@ -90,7 +91,7 @@ class Pruner {
       : env_(env),
         request_(request),
         images_folder_(request.folder + "/" + kImagesFolder),
-        on_network_(IsOnNetwork(request.folder)) {}
+        on_network_(request.on_network.value_or(IsOnNetwork(request.folder))) {}
 
   Result<PruneOutcome> Run() {
     const auto names = Names(env_, request_.folder);
@@ -166,10 +167,7 @@ class Pruner {
     for (Holding& archive : archives_) {
       auto reader = ArchiveReader::OpenAny(env_, archive.path);
       if (!reader) continue;
-      const std::string environment = EnvironmentOf((*reader)->key_text());
-      const auto st = env_.Stat(environment);
-      const bool gone = !st && st.error().code == ErrorCode::kNotFound;
-      if (!environment.empty() && gone) archive.standing = Standing::kDead;
+      if (!GoneEnvironment(env_, **reader).empty()) archive.standing = Standing::kDead;
     }
   }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,8 +15,8 @@
 namespace pylaunch::cache {
 
 // How large a cache folder may grow where nobody says otherwise: some thirty environments of the
-// size of transformers and torch, or as many of their images as fit.
-inline constexpr uint64_t kDefaultMaxBytes = uint64_t{1} << 30;
+// size of transformers and torch (30 MB each), and eight of their images (300 MB each).
+inline constexpr uint64_t kDefaultMaxBytes = uint64_t{4} << 30;
 
 // How old a temporary file is that nobody writes any more.
 inline constexpr int64_t kTempLifeNs = 3600LL * 1'000'000'000;
@@ -39,6 +40,7 @@ struct PruneRequest {
   std::string keep;        // The archive or image that was just written; may be empty.
   std::function<Standing(const std::string& image)> judge;  // Empty: all unknown.
   size_t max_images = 0;                                    // 0: any number.
+  std::optional<bool> on_network;  // Nothing: as the file system of `folder` tells.
   bool all_dead = false;  // Archives of environments that are gone go although there is room.
 };
 

@@ -27,6 +27,7 @@ Json ToJson(const ArchiveSummary& archive) {
     return json;
   }
   json["key"] = archive.key;
+  json["environment_gone"] = !archive.gone.empty();
   json["modules"] = archive.modules;
   json["folders"] = archive.folders;
   json["code_bytes"] = archive.code_bytes;
@@ -67,6 +68,7 @@ void PrintStats(const ArchiveSummary& archive) {
     return;
   }
   std::printf("  for      %s\n", archive.key.c_str());
+  if (!archive.gone.empty()) std::printf("  dead     %s is gone\n", archive.gone.c_str());
   std::printf("  modules  %" PRIu32 " (%.1f MiB of bytecode in %.1f MiB)\n", archive.modules,
               MiB(archive.code_bytes), MiB(archive.frame_bytes));
   std::printf("  folders  %" PRIu32 "\n", archive.folders);

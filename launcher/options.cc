@@ -37,7 +37,7 @@ constexpr OwnOption kOwnOptions[] = {
     {"--cache", "DIR", "PYLAUNCH_CACHE", "the folder of archives (default: ~/.cache/pylaunch)"},
     {"--cache-mode", "MODE", "PYLAUNCH_CACHE_MODE",
      "auto (default), readonly, sealed, refresh or off"},
-    {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE", "bound of that folder (default 1G; 0: none)"},
+    {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE", "bound of that folder (default 4G; 0: none)"},
     {"--record", "FILE", "PYLAUNCH_RECORD", "write a preload file of what it imports"},
     {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
     {"--exit", "MODE", "PYLAUNCH_EXIT",

@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -412,3 +413,33 @@ def test_image_build_draws_a_bar_on_terminals_only(empty):
     assert code == 0 and "] 3/4 entries" in shown and "made in" in shown
     assert re.search(r"\[[#.]+\] \d+/\d+ MiB", shown), shown
     assert shown.index("entries") < shown.index("MiB\x1b")
+
+
+# ---------------------------------------------------------------------------------------------- checkouts that are gone
+
+
+def test_archive_and_images_of_a_checkout_that_is_gone(lab, tmp_path):
+    lab.need_pylaunch()
+    checkout = tmp_path / "checkout"
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", checkout / "venv"], check=True)
+    time.sleep(RACY)
+    shelf = Imaged(lab, tmp_path / "image")
+    env = {"PYLAUNCH_PYTHON": str(checkout / "venv/bin/python")}
+
+    def tool(*flags, cwd=shelf.cwd) -> Result:
+        argv = [str(lab.pylaunch), "--cache", str(shelf.cache), *flags]
+        done = subprocess.run(argv, env=shelf.env(env), cwd=cwd, capture_output=True, text=True, timeout=60)  # fmt: skip
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    assert tool("--image-build", "--preload=import json", "-c", "pass", cwd=checkout).code == 0
+    shelf.make("-c", "pass", preload=["import json"])  # Of another Python, which stays.
+    before = tool("--stats", "--json").json
+    assert [x["environment_gone"] for x in before["archives"]] == [False, False]
+    shutil.rmtree(checkout)
+    after = tool("--stats", "--json").json
+    assert sorted(x["environment_gone"] for x in after["archives"]) == [False, True]
+    assert sorted(x["state"] for x in after["images"]) == ["dead", "valid"]
+    assert f"dead     {checkout}/venv is gone" in tool("--stats").out
+    assert len(tool("--prune", "--json").json["removed"]) == 2
+    left = tool("--stats", "--json").json
+    assert len(left["archives"]) == 1 and [x["state"] for x in left["images"]] == ["valid"]

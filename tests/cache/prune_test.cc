@@ -193,6 +193,21 @@ TEST_F(PruneTest, DeadImagesGoAndStaleOnesGoFirst) {
   EXPECT_TRUE(PruneAs(request).removed.empty());
 }
 
+TEST_F(PruneTest, OnANetworkImagesOfOtherHostsStayForAMonth) {
+  const std::string ours = MakeImage("ours", 100), theirs = MakeImage("theirs", 1000),
+                    old = MakeImage("old", 31 * 24 * 3600);
+  PruneRequest request = Bound(1);
+  request.on_network = true;
+  request.judge = [&](const std::string& image) {
+    return image == ours ? Standing::kAlive : Standing::kDead;
+  };
+  const PruneOutcome outcome = PruneAs(request);
+  EXPECT_EQ(outcome.removed.size(), 2u);
+  ASSERT_EQ(outcome.in_use.size(), 1u);
+  EXPECT_EQ(outcome.in_use[0].path, theirs);
+  EXPECT_TRUE(Exists(theirs) && !Exists(old) && !Exists(ours));
+}
+
 TEST_F(PruneTest, ArchivesOfAnEnvironmentThatIsGoneGoFirst) {
   const std::string gone = Make("gone.pla", 1, "/no/such\nfolder\\"), there = Make("a.pla", 1000);
   EXPECT_TRUE(PruneTo(0).removed.empty());
