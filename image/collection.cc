@@ -95,6 +95,8 @@ std::string WhyDead(const Facts& facts) {
   const std::string& engine = ValueOf(facts, "engine");
   if (!IsFile(engine)) return engine + " is gone";
   if (ValueOf(facts, "engine file") != Text(StateOf(engine))) return engine + " changed";
+  const std::string restorer = cache::FolderOf(engine) + "/" + kRestorer;
+  if (ValueOf(facts, "restorer") != Text(StateOf(restorer))) return restorer + " changed";
   return "";
 }
 

@@ -15,6 +15,9 @@
 
 namespace pylaunch::image {
 
+// The program that becomes an image; it lies beside the engine.
+inline constexpr char kRestorer[] = "pylaunch-restore";
+
 // `value` is for comparison only; what may be secret is put in as a hash.
 struct Fact {
   std::string name;

@@ -128,7 +128,11 @@ std::optional<int> BuildImage(const ImageQuery& query, char** environment, bool 
     }
     if (note) return Refuse(*note);
     const ImageAnswer answer = LookAgain(query, environment);
-    if (answer.fd < 0) return Refuse(answer.why);
+    if (answer.fd < 0) {
+      const bool written = access(files.key.c_str(), F_OK) == 0;
+      return Refuse(written ? answer.why
+                            : "the process that was to write it ended before it was done");
+    }
     return Tell(answer.why, /*made=*/true, Clock::now() - started, json);
   }
 }

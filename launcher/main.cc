@@ -187,8 +187,6 @@ int Doctor(const Options& options, const PythonHome& home, const std::string& se
   return Exec(home.executable, DoctorArguments(options, home, script, fd), environment);
 }
 
-constexpr char kRestorer[] = "pylaunch-restore";
-
 ImageQuery QueryFor(const Options& options, const std::string& self, const std::string& engine,
                     const Handoff& handoff) {
   const std::string& cache = handoff.cache_folder;
@@ -196,7 +194,7 @@ ImageQuery QueryFor(const Options& options, const std::string& self, const std::
           handoff.plan,
           handoff.python,
           engine,
-          LibraryFile(self, kRestorer),
+          LibraryFile(self, image::kRestorer),
           LibraryFile(self, "resume"),
           cache.empty() ? "" : cache + "/" + cache::kImagesFolder,
           options.explain};
@@ -318,7 +316,7 @@ int Main(int argc, char** argv) {
     if (image >= 0) {
       environment.Set(kHandoffVariable,
                       absl::StrCat(fd, ":", image, ":", getpid(), ":0:", home->executable));
-      Exec(LibraryFile(self, kRestorer), options->python_argv, environment);
+      Exec(LibraryFile(self, image::kRestorer), options->python_argv, environment);
     }
     environment.Set(kHandoffVariable, absl::StrCat(fd, ":", engine_fd, ":", getpid()));
   }

@@ -1,11 +1,13 @@
 # ruff: noqa: E501 - programs in strings read better on long lines.
 """--stats, --verify, --prune and --image-build: what they say of images, and what they leave."""
 
+import contextlib
 import ctypes
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -404,6 +406,38 @@ def test_image_build_in_an_unwritable_folder(empty):
     empty.cache.write_text("a file")
     built = empty.build("-c", "pass")
     assert built.code == 1 and str(empty.cache) in built.err and "hint:" in built.err
+
+
+def test_image_build_where_the_image_does_not_fit(empty):
+    argv = empty.argv("--image-build", "-c", "pass", explain=False)
+    built = subprocess.run(["prlimit", "--fsize=1000000", *argv], env=empty.env(), cwd=empty.cwd, capture_output=True, text=True)  # fmt: skip
+    assert built.returncode == 1 and "cannot be written: File too large" in built.stderr
+    assert [path.suffix for path in empty.images("*")] == [".note"]
+
+
+def test_image_build_whose_writer_is_killed(empty):
+    argv = empty.argv("--image-build", "-c", "pass", explain=False)
+    images = empty.cache / "images"
+    process = start(argv, empty.env(), empty.cwd)
+    while not (found := [*images.glob("*.tmp"), *images.glob("*.key")]):
+        assert process.poll() is None
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError, ValueError):
+            if any(os.readlink(fd) == str(found[0]) for fd in Path("/proc", entry, "fd").iterdir()):
+                os.kill(int(entry), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    if empty.images("*.key"):
+        pytest.skip("the writer was quicker")
+    assert process.returncode == 1 and b"ended before it was done" in err
+    assert empty.build("-c", "pass").code == 0  # What it left is in nobody's way.
+
+
+def test_image_builds_at_once(empty):
+    argv = empty.argv("--image-build", "-c", "pass", explain=False)
+    running = [start(argv, empty.env(), empty.cwd) for _ in range(4)]
+    ended = [(process.communicate(timeout=60), process.returncode) for process in running]
+    assert [code for _, code in ended] == [0] * 4, ended
+    assert len(empty.images("*")) == 2 and restored(empty("-c", "pass"))
 
 
 def test_image_build_draws_a_bar_on_terminals_only(empty):

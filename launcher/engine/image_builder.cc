@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio_ext.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -222,6 +223,17 @@ class Publisher {
     const std::optional<uint64_t> content = image::ContentHash(temp_);
     if (!content) return "it cannot be read back";
     key->content = *content;
+    return Replace(key);
+  }
+
+  // Of starts at once the first one's image stays: it is as good, and somebody may have been told
+  // of it. Without the lock, one's key could come to lie beside the other's image.
+  std::string Replace(image::Key* key) const {
+    const int folder = open(handoff_.image.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    flock(folder, LOCK_EX);  // Until this process ends.
+    const bool published = access(files_.key.c_str(), F_OK) == 0 &&
+                           image::StateOf(files_.image).mtime_ns > handoff_.image.started_ns;
+    if (published) return unlink(temp_.c_str()) == 0 ? "" : "its temporary file is gone";
     // The old key is for the old image; in between there is none.
     unlink(files_.key.c_str());
     if (rename(temp_.c_str(), files_.image.c_str()) != 0) return "rename failed";

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cache/file_env.h"
+#include "cache/prune.h"
 #include "cache/transfer.h"
 #include "launcher/engine/report.h"
 
@@ -78,6 +79,11 @@ int ImportFrom(const Handoff& handoff, const std::string& archive, const cache::
     return Refused("--import: nothing was changed", outcome.error(),
                    ImportHint(outcome.error().code));
   }
+  cache::PruneRequest request;
+  request.folder = handoff.cache_folder;
+  request.max_bytes = handoff.cache_size;
+  request.keep = archive;
+  (void)cache::Prune(cache::PosixFileEnv(), request);
   if (handoff.json) {
     Json report = Report(file, archive, *outcome);
     report["kept"] = outcome->kept;

@@ -49,6 +49,7 @@ class CollectionTest : public testing::Test {
     key.facts = MachineFacts();
     key.facts.push_back({"python", "/proc/self/exe"});
     key.facts.push_back({"engine", "/proc/self/exe"});
+    key.facts.push_back({"restorer", Text(StateOf("/proc/self/" + std::string(kRestorer)))});
     key.facts.push_back({"engine file", Text(StateOf("/proc/self/exe"))});
     for (Fact& fact : EnvironmentFacts(environ)) key.facts.push_back(std::move(fact));
     key.image = StateOf(image);
@@ -97,20 +98,22 @@ TEST_F(CollectionTest, StandingIsWhatIsFirstToDiffer) {
   const std::string boot = MakeImage("d", [](Key* key) { Set(key, "boot id", "another"); });
   const std::string gone = MakeImage("e", [](Key* key) { Set(key, "python", "/no/python"); });
   const std::string rebuilt = MakeImage("f", [](Key* key) { Set(key, "engine file", "1 2"); });
+  MakeImage("g", [](Key* key) { Set(key, "restorer", "1 2"); });
   const auto found = Collect(cache::PosixFileEnv(), folder_, environ, /*check=*/true);
   ASSERT_TRUE(found);
-  ASSERT_EQ(found->images.size(), 6u);
+  ASSERT_EQ(found->images.size(), 7u);
   const std::pair<Standing, std::string> expected[] = {{Standing::kAlive, ""},
                                                        {Standing::kAlive, "variable ? is gone"},
                                                        {Standing::kStale, "/proc/self/no changed"},
                                                        {Standing::kDead, "boot id changed"},
                                                        {Standing::kDead, "/no/python is gone"},
                                                        {Standing::kDead, "/proc/self/exe changed"}};
-  for (size_t i = 0; i < found->images.size(); ++i) {
+  for (size_t i = 0; i < std::size(expected); ++i) {
     EXPECT_EQ(found->images[i].standing, expected[i].first) << i;
     EXPECT_EQ(found->images[i].difference, expected[i].second) << i;
     EXPECT_TRUE(found->images[i].wrong.empty()) << i;
   }
+  EXPECT_EQ(found->images[6].difference, "/proc/self/pylaunch-restore changed");
   // Somebody in a container may see what this process does not; not another boot.
   for (const std::string& image : {gone, rebuilt}) {
     EXPECT_EQ(Judge(image, /*gone_is_dead=*/false), Standing::kStale);
