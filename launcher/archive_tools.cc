@@ -8,6 +8,7 @@
 #include "cache/check.h"
 #include "cache/file_env.h"
 #include "cache/prune.h"
+#include "cache/stamp.h"
 #include "launcher/image_tools.h"
 #include "launcher/tool_text.h"
 
@@ -51,6 +52,18 @@ bool ReadAll(const std::string& folder, ArchiveSummary (*read)(cache::FileEnv&, 
   }
   for (const std::string& path : *paths) archives->push_back(read(env, path));
   return true;
+}
+
+// What writers of archives have left, or are writing.
+void AddTemporary(const std::string& folder, std::vector<image::Leftover>* temporary) {
+  cache::FileEnv& env = cache::PosixFileEnv();
+  const auto names = env.ListFolder(folder);
+  for (const std::string& name : names ? *names : std::vector<std::string>()) {
+    const auto st = env.Stat(folder + "/" + name);
+    if (!st || !cache::IsTempName(name)) continue;
+    temporary->push_back({folder + "/" + name, static_cast<uint64_t>(st->st_size),
+                          env.NowNs() - cache::SourceStampOf(*st).mtime_ns, ""});
+  }
 }
 
 void PrintNone(const std::string& folder) {
@@ -119,6 +132,7 @@ int Stats(const std::string& folder, char** environment, bool json) {
       !ReadImages(folder, environment, /*check=*/false, &collection)) {
     return 1;
   }
+  AddTemporary(folder, &collection.temporary);
   int status = 0;
   uint64_t total = 0;
   uint64_t images_total = 0;

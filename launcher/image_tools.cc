@@ -101,12 +101,14 @@ void PrintStats(const image::Collection& collection) {
 }
 
 void PrintVerdict(const ImageSummary& image) {
-  if (IsRight(image)) {
+  if (image.foreign) {
+    std::printf("- %s: another user's, not read\n", image.path.c_str());
+  } else if (IsRight(image)) {
     std::printf("✓ %s: %.1f MiB, proved by %zu files and %zu folders (%s)\n", image.path.c_str(),
                 MiB(image.bytes), image.key.files.size(), image.key.folders.size(),
                 Words(image).c_str());
-    return;
   }
+  if (IsRight(image)) return;
   std::printf("✗ %s\n", image.path.c_str());
   if (image.error) std::printf("  cause: %s\n", image.error->message.c_str());
   for (const std::string& wrong : image.wrong) std::printf("  cause: %s\n", wrong.c_str());

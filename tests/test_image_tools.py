@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -91,10 +92,12 @@ def test_stats_show_refusals_and_what_writers_left(shelf, tmp_path):
     shelf("-c", "pass", preload=["import young"], env={"PYTHONPATH": str(lib)})
     left = shelf.images()[0].with_suffix(".img.4711.tmp")
     left.write_bytes(b"x" * 8192)
+    other = shelf.cache / "a.pla.tmp.0123456789abcdef"
+    other.write_bytes(b"x")
     report = shelf.tool("--stats", "--json").json
     (note,) = report["notes"]
     assert "young.py changed less than two seconds before" in note["why"]
-    assert [x["path"] for x in report["temporary"]] == [str(left)]
+    assert [x["path"] for x in report["temporary"]] == [str(left), str(other)]
     text = shelf.tool("--stats").out
     assert "young.py changed" in text and str(left) in text
 
@@ -269,36 +272,38 @@ def test_publishing_prunes_with_the_same_rules(shelf):
     assert restored(shelf("-c", "pass", env={"LAST": "1"}))
 
 
-def test_another_user_s_images_are_neither_read_nor_removed(shelf):
+@pytest.fixture
+def public_folder():
+    """Where every user can go; pytest's own folders are root's."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_another_user_s_images_are_neither_read_nor_removed(lab, public_folder):
+    lab.need_pylaunch()
     if os.geteuid() != 0:
         pytest.skip("needs root to become somebody else")
-    for folder in (shelf.cache, *shelf.cache.parents):
-        if folder == Path("/tmp"):
-            break
-        folder.chmod(0o755)
-    (shelf.cache / "images").chmod(0o777)
-    shelf.cache.chmod(0o777)
-    wrap = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
-    binary = Path("/tmp") / f"pylaunch-{os.getpid()}"
-    binary.write_bytes(shelf.lab.pylaunch.read_bytes())
-    binary.chmod(0o755)
-    try:
+    shelf = Imaged(lab, public_folder / "image")
+    shelf.make("-c", "pass")
+    for folder in (shelf.folder, shelf.cache, shelf.cache / "images"):
+        folder.chmod(0o777)
+    binary = shutil.copy(lab.pylaunch, public_folder)
 
-        def tool(*flags) -> Result:
-            argv = [*wrap, str(binary), "--cache", str(shelf.cache), "--json", *flags]
-            done = subprocess.run(argv, env=shelf.env(), cwd="/", capture_output=True, text=True)
-            return Result(done.returncode, done.stdout, done.stderr)
+    def tool(*flags) -> Result:
+        wrap = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+        argv = [*wrap, binary, "--cache", str(shelf.cache), *flags]
+        done = subprocess.run(argv, env=shelf.env(), cwd="/", capture_output=True, text=True)
+        return Result(done.returncode, done.stdout, done.stderr)
 
-        stats = tool("--stats").json["images"]
-        assert [x["state"] for x in stats] == ["another user's"]
-        assert tool("--verify").json["images"][0]["ok"] is True
-        pruned = tool("--prune", "--cache-size=1")
-        assert (
-            pruned.code == 0 and pruned.json["removed"] == [] and pruned.json["bytes_before"] == 0
-        )
-        assert len(shelf.images()) == 1
-    finally:
-        binary.unlink()
+    stats = tool("--stats", "--json").json["images"]
+    assert [x["state"] for x in stats] == ["another user's"]
+    assert f"- {shelf.images()[0]}: another user's, not read" in tool("--verify").out
+    assert tool("--verify", "--json").json["images"][0]["ok"] is True
+    pruned = tool("--prune", "--cache-size=1", "--json")
+    assert pruned.code == 0 and pruned.json["removed"] == [] and pruned.json["bytes_before"] == 0
+    assert len(shelf.images()) == 1
 
 
 def test_json_of_an_empty_folder(shelf):

@@ -65,8 +65,9 @@ int ExportTo(const Handoff& handoff, const std::string& archive, const cache::Bu
   if (handoff.json) {
     Tell(Report(file, archive, *outcome));
   } else {
-    std::printf("%s: %u modules (%u hold on other hosts, too), %u folders\n", file.c_str(),
-                outcome->modules, outcome->portable, outcome->folders);
+    std::printf("%s: %u modules, %u folders; %u modules hold on other hosts, too%s\n", file.c_str(),
+                outcome->modules, outcome->folders, outcome->portable,
+                outcome->portable < outcome->modules ? " (after --build, more)" : "");
   }
   return 0;
 }
