@@ -115,7 +115,8 @@ void JudgeSummary(char** environment, ImageSummary* image) {
   image->difference = WhyDead(image->key.facts);
   image->standing = Standing::kDead;
   if (!image->difference.empty()) return;
-  image->difference = FirstChange(image->key);
+  image->difference =
+      StateOf(image->path) == image->key.image ? FirstChange(image->key) : image->path + " changed";
   image->standing = Standing::kStale;
   if (!image->difference.empty()) return;
   image->standing = Standing::kAlive;

@@ -101,6 +101,8 @@ TEST_F(CollectionTest, StandingIsWhatIsFirstToDiffer) {
   MakeImage("g", [](Key* key) { Set(key, "restorer", "1 2"); });
   const auto found = Collect(cache::PosixFileEnv(), folder_, environ, /*check=*/true);
   ASSERT_TRUE(found);
+  std::ofstream(alive, std::ios::app) << "x";
+  EXPECT_EQ(Judge(alive, /*gone_is_dead=*/true), Standing::kStale);
   ASSERT_EQ(found->images.size(), 7u);
   const std::pair<Standing, std::string> expected[] = {{Standing::kAlive, ""},
                                                        {Standing::kAlive, "variable ? is gone"},
@@ -120,7 +122,7 @@ TEST_F(CollectionTest, StandingIsWhatIsFirstToDiffer) {
     EXPECT_EQ(Judge(image, /*gone_is_dead=*/true), Standing::kDead);
   }
   EXPECT_EQ(Judge(boot, /*gone_is_dead=*/false), Standing::kDead);
-  EXPECT_EQ(Judge(alive, /*gone_is_dead=*/true), Standing::kAlive);
+  EXPECT_EQ(Judge(other, /*gone_is_dead=*/true), Standing::kAlive);
   EXPECT_EQ(Judge(folder_ + "/absent.img", true), Standing::kUnknown);
 }
 
