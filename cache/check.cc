@@ -23,6 +23,7 @@ std::unique_ptr<ArchiveReader> Read(FileEnv& env, ArchiveSummary* summary) {
   }
   const ArchiveReader& archive = **reader;
   summary->key = archive.key_text();
+  summary->gone = GoneEnvironment(env, archive);
   summary->file_bytes = archive.file_size();
   summary->created_ns = archive.created_ns();
   summary->modules = archive.module_count();
@@ -80,6 +81,13 @@ Result<std::vector<std::string>> ArchivesIn(FileEnv& env, const std::string& fol
   }
   std::sort(archives.begin(), archives.end());
   return archives;
+}
+
+std::string GoneEnvironment(FileEnv& env, const ArchiveReader& archive) {
+  const std::string environment = EnvironmentOf(archive.key_text());
+  if (environment.empty()) return "";
+  const auto st = env.Stat(environment);
+  return !st && st.error().code == ErrorCode::kNotFound ? environment : "";
 }
 
 ArchiveSummary Summarize(FileEnv& env, const std::string& path) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/archive_reader.h"
 #include "cache/error.h"
 #include "cache/file_env.h"
 
@@ -23,6 +24,7 @@ struct ArchiveSummary {
   std::string path;
   std::optional<Error> error;  // It cannot be used; then nothing below says anything.
   std::string key;             // What it was made for.
+  std::string gone;            // Its environment, if that is not there any more.
   uint64_t file_bytes = 0;
   int64_t created_ns = 0;
   int64_t last_use_ns = 0;
@@ -36,6 +38,9 @@ struct ArchiveSummary {
   uint32_t stale = 0;              // Modules whose source has changed or gone: ordinary.
   uint32_t stale_folders = 0;
 };
+
+// The environment that `archive` was made for if that is known to be gone, else an empty string.
+std::string GoneEnvironment(FileEnv& env, const ArchiveReader& archive);
 
 // Reads the index, and checks its checksums.
 ArchiveSummary Summarize(FileEnv& env, const std::string& path);

@@ -21,7 +21,6 @@ namespace pylaunch::cache {
 namespace {
 
 constexpr std::chrono::seconds kLockTimeout(10);
-constexpr int64_t kTempLifeNs = 3600LL * 1'000'000'000;
 constexpr size_t kMaxSource = size_t{256} << 20;
 
 // A smaller archive is rewritten whole: that takes some milliseconds.
@@ -419,7 +418,13 @@ Result<SealOutcome> Seal(FileEnv& env, const SealJob& job) try {
   const auto lock = env.Lock(job.archive_path + ".lock", kLockTimeout);
   if (!lock) return tl::unexpected(lock.error());
   auto outcome = SealLocked(env, job);
-  if (outcome && outcome->written) (void)Prune(env, folder, job.max_bytes, job.archive_path);
+  if (outcome && outcome->written) {
+    PruneRequest request;
+    request.folder = folder;
+    request.max_bytes = job.max_bytes;
+    request.keep = job.archive_path;
+    (void)Prune(env, request);
+  }
   return outcome;
 } catch (const std::exception& e) {
   return MakeError(ErrorCode::kIo, job.archive_path + ": " + e.what());

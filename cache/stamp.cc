@@ -33,6 +33,8 @@ void AppendEscaped(std::string_view text, std::string* out) {
   }
 }
 
+constexpr std::string_view kEnvironment = " environment=";
+
 }  // namespace
 
 int64_t LastUseNs(const struct stat& st) {
@@ -59,13 +61,25 @@ FolderStamp FolderStampOf(const struct stat& st) {
 
 std::string BuildKey::Text() const {
   char numbers[64];
-  std::snprintf(numbers, sizeof numbers, " magic=0x%08" PRIx32 " optimize=%d environment=", magic,
-                optimize);
+  std::snprintf(numbers, sizeof numbers, " magic=0x%08" PRIx32 " optimize=%d", magic, optimize);
   std::string text = "python=";
   AppendEscaped(python, &text);
   text += numbers;
+  text += kEnvironment;
   AppendEscaped(environment, &text);
   return text;
+}
+
+std::string EnvironmentOf(std::string_view text) {
+  const size_t at = text.find(kEnvironment);
+  if (at == text.npos) return "";
+  std::string environment;
+  for (size_t i = at + kEnvironment.size(); i < text.size(); ++i) {
+    const bool escaped = text[i] == '\\' && i + 1 < text.size();
+    const char c = escaped ? text[++i] : text[i];
+    environment += !escaped ? c : c == 'n' ? '\n' : c == 'r' ? '\r' : c;
+  }
+  return environment;
 }
 
 std::string BuildKey::FileName() const {

@@ -73,6 +73,9 @@ struct BuildKey {
   std::string FileName() const;
 };
 
+// The environment that stands in a BuildKey's Text(); empty if `text` is none.
+std::string EnvironmentOf(std::string_view text);
+
 }  // namespace pylaunch::cache
 
 #endif  // PYLAUNCH_CACHE_STAMP_H_

@@ -254,7 +254,11 @@ class QuietChild {
     sigpending(&pending);
     was_pending_ = sigismember(&pending, SIGCHLD) == 1;
   }
-  void Reap(pid_t pid) {
+  void Reap(pid_t pid, const std::function<void()>& waiting) {
+    while (waiting && waitpid(pid, nullptr, WNOHANG) == 0) {
+      waiting();
+      usleep(20'000);
+    }
     while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
     }
     const timespec now = {0, 0};
@@ -293,7 +297,7 @@ CaptureResult Capture(const CaptureRequest& request) {
     return {g_restored, ""};
   }
   const int error = errno;
-  if (pid > 0) child.Reap(pid);
+  if (pid > 0) child.Reap(pid, request.waiting);
   child.Restore();
   CaptureResult result;
   if (pid < 0) result.refusal = std::string("fork: ") + std::strerror(error);

@@ -21,6 +21,8 @@ struct CaptureRequest {
   std::string path;  // Where the pages are to be written; the file must not exist.
   // The capturing process is waited for. Otherwise it is a grandchild that the program cannot see.
   bool wait = false;
+  // Called now and then while it is waited for; may be empty.
+  std::function<void()> waiting;
   // Called in the capturing process before any page is written: last preparations; what must not be
   // in the image goes. Returns why there can be none, or an empty string.
   std::function<std::string()> prepare;

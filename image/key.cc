@@ -104,6 +104,15 @@ FileState StateOf(const std::string& path) {
   return stat(path.c_str(), &st) == 0 ? StateOf(st) : FileState();
 }
 
+std::string Text(const FileState& s) {
+  std::string text;
+  for (const uint64_t part : {s.device, s.inode, s.size, static_cast<uint64_t>(s.mtime_ns),
+                              static_cast<uint64_t>(s.ctime_ns)}) {
+    text += std::to_string(part) + " ";
+  }
+  return text;
+}
+
 FolderProof ProveFolder(const std::string& path, int64_t read_at_ns, bool all) {
   FolderProof proof{path, StateOf(path), HashNames(path, all), all};
   const bool absent = proof.state == FileState();
@@ -130,6 +139,7 @@ std::string Key::Serialize() const {
   Write(&out, image);
   out.Number(table);
   out.Number(table_size);
+  out.Number(content);
   const std::string body = out.Take();
   cache::WireWriter head;
   head.Raw(kKeyMagic);
@@ -168,6 +178,7 @@ std::optional<Key> Key::Parse(std::string_view bytes) {
   in.Number(&key.image);
   in.Number(&key.table);
   in.Number(&key.table_size);
+  in.Number(&key.content);
   if (!in.AtEnd()) return std::nullopt;
   return key;
 }

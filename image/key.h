@@ -15,6 +15,9 @@
 
 namespace pylaunch::image {
 
+// The program that becomes an image; it lies beside the engine.
+inline constexpr char kRestorer[] = "pylaunch-restore";
+
 // `value` is for comparison only; what may be secret is put in as a hash.
 struct Fact {
   std::string name;
@@ -43,6 +46,8 @@ struct FileState {
 };
 FileState StateOf(const struct stat& st);
 FileState StateOf(const std::string& path);
+// As a fact's value.
+std::string Text(const FileState& state);
 
 struct FileProof {
   std::string path;
@@ -71,11 +76,16 @@ struct Key {
   FileState image;     // The image file's own.
   uint64_t table = 0;  // Hash of its first `table_size` bytes.
   uint64_t table_size = 0;
+  uint64_t content = 0;  // ContentHash (collection.h) of all of it, which a start does not check.
 
   std::string Serialize() const;
   // Nothing: truncated, altered, or of another format.
   static std::optional<Key> Parse(std::string_view bytes);
 };
+
+// How a refusal ends that time alone cures.
+inline constexpr std::string_view kTooYoung =
+    " changed less than two seconds before this start, or since";
 
 // In words, what differs, or an empty string. "boot id changed"; "variable HOME changed".
 std::string Difference(const Facts& made, const Facts& now);

@@ -8,6 +8,9 @@
 #include "cache/check.h"
 #include "cache/file_env.h"
 #include "cache/prune.h"
+#include "cache/stamp.h"
+#include "launcher/image_tools.h"
+#include "launcher/tool_text.h"
 
 namespace pylaunch {
 namespace {
@@ -18,15 +21,6 @@ using Json = nlohmann::ordered_json;
 // More of one kind would hide the others.
 constexpr size_t kMostLines = 10;
 
-double MiB(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
-
-int64_t SecondsSince(int64_t ns) { return (cache::PosixFileEnv().NowNs() - ns) / 1'000'000'000; }
-
-void Print(const Json& report) {
-  // Paths need not be UTF-8.
-  std::puts(report.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
-}
-
 Json ToJson(const ArchiveSummary& archive) {
   Json json{{"path", archive.path}, {"usable", !archive.error.has_value()}};
   if (archive.error) {
@@ -34,13 +28,14 @@ Json ToJson(const ArchiveSummary& archive) {
     return json;
   }
   json["key"] = archive.key;
+  json["environment_gone"] = !archive.gone.empty();
   json["modules"] = archive.modules;
   json["folders"] = archive.folders;
   json["code_bytes"] = archive.code_bytes;
   json["frame_bytes"] = archive.frame_bytes;
   json["file_bytes"] = archive.file_bytes;
-  json["created"] = static_cast<double>(archive.created_ns) * 1e-9;
-  json["last_used"] = static_cast<double>(archive.last_use_ns) * 1e-9;
+  json["created"] = Seconds(archive.created_ns);
+  json["last_used"] = Seconds(archive.last_use_ns);
   return json;
 }
 
@@ -59,11 +54,23 @@ bool ReadAll(const std::string& folder, ArchiveSummary (*read)(cache::FileEnv&, 
   return true;
 }
 
+// What writers of archives have left, or are writing.
+void AddTemporary(const std::string& folder, std::vector<image::Leftover>* temporary) {
+  cache::FileEnv& env = cache::PosixFileEnv();
+  const auto names = env.ListFolder(folder);
+  for (const std::string& name : names ? *names : std::vector<std::string>()) {
+    const auto st = env.Stat(folder + "/" + name);
+    if (!st || !cache::IsTempName(name)) continue;
+    temporary->push_back({folder + "/" + name, static_cast<uint64_t>(st->st_size),
+                          env.NowNs() - cache::SourceStampOf(*st).mtime_ns, ""});
+  }
+}
+
 void PrintNone(const std::string& folder) {
   if (folder.empty()) {
     std::puts("no cache folder: neither --cache, XDG_CACHE_HOME nor HOME says where");
   } else {
-    std::printf("no archive in %s\n", folder.c_str());
+    std::printf("no archive and no image in %s\n", folder.c_str());
   }
 }
 
@@ -74,6 +81,7 @@ void PrintStats(const ArchiveSummary& archive) {
     return;
   }
   std::printf("  for      %s\n", archive.key.c_str());
+  if (!archive.gone.empty()) std::printf("  dead     %s is gone\n", archive.gone.c_str());
   std::printf("  modules  %" PRIu32 " (%.1f MiB of bytecode in %.1f MiB)\n", archive.modules,
               MiB(archive.code_bytes), MiB(archive.frame_bytes));
   std::printf("  folders  %" PRIu32 "\n", archive.folders);
@@ -105,43 +113,65 @@ void PrintVerdict(const ArchiveSummary& archive) {
   std::puts("  hint:  remove it, or start once with --cache-mode refresh");
 }
 
-Json ToJson(const std::vector<cache::PruneOutcome::Archive>& archives) {
+Json ToJson(const std::vector<cache::PruneOutcome::Holding>& holdings) {
   Json list = Json::array();
-  for (const auto& archive : archives) {
-    list.push_back({{"path", archive.path},
-                    {"bytes", archive.bytes},
-                    {"last_used", static_cast<double>(archive.last_use_ns) * 1e-9}});
+  for (const auto& holding : holdings) {
+    list.push_back({{"path", holding.path},
+                    {"bytes", holding.bytes},
+                    {"last_used", Seconds(holding.last_use_ns)}});
   }
   return list;
 }
 
 }  // namespace
 
-int Stats(const std::string& folder, bool json) {
+int Stats(const std::string& folder, char** environment, bool json) {
   std::vector<ArchiveSummary> archives;
-  if (!ReadAll(folder, cache::Summarize, &archives)) return 1;
+  image::Collection collection;
+  if (!ReadAll(folder, cache::Summarize, &archives) ||
+      !ReadImages(folder, environment, /*check=*/false, &collection)) {
+    return 1;
+  }
+  AddTemporary(folder, &collection.temporary);
   int status = 0;
   uint64_t total = 0;
-  Json list = Json::array();
+  uint64_t images_total = 0;
+  Json list = Json::array(), images = Json::array();
   for (const ArchiveSummary& archive : archives) {
     if (archive.error) status = 1;
     total += archive.file_bytes;
-    if (json) {
-      list.push_back(ToJson(archive));
-    } else {
-      PrintStats(archive);
-    }
+    if (json) list.push_back(ToJson(archive));
+    if (!json) PrintStats(archive);
   }
-  if (json) Print(Json{{"folder", folder}, {"file_bytes", total}, {"archives", std::move(list)}});
-  if (!json && archives.empty()) PrintNone(folder);
+  for (const image::ImageSummary& image : collection.images) {
+    if (image.error) status = 1;
+    images_total += image.disk_bytes;
+    if (json) images.push_back(ToJson(image));
+  }
+  if (json) {
+    Print(Json{{"folder", folder},
+               {"file_bytes", total},
+               {"archives", std::move(list)},
+               {"images_disk_bytes", images_total},
+               {"images", std::move(images)},
+               {"notes", ToJson(collection.notes)},
+               {"temporary", ToJson(collection.temporary)}});
+    return status;
+  }
+  PrintStats(collection);
+  if (archives.empty() && collection.images.empty()) PrintNone(folder);
   return status;
 }
 
-int Verify(const std::string& folder, bool json) {
+int Verify(const std::string& folder, char** environment, bool json) {
   std::vector<ArchiveSummary> archives;
-  if (!ReadAll(folder, cache::Check, &archives)) return 1;
+  image::Collection collection;
+  if (!ReadAll(folder, cache::Check, &archives) ||
+      !ReadImages(folder, environment, /*check=*/true, &collection)) {
+    return 1;
+  }
   bool right = true;
-  Json list = Json::array();
+  Json list = Json::array(), images = Json::array();
   for (const ArchiveSummary& archive : archives) {
     right = right && IsRight(archive);
     if (!json) {
@@ -154,13 +184,29 @@ int Verify(const std::string& folder, bool json) {
     list.back()["stale_modules"] = archive.stale;
     list.back()["stale_folders"] = archive.stale_folders;
   }
-  if (json) Print(Json{{"folder", folder}, {"ok", right}, {"archives", std::move(list)}});
-  if (!json && archives.empty()) PrintNone(folder);
+  for (const image::ImageSummary& image : collection.images) {
+    right = right && IsRight(image);
+    if (!json) {
+      PrintVerdict(image);
+      continue;
+    }
+    images.push_back(ToJson(image));
+    images.back()["ok"] = IsRight(image);
+    images.back()["wrong"] = image.wrong;
+  }
+  if (json) {
+    Print(Json{{"folder", folder},
+               {"ok", right},
+               {"archives", std::move(list)},
+               {"images", std::move(images)}});
+  }
+  if (!json && archives.empty() && collection.images.empty()) PrintNone(folder);
   return right ? 0 : 1;
 }
 
 int Prune(const std::string& folder, uint64_t max_bytes, bool json) {
-  const auto outcome = cache::Prune(cache::PosixFileEnv(), folder, max_bytes, /*keep=*/"");
+  const auto outcome =
+      image::PruneCache(cache::PosixFileEnv(), folder, max_bytes, /*keep=*/"", /*thoroughly=*/true);
   if (!outcome) {
     std::fprintf(stderr, "pylaunch: error: %s\n", outcome.error().message.c_str());
     return 1;
@@ -172,18 +218,23 @@ int Prune(const std::string& folder, uint64_t max_bytes, bool json) {
                {"bytes_before", outcome->bytes_before},
                {"bytes_after", outcome->bytes_after},
                {"removed", ToJson(outcome->removed)},
-               {"in_use", ToJson(outcome->in_use)}});
+               {"in_use", ToJson(outcome->in_use)},
+               {"leftovers", outcome->leftovers}});
     return bounded ? 0 : 1;
   }
-  for (const auto& archive : outcome->removed) {
-    std::printf("removed %s (%.1f MiB, used %" PRId64 " s ago)\n", archive.path.c_str(),
-                MiB(archive.bytes), SecondsSince(archive.last_use_ns));
+  for (const auto& holding : outcome->removed) {
+    std::printf("removed %s (%.1f MiB, used %" PRId64 " s ago)\n", holding.path.c_str(),
+                MiB(holding.bytes), SecondsSince(holding.last_use_ns));
   }
-  for (const auto& archive : outcome->in_use) {
-    std::printf("kept    %s (%.1f MiB), which is in use\n", archive.path.c_str(),
-                MiB(archive.bytes));
+  for (const std::string& path : outcome->leftovers) {
+    std::printf("removed %s (left over)\n", path.c_str());
   }
-  std::printf("%.1f MiB of archives in %s, were %.1f MiB\n", MiB(outcome->bytes_after),
+  for (const auto& holding : outcome->in_use) {
+    const bool image = holding.path.ends_with(".img");
+    std::printf("kept    %s (%.1f MiB), which %s\n", holding.path.c_str(), MiB(holding.bytes),
+                image ? "another host may use" : "is in use");
+  }
+  std::printf("%.1f MiB of archives and images in %s, were %.1f MiB\n", MiB(outcome->bytes_after),
               folder.c_str(), MiB(outcome->bytes_before));
   return bounded ? 0 : 1;
 }

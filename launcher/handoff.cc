@@ -100,6 +100,9 @@ std::string Handoff::Serialize() const {
   out.Number(explain);
   out.Number(fast_exit);
   out.Number(wait_for_seal);
+  out.Number(image_only);
+  out.String(export_to);
+  out.String(import_from);
   Write(&out, plan.environment);
   out.List(plan.entries, [&out](const PreloadEntry& entry) { Write(&out, entry); });
   Write(&out, image);
@@ -125,6 +128,9 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.Number(&h.explain);
   in.Number(&h.fast_exit);
   in.Number(&h.wait_for_seal);
+  in.Number(&h.image_only);
+  in.String(&h.export_to);
+  in.String(&h.import_from);
   Read(&in, &h.plan.environment);
   in.List(&h.plan.entries, [&in](PreloadEntry* entry) { Read(&in, entry); });
   Read(&in, &h.image);

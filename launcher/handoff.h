@@ -50,6 +50,9 @@ struct Handoff {
   bool explain = false;
   bool fast_exit = false;
   bool wait_for_seal = false;
+  bool image_only = false;  // --image-build: no program runs.
+  std::string export_to;    // --export and --import: absolute; no program runs.
+  std::string import_from;
   PreloadPlan plan;
   ImageOrder image;
 

@@ -17,26 +17,17 @@
 #include <string_view>
 
 #include "cache/file_env.h"
+#include "image/collection.h"
 
 namespace pylaunch {
 namespace {
 
 using image::Fact;
 using image::Facts;
-using image::FileState;
 
 std::string Folder() {
   char buffer[PATH_MAX];
   return getcwd(buffer, sizeof buffer) != nullptr ? buffer : "";
-}
-
-std::string Text(const FileState& s) {
-  std::string text;
-  for (const uint64_t part : {s.device, s.inode, s.size, static_cast<uint64_t>(s.mtime_ns),
-                              static_cast<uint64_t>(s.ctime_ns)}) {
-    text += std::to_string(part) + " ";
-  }
-  return text;
 }
 
 // The word of python_argv that ends Python's options, less what belongs to the program: "-Bc" of
@@ -99,8 +90,9 @@ Facts CommandFacts(const ImageQuery& query, const Program& program) {
 
 Facts AllFacts(const ImageQuery& query, const Facts& command, char** environment) {
   Facts facts = command;
-  facts.push_back({"engine", query.engine + " " + Text(image::StateOf(query.engine))});
-  facts.push_back({"restorer", Text(image::StateOf(query.restorer))});
+  facts.push_back({"engine", query.engine});
+  facts.push_back({"engine file", image::Text(image::StateOf(query.engine))});
+  facts.push_back({"restorer", image::Text(image::StateOf(query.restorer))});
   if (DependsOnFolder(getenv("PYTHONPATH"))) facts.push_back({"working directory", Folder()});
   for (Fact& fact : image::MachineFacts()) facts.push_back(std::move(fact));
   for (Fact& fact : image::EnvironmentFacts(environment)) facts.push_back(std::move(fact));
@@ -231,6 +223,7 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
     answer.fd = Check(files, order.facts, &answer.why);
   }
   if (answer.fd >= 0) {
+    image::NoteUse(files.key);
     answer.why = files.image;
     return answer;
   }

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -24,6 +25,7 @@
 #include "launcher/archive_tools.h"
 #include "launcher/doctor_request.h"
 #include "launcher/handoff.h"
+#include "launcher/image_build.h"
 #include "launcher/image_lookup.h"
 #include "launcher/options.h"
 #include "launcher/output_file.h"
@@ -185,20 +187,21 @@ int Doctor(const Options& options, const PythonHome& home, const std::string& se
   return Exec(home.executable, DoctorArguments(options, home, script, fd), environment);
 }
 
-constexpr char kRestorer[] = "pylaunch-restore";
+ImageQuery QueryFor(const Options& options, const std::string& self, const std::string& engine,
+                    const Handoff& handoff) {
+  const std::string& cache = handoff.cache_folder;
+  return {options,
+          handoff.plan,
+          handoff.python,
+          engine,
+          LibraryFile(self, image::kRestorer),
+          LibraryFile(self, "resume"),
+          cache.empty() ? "" : cache + "/" + cache::kImagesFolder,
+          options.explain};
+}
 
 // The descriptor of an image to start from, or -1; then `handoff` says whether one is to be made.
-int LookUpImage(const Options& options, const std::string& self, const std::string& engine,
-                Handoff* handoff) {
-  std::string folder = handoff->cache_folder.empty() ? "" : handoff->cache_folder + "/images";
-  const ImageQuery query{options,
-                         handoff->plan,
-                         handoff->python,
-                         engine,
-                         LibraryFile(self, kRestorer),
-                         LibraryFile(self, "resume"),
-                         folder,
-                         options.explain};
+int LookUpImage(const ImageQuery& query, Handoff* handoff) {
   ImageAnswer answer = FindImage(query, environ);
   if (answer.fd < 0 && !answer.order.folder.empty()) {
     if (MakeRoom()) {
@@ -207,7 +210,7 @@ int LookUpImage(const Options& options, const std::string& self, const std::stri
       answer.why += "; none can be made: the hard limit of the stack is not 'unlimited'";
     }
   }
-  if (options.explain) {
+  if (query.explain) {
     std::fprintf(stderr, "pylaunch: explain: image: %s\n", answer.why.c_str());
   }
   return answer.fd;
@@ -230,7 +233,8 @@ int Main(int argc, char** argv) {
     if (!status.ok()) return Fail(status);
   }
   for (auto& [option, file, to] : {std::tie("--record", options->record, handoff.record),
-                                   std::tie("--report", options->report, handoff.report)}) {
+                                   std::tie("--report", options->report, handoff.report),
+                                   std::tie("--export", options->export_to, handoff.export_to)}) {
     if (file.empty()) continue;
     absl::StatusOr<std::string> path = OutputFile(option, file);
     if (!path.ok()) return Fail(path.status());
@@ -239,8 +243,8 @@ int Main(int argc, char** argv) {
   std::string self = SelfPath(argv[0]);
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
   handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
-  if (options->stats) return Stats(handoff.cache_folder, options->json);
-  if (options->verify) return Verify(handoff.cache_folder, options->json);
+  if (options->stats) return Stats(handoff.cache_folder, environ, options->json);
+  if (options->verify) return Verify(handoff.cache_folder, environ, options->json);
   if (options->prune) return Prune(handoff.cache_folder, handoff.cache_size, options->json);
 
   HomeQuery query{options->python, self, handoff.cache_folder, Getenv};
@@ -275,23 +279,31 @@ int Main(int argc, char** argv) {
     handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;
     handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
     handoff.explain = options->explain;
-    handoff.fast_exit = options->fast_exit.value_or(options->image);
+    handoff.fast_exit = options->fast_exit.value_or(options->image || options->image_build);
     handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
+    handoff.json = options->json;
+    handoff.import_from = options->import_from;
     if (options->build) {
       handoff.builder = LibraryFile(self, "builder/__main__.py");
-      handoff.json = options->json;
       // What follows Python's options are the builder's arguments.
       options->python_argv.insert(
           options->python_argv.begin() + static_cast<std::ptrdiff_t>(options->program), {"-c", ""});
-    } else if (options->image) {
-      image = LookUpImage(*options, self, engine, &handoff);
+    } else if (options->image || options->image_build) {
+      const ImageQuery query = QueryFor(*options, self, engine, handoff);
+      if (options->image_build) {
+        const std::optional<int> done = BuildImage(query, environ, options->json);
+        if (done) return *done;
+        handoff.image_only = true;
+      }
+      image = LookUpImage(query, &handoff);
+      if (handoff.image_only && image >= 0) return 0;  // Somebody else was quicker.
     }
     fd = MemoryFile(handoff.Serialize());
     if (fd < 0) obstacle = absl::StrCat("no memory file: ", std::strerror(errno));
   }
-  if (!obstacle.empty() && options->build) {
+  if (!obstacle.empty() && options->needs_engine()) {
     return Fail(absl::FailedPreconditionError(
-        absl::StrCat("--build: cannot enter ", home->executable, "\n  cause: ", obstacle)));
+        absl::StrCat("cannot enter ", home->executable, "\n  cause: ", obstacle)));
   }
   if (!obstacle.empty()) {
     std::fprintf(stderr, "pylaunch: warning: running %s without pylaunch: %s\n",
@@ -304,7 +316,7 @@ int Main(int argc, char** argv) {
     if (image >= 0) {
       environment.Set(kHandoffVariable,
                       absl::StrCat(fd, ":", image, ":", getpid(), ":0:", home->executable));
-      Exec(LibraryFile(self, kRestorer), options->python_argv, environment);
+      Exec(LibraryFile(self, image::kRestorer), options->python_argv, environment);
     }
     environment.Set(kHandoffVariable, absl::StrCat(fd, ":", engine_fd, ":", getpid()));
   }

@@ -28,29 +28,32 @@ struct OwnOption {
 
 constexpr OwnOption kOwnOptions[] = {
     {"--preload", "ARG", "PYLAUNCH_PRELOAD",
-     "import this first: a file (@FILE, a path with '/', *.txt)\n"
-     "or a line of one, as 'from M import A, B'; again for more"},
+     "import this first: @FILE, DIR/FILE, *.txt or 'import M'"},
     {"--image", nullptr, "PYLAUNCH_IMAGE", "start from an image of what was preloaded"},
+    {"--image-build", nullptr, "PYLAUNCH_IMAGE_BUILD",
+     "make the image that --image will use here, and end"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
      "executable, name on PATH or folder (default: active)"},
     {"--cache", "DIR", "PYLAUNCH_CACHE", "the folder of archives (default: ~/.cache/pylaunch)"},
     {"--cache-mode", "MODE", "PYLAUNCH_CACHE_MODE",
      "auto (default), readonly, sealed, refresh or off"},
-    {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE", "bound of that folder (default 1G; 0: none)"},
+    {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE", "bound of that folder (default 4G; 0: none)"},
     {"--record", "FILE", "PYLAUNCH_RECORD", "write a preload file of what it imports"},
     {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
     {"--exit", "MODE", "PYLAUNCH_EXIT",
-     "full, or fast (default with --image): keeps what was preloaded whole"},
+     "full, or fast (as --image): keeps what was preloaded whole"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
      "archive what ARGS name (else --preload, else all); end"},
-    {"--stats", nullptr, "PYLAUNCH_STATS", "show what the archives hold, and end"},
-    {"--verify", nullptr, "PYLAUNCH_VERIFY", "check all archives, and end; 1 if one is wrong"},
-    {"--prune", nullptr, "PYLAUNCH_PRUNE", "remove archives down to --cache-size, and end"},
+    {"--export", "FILE", "PYLAUNCH_EXPORT", "write this Python's archive to FILE, and end"},
+    {"--import", "FILE", "PYLAUNCH_IMPORT", "add what --export wrote to the archive; end"},
+    {"--stats", nullptr, "PYLAUNCH_STATS", "show what archives and images hold, and end"},
+    {"--verify", nullptr, "PYLAUNCH_VERIFY", "check every byte of them, and end; 1 if wrong"},
+    {"--prune", nullptr, "PYLAUNCH_PRUNE", "cut that folder down to --cache-size, and end"},
     {"--doctor", nullptr, "PYLAUNCH_DOCTOR", "examine the environment, and end; 1 if it is ill"},
     {"--json", nullptr, nullptr, "let these report as JSON"},
-    {"--help", nullptr, nullptr, "show this text"},
-    {"--version", nullptr, nullptr, "show the versions of pylaunch and of its Python"},
+    {"--help", nullptr, nullptr, "show this text; the versions of pylaunch and of its Python"},
+    {"--version", nullptr, nullptr, ""},
 };
 
 // CPython 3.11's long options; Python judges what stands behind them.
@@ -222,6 +225,14 @@ class HelpFormatter : public CLI::Formatter {
   std::string make_usage(const CLI::App*, std::string) const override {
     return "usage: pylaunch [options] [python options] [-c CMD | -m MOD | FILE | -] [ARGS]\n";
   }
+  // Every line of a terminal's 24 counts: no heading, no empty lines but one.
+  std::string make_help(const CLI::App* app, std::string, CLI::AppFormatMode) const override {
+    std::string text = make_usage(app, "");
+    for (const CLI::Option* option : app->get_options()) {
+      if (!option->get_group().empty()) text += make_option(option, false);
+    }
+    return text + "\n" + app->get_footer() + "\n";
+  }
 };
 
 // Our options, as CLI11 knows them. CLI11 takes "[a,b]" apart as a list, so every value travels
@@ -240,19 +251,22 @@ class OwnParser {
     AddValue("--cache-mode", &cache_mode_)
         ->check(CLI::IsMember(std::vector<std::string>(kCacheModes.begin(), kCacheModes.end())));
     AddSwitch("--image", &options_.image);
+    AddSwitch("--image-build", &options_.image_build);
     AddValue("--cache-size", &cache_size_);
     AddValue("--record", &options_.record);
     AddValue("--report", &options_.report);
     AddValue("--exit", &exit_)->check(CLI::IsMember(std::vector<std::string>{"full", "fast"}));
     AddSwitch("--explain", &options_.explain);
     AddSwitch("--build", &options_.build);
+    AddValue("--export", &options_.export_to);
+    AddValue("--import", &options_.import_from);
     AddSwitch("--stats", &options_.stats);
     AddSwitch("--verify", &options_.verify);
     AddSwitch("--prune", &options_.prune);
     AddSwitch("--doctor", &options_.doctor);
     AddSwitch("--json", &options_.json);
-    AddSwitch("--help", &options_.help);
-    AddSwitch("--version", &options_.version);
+    AddSwitch("--help", &options_.help)->option_text("| --version");
+    AddSwitch("--version", &options_.version)->group("");  // Shown with --help.
   }
 
   std::string Help() const { return app_.help(); }
@@ -300,8 +314,8 @@ class OwnParser {
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
         ->transform(plain);
   }
-  void AddSwitch(const char* name, bool* value) {
-    app_.add_flag(name, *value, FindOwn(name)->help);
+  CLI::Option* AddSwitch(const char* name, bool* value) {
+    return app_.add_flag(name, *value, FindOwn(name)->help);
   }
 
   // "500M", "1.5 GiB": units are powers of 1024, as in ccache's files and `ls -h`.
@@ -375,6 +389,47 @@ absl::Status CheckReport(std::string_view file) {
                  "FILE.html, FILE.json or FILE.speedscope.json");
 }
 
+// What is done instead of running a program.
+std::vector<std::string_view> Actions(const Options& options) {
+  std::vector<std::string_view> actions;
+  const std::pair<bool, std::string_view> all[] = {
+      {options.build, "--build"},
+      {options.image_build, "--image-build"},
+      {!options.export_to.empty(), "--export"},
+      {!options.import_from.empty(), "--import"},
+      {options.stats, "--stats"},
+      {options.verify, "--verify"},
+      {options.prune, "--prune"},
+      {options.doctor, "--doctor"},
+  };
+  for (const auto& [asked, name] : all) {
+    if (asked) actions.push_back(name);
+  }
+  return actions;
+}
+
+absl::Status CheckActions(const Options& options) {
+  const std::vector<std::string_view> actions = Actions(options);
+  if (actions.size() > 1) {
+    return Problem(Cat("only one of ", actions[0], " and ", actions[1], " at a time"),
+                   "run them one after the other");
+  }
+  if (actions.empty()) {
+    return options.json ? Problem("option '--json' is for what reports and ends, as --doctor",
+                                  "pylaunch --doctor --json")
+                        : absl::OkStatus();
+  }
+  const std::string_view action = actions[0];
+  const bool writes = options.build || options.image_build || !options.import_from.empty();
+  if (writes && options.cache_mode != CacheMode::kAuto &&
+      options.cache_mode != CacheMode::kRefresh) {
+    return Problem(
+        Cat(action, " writes what --cache-mode ", CacheModeName(options.cache_mode), " does not"),
+        Cat(action, " with --cache-mode auto or refresh"));
+  }
+  return absl::OkStatus();
+}
+
 // The words a twin stands for: none for a switch that is off, one for each line of a preload list.
 absl::StatusOr<std::vector<std::string>> TwinWords(const TwinValue& twin) {
   std::vector<std::string> words;
@@ -424,22 +479,7 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
   if (!line.own().empty()) {
     if (absl::Status status = parser.Parse(line.own(), ""); !status.ok()) return status;
   }
-  const int actions =
-      options.build + options.stats + options.verify + options.prune + options.doctor;
-  if (actions > 1) {
-    return Problem("only one of --build, --stats, --verify, --prune and --doctor at a time",
-                   "run them one after the other");
-  }
-  if (options.build && options.cache_mode != CacheMode::kAuto &&
-      options.cache_mode != CacheMode::kRefresh) {
-    return Problem(
-        Cat("--build writes what --cache-mode ", CacheModeName(options.cache_mode), " does not"),
-        "build with --cache-mode auto or refresh");
-  }
-  if (options.json && actions == 0) {
-    return Problem("option '--json' is for --build, --stats, --verify, --prune and --doctor",
-                   "pylaunch --doctor --json");
-  }
+  if (absl::Status status = CheckActions(options); !status.ok()) return status;
   if (absl::Status status = CheckReport(options.report); !status.ok()) return status;
   return options;
 }

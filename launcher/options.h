@@ -32,10 +32,17 @@ struct Options {
   bool explain = false;
   // Instead of running a program; one of them at most.
   bool build = false;
+  bool image_build = false;
+  std::string export_to;    // --export: the file to write; empty: none.
+  std::string import_from;  // --import: the file to read; empty: none.
   bool stats = false;
   bool verify = false;
   bool prune = false;
   bool doctor = false;
+  // What is to end without a program cannot end as stock would.
+  bool needs_engine() const {
+    return build || image_build || !export_to.empty() || !import_from.empty();
+  }
   bool json = false;  // The report of any of these as JSON.
   bool help = false;
   bool version = false;
@@ -46,7 +53,8 @@ struct Options {
 
 // `environment` ("NAME=value") is searched for the twins (PYLAUNCH_PRELOAD, PYLAUNCH_PYTHON,
 // PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_CACHE_SIZE, PYLAUNCH_RECORD, PYLAUNCH_REPORT,
-// PYLAUNCH_EXIT, PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_STATS, PYLAUNCH_VERIFY, PYLAUNCH_PRUNE,
+// PYLAUNCH_EXIT, PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_IMAGE_BUILD,
+// PYLAUNCH_EXPORT, PYLAUNCH_IMPORT, PYLAUNCH_STATS, PYLAUNCH_VERIFY, PYLAUNCH_PRUNE,
 // PYLAUNCH_DOCTOR) unless -E or -I is given; a flag wins over its twin, except that --preload adds;
 // an empty variable counts as unset.
 //

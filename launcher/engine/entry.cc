@@ -27,11 +27,13 @@
 #include "launcher/engine/journal.h"
 #include "launcher/engine/journal_report.h"
 #include "launcher/engine/preloader.h"
+#include "launcher/engine/progress.h"
 #include "launcher/engine/pure_functions.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/read_record.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/takeover.h"
+#include "launcher/engine/transfer.h"
 
 extern "C" const PyConfig* _Py_GetConfig(void);
 
@@ -156,6 +158,20 @@ int BuildArchive() {
   return Py_FinalizeEx() < 0 && status == 0 ? 120 : status;
 }
 
+int MoveArchive() {
+  const std::string path = g_session->path();
+  g_session->Detach();
+  if (!path.empty()) {
+    const int status = Transfer(*g_handoff, path, Key(CurrentProgram()));
+    Py_FinalizeEx();
+    return status;
+  }
+  Py_FinalizeEx();
+  ErrorReport("--export, --import: there is no archive", "the cache is off, or -v was given",
+              "see 'pylaunch --explain'");
+  return 1;
+}
+
 // In a process restored from an image: what OnPath did in the one it was made of, for this one's
 // handoff.
 bool Resume(const image::Restored& restored) {
@@ -163,6 +179,23 @@ bool Resume(const image::Restored& restored) {
   if (!ResumeImage(restored, g_handoff)) return false;
   if (attached) g_session->Open(*g_handoff, Key(CurrentProgram()), ModuleSuffixes());
   return true;
+}
+
+void SetUpExit(bool resumed) {
+  if (resumed) {
+    HideResumed(g_handoff->explain, !g_handoff->fast_exit);
+  } else if (g_handoff->fast_exit && !g_handoff->plan.entries.empty() &&
+             !CurrentProgram().verbose) {
+    ArmFastExit(g_handoff->explain);
+  }
+}
+
+// --image-build: the image is made, or a note says why not.
+int EndWithoutProgram() {
+  SetUpExit(/*resumed=*/false);
+  const int status = Py_FinalizeEx() < 0 ? 120 : 0;
+  EndSession();
+  return status;
 }
 
 // Makes an image of this process, if it shall. True in a process restored from it; nothing: that
@@ -177,23 +210,24 @@ std::optional<bool> CaptureOrResume() {
   return std::nullopt;
 }
 
-void SetUpExit(bool resumed) {
-  if (resumed) {
-    HideResumed(g_handoff->explain, !g_handoff->fast_exit);
-  } else if (g_handoff->fast_exit && !g_handoff->plan.entries.empty() &&
-             !CurrentProgram().verbose) {
-    ArmFastExit(g_handoff->explain);
-  }
+std::optional<int> PreloadAll(const Program& program) {
+  Progress progress(g_handoff->image_only);
+  const auto show = [&progress](size_t done) {
+    const size_t count = g_handoff->plan.entries.size();
+    progress.Show(done, count, std::to_string(done) + "/" + std::to_string(count) + " entries");
+  };
+  return Preload(g_handoff->plan, program, g_handoff->doctor, g_handoff->explain, show);
 }
 
 int Run(int argc, char** argv) {
   std::optional<int> done = StartInterpreter(argc, argv, g_handoff->python, OnPath);
   if (done) return *done;
+  if (!g_handoff->export_to.empty() || !g_handoff->import_from.empty()) return MoveArchive();
   if (!g_handoff->plan.entries.empty()) {
     Program program = CurrentProgram();
     if (!IsResourceTracker(program)) {
       NotePreload();
-      done = Preload(g_handoff->plan, program, g_handoff->doctor, g_handoff->explain);
+      done = PreloadAll(program);
     }
     if (done) {
       Py_FinalizeEx();
@@ -204,6 +238,7 @@ int Run(int argc, char** argv) {
   if (!g_handoff->builder.empty()) return BuildArchive();
   const std::optional<bool> resumed = CaptureOrResume();
   if (!resumed) return 1;
+  if (!*resumed && g_handoff->image_only) return EndWithoutProgram();
   if (!g_handoff->plan.entries.empty()) WatchEnvironment(g_handoff->plan, g_handoff->explain);
   SetUpExit(*resumed);
   JournalProgram();

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio_ext.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,10 +16,12 @@
 
 #include "cache/file_env.h"
 #include "image/capture.h"
+#include "image/collection.h"
 #include "image/key.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/process_state.h"
+#include "launcher/engine/progress.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/read_record.h"
 #include "launcher/engine/report.h"
@@ -111,7 +114,7 @@ class KeyMaker {
     for (const std::string& path : files_) {
       const image::FileState state = image::StateOf(path);
       if (!IsSettled(state, handoff_.image.started_ns)) {
-        return path + " changed less than two seconds before this start, or since";
+        return path + std::string(image::kTooYoung);
       }
       key->files.push_back({path, state});
     }
@@ -172,11 +175,15 @@ class KeyMaker {
 // Writes and publishes what the capturing process has made; in that process.
 class Publisher {
  public:
-  explicit Publisher(const ImageOrder& order)
-      : files_(image::FilesFor(order.folder, order.command, order.facts)), order_(order) {
+  explicit Publisher(const Handoff& handoff)
+      : handoff_(handoff),
+        files_(image::FilesFor(handoff.image.folder, handoff.image.command, handoff.image.facts)) {
     temp_ = files_.image + "." + std::to_string(getpid()) + ".tmp";
   }
   const std::string& temp() const { return temp_; }
+  // What is said of it from here on is this attempt's.
+  void ForgetNote() const { unlink(files_.note.c_str()); }
+  void LeaveNote(const std::string& refusal) const { WriteFile(files_.note, refusal); }
 
   void Publish(std::string refusal, KeyMaker* maker, const std::vector<std::string>& mapped) {
     image::Key key;
@@ -184,16 +191,15 @@ class Publisher {
     if (refusal.empty()) refusal = Write(&key);
     if (!refusal.empty()) {
       unlink(temp_.c_str());
-      WriteFile(files_.note, refusal);
+      LeaveNote(refusal);
       return;
     }
-    unlink(files_.note.c_str());
-    Prune();
+    ForgetNote();
+    (void)image::PruneCache(cache::PosixFileEnv(), handoff_.cache_folder, handoff_.cache_size,
+                            files_.image, /*thoroughly=*/false);
   }
 
  private:
-  static constexpr size_t kKept = 8;
-
   static bool WriteFile(const std::string& path, const std::string& bytes) {
     cache::FileEnv& env = cache::PosixFileEnv();
     auto file = env.CreateTemp(path);
@@ -214,6 +220,20 @@ class Publisher {
     }
     key->table_size = header.data_offset;
     key->table = image::TableHash(mapped->view().substr(0, header.data_offset));
+    const std::optional<uint64_t> content = image::ContentHash(temp_);
+    if (!content) return "it cannot be read back";
+    key->content = *content;
+    return Replace(key);
+  }
+
+  // Of starts at once the first one's image stays: it is as good, and somebody may have been told
+  // of it. Without the lock, one's key could come to lie beside the other's image.
+  std::string Replace(image::Key* key) const {
+    const int folder = open(handoff_.image.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    flock(folder, LOCK_EX);  // Until this process ends.
+    const bool published = access(files_.key.c_str(), F_OK) == 0 &&
+                           image::StateOf(files_.image).mtime_ns > handoff_.image.started_ns;
+    if (published) return unlink(temp_.c_str()) == 0 ? "" : "its temporary file is gone";
     // The old key is for the old image; in between there is none.
     unlink(files_.key.c_str());
     if (rename(temp_.c_str(), files_.image.c_str()) != 0) return "rename failed";
@@ -221,25 +241,8 @@ class Publisher {
     return WriteFile(files_.key, key->Serialize()) ? "" : files_.key + " cannot be written";
   }
 
-  // Oldest first; who runs from one keeps its mapping.
-  void Prune() const {
-    auto names = cache::PosixFileEnv().ListFolder(order_.folder);
-    if (!names) return;
-    std::vector<std::pair<int64_t, std::string>> images;
-    for (const std::string& name : *names) {
-      if (!name.ends_with(".img")) continue;
-      const std::string path = order_.folder + "/" + name.substr(0, name.size() - 4);
-      images.emplace_back(image::StateOf(path + ".img").mtime_ns, path);
-    }
-    std::sort(images.begin(), images.end());
-    for (size_t i = 0; i + kKept < images.size(); ++i) {
-      unlink((images[i].second + ".key").c_str());
-      unlink((images[i].second + ".img").c_str());
-    }
-  }
-
+  const Handoff& handoff_;
   image::ImageFiles files_;
-  const ImageOrder& order_;
   std::string temp_;
 };
 
@@ -248,6 +251,17 @@ std::string WhyNot(const Handoff& handoff, const ReadRecord& read) {
   if (__fpending(stdout) != 0) return "preloading left output in C's stdout";
   auto made = cache::PosixFileEnv().MakeFolders(handoff.image.folder);
   return made ? WhatWasLeft(*g_before) : made.error().message;
+}
+
+// How much of the image at `temp` is written.
+void ShowWriting(const std::string& temp, Progress* progress) {
+  struct stat st;
+  if (stat(temp.c_str(), &st) != 0 || st.st_size == 0) return;
+  constexpr uint64_t kBlock = 512, kMiB = 1 << 20;
+  const auto size = static_cast<uint64_t>(st.st_size);
+  const uint64_t written = std::min(static_cast<uint64_t>(st.st_blocks) * kBlock, size);
+  progress->Show(written, size,
+                 std::to_string(written / kMiB) + "/" + std::to_string(size / kMiB) + " MiB");
 }
 
 }  // namespace
@@ -278,12 +292,15 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session) {
   // page by page. So the large things stay.
   const ReadRecord& read = *new ReadRecord(StopReadRecord());
   std::string refusal = WhyNot(*handoff, read);
+  Publisher publisher(*handoff);
+  if (handoff->image_only) publisher.ForgetNote();
   if (refusal.empty()) {
-    Publisher publisher(handoff->image);
     KeyMaker* maker = nullptr;
+    Progress progress(handoff->image_only);
     image::CaptureRequest request;
     request.path = publisher.temp();
-    request.wait = handoff->wait_for_seal;
+    request.wait = handoff->wait_for_seal || handoff->image_only;
+    if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };
     request.prepare = [&] {
       maker = new KeyMaker(*handoff, session, read);
       session->Detach();
@@ -298,6 +315,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session) {
     PyOS_AfterFork_Parent();
     refusal = result.refusal;
   }
+  if (handoff->image_only && !refusal.empty()) publisher.LeaveNote(refusal);
   if (handoff->explain) {
     Explain(refusal.empty() ? "image: being made in " + handoff->image.folder
                             : "image: not made: " + refusal);

@@ -15,7 +15,8 @@ void PrepareForImage(const ImageOrder& order, int argc, char** argv);
 
 // After preloading. Has an image made by a process of its own, unless something speaks against it,
 // which --explain tells. Returns null in this process, and in each process that is restored from
-// the image later its arguments; there, Resume is next.
+// the image later its arguments; there, Resume is next. With handoff->image_only it waits until the
+// image is published, or a note says why not, and shows how far that is.
 const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session);
 
 // In a restored process, first thing: makes it what a started interpreter would be for the command

@@ -131,7 +131,8 @@ bool IsResourceTracker(const Program& program) {
 }
 
 std::optional<int> Preload(const PreloadPlan& plan, const Program& program,
-                           const std::string& doctor, bool explain) {
+                           const std::string& doctor, bool explain,
+                           const std::function<void(size_t)>& before) {
   bool interrupted = false;
   bool stop = false;
   {
@@ -140,6 +141,7 @@ std::optional<int> Preload(const PreloadPlan& plan, const Program& program,
     CollectionHeldBack collection;
     for (size_t i = 0; i < plan.entries.size(); ++i) {
       const PreloadEntry& entry = plan.entries[i];
+      if (before) before(i);
       const int event = JournalOn() ? EntryBegins(entry) : -1;
       std::optional<Failure> failure = Load(entry, i);
       EntryEnds(event, !failure);

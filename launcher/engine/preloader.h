@@ -1,6 +1,7 @@
 #ifndef PYLAUNCH_LAUNCHER_ENGINE_PRELOADER_H_
 #define PYLAUNCH_LAUNCHER_ENGINE_PRELOADER_H_
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -19,9 +20,11 @@ bool IsResourceTracker(const Program& program);
 // them itself. Automatic garbage collection is held back meanwhile. Returns an exit code if the
 // launch must stop: a required entry that did not load has been told on stderr (1), with what the
 // doctor in the folder `doctor` (empty: none) says to it, or the user interrupted. REQUIRES: the
-// interpreter is started, no other thread of Python exists.
+// interpreter is started, no other thread of Python exists. `before` (may be empty) is called
+// before each entry with its index.
 std::optional<int> Preload(const PreloadPlan& plan, const Program& program,
-                           const std::string& doctor, bool explain);
+                           const std::string& doctor, bool explain,
+                           const std::function<void(size_t)>& before = {});
 
 }  // namespace pylaunch::engine
 

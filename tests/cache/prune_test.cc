@@ -20,9 +20,12 @@ namespace {
 // Archives of some 10 KiB, used so many seconds ago.
 class PruneTest : public testing::Test {
  protected:
-  std::string Make(const std::string& name, int64_t unused_for) {
+  std::string Make(const std::string& name, int64_t unused_for,
+                   const std::string& environment = "/") {
     const std::string path = folder_ / name;
-    auto writer = ArchiveWriter::Create(PosixFileEnv(), path, TestKey());
+    BuildKey key = TestKey();
+    key.environment = environment;
+    auto writer = ArchiveWriter::Create(PosixFileEnv(), path, key);
     EXPECT_TRUE((*writer)->AddModule("/m.py", {}, {}, CodeOf(1, 40'000)));
     EXPECT_TRUE((*writer)->Finish());
     WriteAll(path + ".lock", "");
@@ -36,10 +39,34 @@ class PruneTest : public testing::Test {
   }
   uint64_t Size(const std::string& path) { return std::filesystem::file_size(path); }
   PruneOutcome PruneTo(uint64_t bytes, const std::string& keep = "") {
-    auto outcome = Prune(PosixFileEnv(), folder_.path(), bytes, keep);
+    PruneRequest request;
+    request.folder = folder_.path();
+    request.max_bytes = bytes;
+    request.keep = keep;
+    return PruneAs(request);
+  }
+  PruneOutcome PruneAs(const PruneRequest& request) {
+    auto outcome = Prune(PosixFileEnv(), request);
     EXPECT_TRUE(outcome);
     return *outcome;
   }
+  PruneRequest Bound(uint64_t bytes) {
+    PruneRequest request;
+    request.folder = folder_.path();
+    request.max_bytes = bytes;
+    return request;
+  }
+  // An image of 64 KiB with its key, which was used so many seconds ago.
+  std::string MakeImage(const std::string& name, int64_t unused_for) {
+    std::filesystem::create_directory(folder_ / "images");
+    const std::string stem = folder_ / "images/" + name;
+    WriteAll(stem + ".img", std::string(65'536, 'i'));
+    WriteAll(stem + ".key", "key");
+    Age(stem + ".img", 1);  // Says nothing.
+    Age(stem + ".key", unused_for);
+    return stem + ".img";
+  }
+  static bool Exists(const std::string& path) { return std::filesystem::exists(path); }
 
   TempFolder folder_;
 };
@@ -62,7 +89,10 @@ TEST_F(PruneTest, RemovesWhatWasUsedLongestAgoAndNoMoreThanNeeded) {
 TEST_F(PruneTest, ZeroIsNoBoundAndAnAbsentFolderHoldsNothing) {
   Make("a.pla", 10);
   EXPECT_TRUE(PruneTo(0).removed.empty());
-  const auto outcome = Prune(PosixFileEnv(), folder_ / "absent", 1, "");
+  PruneRequest request;
+  request.folder = folder_ / "absent";
+  request.max_bytes = 1;
+  const auto outcome = Prune(PosixFileEnv(), request);
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->bytes_before, 0u);
 }
@@ -113,13 +143,13 @@ TEST_F(PruneTest, AFileThatCannotBeRemovedIsToldAsKept) {
   Make("a.pla", 10);
   FaultyFileEnv env;
   env.FailAll("Unlink");
-  const auto outcome = Prune(env, folder_.path(), 1, "");
+  const auto outcome = Prune(env, Bound(1));
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->in_use.size(), 1u);
   EXPECT_EQ(outcome->bytes_after, outcome->bytes_before);
   FaultyFileEnv blind;
   blind.FailAll("ListFolder");
-  EXPECT_FALSE(Prune(blind, folder_.path(), 1, ""));
+  EXPECT_FALSE(Prune(blind, Bound(1)));
 }
 
 TEST_F(PruneTest, SealingPrunesOtherArchives) {
@@ -129,6 +159,92 @@ TEST_F(PruneTest, SealingPrunesOtherArchives) {
   EXPECT_TRUE(SealOk(job).written);
   EXPECT_FALSE(std::filesystem::exists(old));
   EXPECT_TRUE(Has(folder_ / "new.pla", job.modules[0].path)) << "its own stays, however large";
+}
+
+TEST_F(PruneTest, ImagesCountAndGoByTheLastUseOfTheirKeys) {
+  const std::string archive = Make("a.pla", 9000), old = MakeImage("old", 8000),
+                    young = MakeImage("young", 10);
+  const PruneOutcome all = PruneTo(0);
+  EXPECT_GE(all.bytes_before, Size(archive) + 2 * 65'536);
+  const PruneOutcome outcome = PruneTo(all.bytes_before - 1);
+  ASSERT_EQ(outcome.removed.size(), 1u);
+  EXPECT_EQ(outcome.removed[0].path, old) << "an image yields to an archive of its time";
+  EXPECT_LE(outcome.bytes_after, all.bytes_before - 65'536);
+  EXPECT_FALSE(Exists(old) || Exists(folder_ / "images/old.key"));
+  EXPECT_TRUE(Exists(archive) && Exists(young));
+}
+
+TEST_F(PruneTest, DeadImagesGoAndStaleOnesGoFirst) {
+  const std::string dead = MakeImage("dead", 1), stale = MakeImage("stale", 2),
+                    alive = MakeImage("alive", 1000);
+  PruneRequest request = Bound(0);
+  request.judge = [&](const std::string& image) {
+    return image == dead ? Standing::kDead : image == stale ? Standing::kStale : Standing::kAlive;
+  };
+  PruneOutcome outcome = PruneAs(request);
+  ASSERT_EQ(outcome.removed.size(), 1u) << "there is room";
+  EXPECT_EQ(outcome.removed[0].path, dead);
+  request.max_images = 1;
+  outcome = PruneAs(request);
+  ASSERT_EQ(outcome.removed.size(), 1u);
+  EXPECT_EQ(outcome.removed[0].path, stale);
+  request.max_bytes = 1;
+  request.keep = alive;
+  EXPECT_TRUE(PruneAs(request).removed.empty());
+}
+
+TEST_F(PruneTest, OnANetworkImagesOfOtherHostsStayForAMonth) {
+  const std::string ours = MakeImage("ours", 100), theirs = MakeImage("theirs", 1000),
+                    old = MakeImage("old", 31 * 24 * 3600);
+  PruneRequest request = Bound(1);
+  request.on_network = true;
+  request.judge = [&](const std::string& image) {
+    return image == ours ? Standing::kAlive : Standing::kDead;
+  };
+  const PruneOutcome outcome = PruneAs(request);
+  EXPECT_EQ(outcome.removed.size(), 2u);
+  ASSERT_EQ(outcome.in_use.size(), 1u);
+  EXPECT_EQ(outcome.in_use[0].path, theirs);
+  EXPECT_TRUE(Exists(theirs) && !Exists(old) && !Exists(ours));
+}
+
+TEST_F(PruneTest, ArchivesOfAnEnvironmentThatIsGoneGoFirst) {
+  const std::string gone = Make("gone.pla", 1, "/no/such\nfolder\\"), there = Make("a.pla", 1000);
+  EXPECT_TRUE(PruneTo(0).removed.empty());
+  const PruneOutcome outcome = PruneTo(Size(there));
+  ASSERT_EQ(outcome.removed.size(), 1u);
+  EXPECT_EQ(outcome.removed[0].path, gone);
+  Make("gone.pla", 1, "/no/such");
+  PruneRequest request = Bound(0);
+  request.all_dead = true;
+  EXPECT_EQ(PruneAs(request).removed.size(), 1u);
+  EXPECT_TRUE(Exists(there));
+}
+
+TEST_F(PruneTest, WhatKilledWritersLeftGoes) {
+  MakeImage("whole", 10);
+  const std::string images = folder_ / "images/";
+  const std::vector<std::string> old = {folder_ / "a.pla.tmp.0123456789abcdef",
+                                        images + "a.img.12.tmp",
+                                        images + "a.key.tmp.0123456789abcdef",
+                                        images + "half.img",
+                                        images + "other.key",
+                                        images + "why.note"};
+  const std::vector<std::string> young = {images + "b.img.12.tmp", images + "b.img",
+                                          images + "b.note"};
+  const std::vector<std::string> foreign = {folder_ / "x.img", folder_ / "note.note",
+                                            folder_ / "mine.tmp", images + "a.tmp"};
+  for (const auto* list : {&old, &young, &foreign}) {
+    for (const std::string& path : *list) WriteAll(path, "x");
+  }
+  for (const auto* list : {&old, &foreign}) {
+    for (const std::string& path : *list) Use(path, 1'000'000);
+  }
+  const PruneOutcome outcome = PruneTo(0);
+  EXPECT_EQ(outcome.leftovers.size(), old.size());
+  for (const std::string& path : old) EXPECT_FALSE(Exists(path)) << path;
+  for (const std::string& path : young) EXPECT_TRUE(Exists(path)) << path;
+  for (const std::string& path : foreign) EXPECT_TRUE(Exists(path)) << path;
 }
 
 }  // namespace

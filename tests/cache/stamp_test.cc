@@ -64,5 +64,15 @@ TEST(BuildKey, FileNameIsReadableAndStaysInItsFolder) {
   EXPECT_TRUE(key.FileName().starts_with("python-")) << key.FileName();
 }
 
+TEST(BuildKey, TextTellsTheEnvironment) {
+  BuildKey key;
+  key.python = "3.11.7 environment of mine";
+  for (const char* environment : {"/venv", "/a\nb\\n\r environment=/c", ""}) {
+    key.environment = environment;
+    EXPECT_EQ(EnvironmentOf(key.Text()), environment);
+  }
+  EXPECT_EQ(EnvironmentOf("no key"), "");
+}
+
 }  // namespace
 }  // namespace pylaunch::cache

@@ -39,6 +39,7 @@ Key Sample() {
   key.image = {5, 4, 3, 2, 1};
   key.table = 7;
   key.table_size = 8;
+  key.content = 9;
   return key;
 }
 
@@ -51,6 +52,7 @@ TEST_F(KeyTest, ComesBackAsItWas) {
   EXPECT_TRUE(key->folders[0].all);
   EXPECT_EQ(key->image, Sample().image);
   EXPECT_EQ(key->table_size, 8u);
+  EXPECT_EQ(key->content, 9u);
 }
 
 TEST_F(KeyTest, EveryFlippedBitAndEveryTruncationIsNoticed) {

@@ -153,7 +153,29 @@ TEST(Options, ToolsOfTheArchive) {
   const Options build = Parse("p --build -O json email --stats");
   EXPECT_TRUE(build.build && !build.stats);
   EXPECT_THAT(build.python_argv, ElementsAre("p", "-O", "json", "email", "--stats"));
-  EXPECT_THAT(Error({"p", "--verify", "--prune"}), StartsWith("only one of"));
+  EXPECT_THAT(Error({"p", "--verify", "--prune"}),
+              StartsWith("only one of --verify and --prune at a time"));
+}
+
+TEST(Options, ImageBuildIsForTheCommandLineAfterIt) {
+  const Options options = Parse("p --image-build --preload=m -O train.py --stats");
+  EXPECT_TRUE(options.image_build && !options.image && !options.stats);
+  EXPECT_THAT(options.python_argv, ElementsAre("p", "-O", "train.py", "--stats"));
+  EXPECT_TRUE(Parse("p x.py", {"PYLAUNCH_IMAGE_BUILD=1"}).image_build);
+  EXPECT_TRUE(Parse("p --image --image-build --json x.py").json);
+  EXPECT_THAT(Error({"p", "--image-build", "--cache-mode=off", "x.py"}),
+              StartsWith("--image-build writes what --cache-mode off does not"));
+  EXPECT_THAT(Error({"p", "--image-build", "--build"}), StartsWith("only one of"));
+}
+
+TEST(Options, ExportAndImport) {
+  EXPECT_EQ(Parse("p --export a.pla -O").export_to, "a.pla");
+  EXPECT_EQ(Parse("p", {"PYLAUNCH_EXPORT=a.pla"}).export_to, "a.pla");
+  EXPECT_EQ(Parse("p --export=a --cache-mode=readonly").export_to, "a");
+  EXPECT_EQ(Parse("p --import a.pla --json").import_from, "a.pla");
+  EXPECT_THAT(Error({"p", "--import=a", "--cache-mode=sealed"}),
+              StartsWith("--import writes what --cache-mode sealed does not"));
+  EXPECT_THAT(Error({"p", "--import=a", "--export=b"}), StartsWith("only one of"));
 }
 
 TEST(Options, CacheSize) {
@@ -333,10 +355,14 @@ TEST(Help, FitsATerminalAndNamesEverything) {
   EXPECT_THAT(help, StartsWith("usage: pylaunch"));
   EXPECT_LE(count, 24);
   EXPECT_THAT(last, HasSubstr("pylaunch -h"));
-  for (const char* word :
-       {"--preload", "--python", "--cache", "--cache-mode", "--cache-size", "--record", "--report",
-        "--exit", "--explain", "--build", "--stats", "--verify", "--prune", "--doctor", "--json",
-        "--help", "--version", "PYLAUNCH_CACHE_MODE", "auto (default)"}) {
+  for (const char* word : {"--preload",     "--python",      "--cache",
+                           "--cache-mode",  "--cache-size",  "--record",
+                           "--report",      "--exit",        "--explain",
+                           "--build",       "--image-build", "--export",
+                           "--import",      "--stats",       "--verify",
+                           "--prune",       "--doctor",      "--json",
+                           "--help",        "--version",     "PYLAUNCH_CACHE_MODE",
+                           "auto (default)"}) {
     EXPECT_THAT(help, HasSubstr(word));
   }
 }

@@ -1,0 +1,273 @@
+#include "image/collection.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "cache/stamp.h"
+#include "image/format.h"
+#define XXH_INLINE_ALL
+#include "xxhash.h"
+
+namespace pylaunch::image {
+namespace {
+
+using cache::FileEnv;
+using cache::Standing;
+
+constexpr std::string_view kImage = ".img";
+constexpr std::string_view kNote = ".note";
+constexpr size_t kMaxKey = size_t{256} << 20;
+constexpr size_t kMaxNote = 4096;
+constexpr int64_t kTouchAfterNs = 3600LL * 1'000'000'000;
+constexpr uint64_t kStatBlock = 512;
+
+class Descriptor {
+ public:
+  explicit Descriptor(const std::string& path)
+      : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) {}
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+std::string KeyPath(const std::string& image) {
+  return image.substr(0, image.size() - kImage.size()) + ".key";
+}
+
+bool IsZero(const char* page, size_t size) {
+  return page[0] == '\0' && std::memcmp(page, page + 1, size - 1) == 0;
+}
+
+// The sum over all pages that are not empty, in whatever order they lie and were written. False:
+// cannot be read.
+// REQUIRES: `begin` and `end` are multiples of kPage, or the file's end.
+bool AddPages(int fd, uint64_t begin, uint64_t end, uint64_t* sum) {
+  constexpr uint64_t kChunk = uint64_t{1} << 20;
+  const auto chunk = std::make_unique<char[]>(kChunk);
+  for (uint64_t at = begin; at < end;) {
+    const size_t want = std::min(kChunk, end - at);
+    if (pread(fd, chunk.get(), want, static_cast<off_t>(at)) != static_cast<ssize_t>(want)) {
+      return false;
+    }
+    for (size_t page = 0; page < want; page += kPage) {
+      const size_t size = std::min<size_t>(kPage, want - page);
+      const char* bytes = chunk.get() + page;
+      if (!IsZero(bytes, size)) *sum += XXH3_64bits_withSeed(bytes, size, at + page);
+    }
+    at += want;
+  }
+  return true;
+}
+
+bool IsFile(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+const std::string& ValueOf(const Facts& facts, const std::string& name) {
+  static const std::string none;
+  const auto fact = std::find_if(facts.begin(), facts.end(),
+                                 [&](const Fact& other) { return other.name == name; });
+  return fact == facts.end() ? none : fact->value;
+}
+
+// Why nothing on this host can start from an image of these facts again; empty if something can.
+std::string WhyDead(const Facts& facts) {
+  const Facts machine = MachineFacts();
+  for (const char* name : {"boot id", "kernel", "vdso", "processor"}) {
+    if (ValueOf(facts, name) != ValueOf(machine, name)) return std::string(name) + " changed";
+  }
+  for (const std::string& path : {ValueOf(facts, "python"), ValueOf(facts, "program folder")}) {
+    if (!path.empty() && !IsFile(path)) return path + " is gone";
+  }
+  const std::string& engine = ValueOf(facts, "engine");
+  if (!IsFile(engine)) return engine + " is gone";
+  if (ValueOf(facts, "engine file") != Text(StateOf(engine))) return engine + " changed";
+  const std::string restorer = cache::FolderOf(engine) + "/" + kRestorer;
+  if (ValueOf(facts, "restorer") != Text(StateOf(restorer))) return restorer + " changed";
+  return "";
+}
+
+// The facts that stand in both kinds, so that the command's own do not count.
+Facts Common(const Facts& made, const Facts& now) {
+  Facts common;
+  for (const Fact& fact : made) {
+    const bool known = std::any_of(now.begin(), now.end(),
+                                   [&](const Fact& other) { return other.name == fact.name; });
+    if (known || fact.name.starts_with("variable ")) common.push_back(fact);
+  }
+  return common;
+}
+
+void JudgeSummary(char** environment, ImageSummary* image) {
+  image->difference = WhyDead(image->key.facts);
+  image->standing = Standing::kDead;
+  if (!image->difference.empty()) return;
+  image->difference =
+      StateOf(image->path) == image->key.image ? FirstChange(image->key) : image->path + " changed";
+  image->standing = Standing::kStale;
+  if (!image->difference.empty()) return;
+  image->standing = Standing::kAlive;
+  if (environment == nullptr) return;
+  Facts now = MachineFacts();
+  for (Fact& fact : EnvironmentFacts(environment)) now.push_back(std::move(fact));
+  image->difference = Difference(Common(image->key.facts, now), now);
+}
+
+void ReadKey(FileEnv& env, ImageSummary* image) {
+  const std::string path = KeyPath(image->path);
+  const auto bytes = env.ReadFile(path, kMaxKey);
+  if (!bytes) {
+    image->error = bytes.error();
+    return;
+  }
+  auto key = Key::Parse(*bytes);
+  if (!key) {
+    image->error =
+        cache::Error{cache::ErrorCode::kCorrupt, path + " is damaged, or of another version"};
+    return;
+  }
+  image->key = std::move(*key);
+}
+
+ImageSummary Summarize(FileEnv& env, const std::string& path, const struct stat& st) {
+  ImageSummary image;
+  image.path = path;
+  image.bytes = static_cast<uint64_t>(st.st_size);
+  image.disk_bytes = static_cast<uint64_t>(st.st_blocks) * kStatBlock;
+  image.created_ns = cache::SourceStampOf(st).mtime_ns;
+  image.last_use_ns = image.created_ns;
+  image.foreign = st.st_uid != geteuid() && geteuid() != 0;
+  if (const auto key = env.Stat(KeyPath(path))) {
+    image.disk_bytes += static_cast<uint64_t>(key->st_blocks) * kStatBlock;
+    image.last_use_ns = cache::SourceStampOf(*key).mtime_ns;
+  }
+  return image;
+}
+
+void Check(FileEnv& env, ImageSummary* image) {
+  const auto wrong = [image](const std::string& what) { image->wrong.push_back(what); };
+  for (const std::string& path : {image->path, KeyPath(image->path)}) {
+    const auto st = env.Stat(path);
+    if (st && (st->st_mode & 077) != 0) wrong(path + ": others may read or write it");
+  }
+  if (StateOf(image->path) != image->key.image) {
+    wrong("its inode, size or times are not those that it was written with");
+  }
+  const auto content = ContentHash(image->path);
+  if (!content) {
+    wrong(std::string("it cannot be read: ") + std::strerror(errno));
+  } else if (*content != image->key.content) {
+    wrong("its bytes are not those that were written");
+  }
+}
+
+Leftover LeftoverOf(FileEnv& env, const std::string& path, const struct stat& st) {
+  return {path, static_cast<uint64_t>(st.st_blocks) * kStatBlock,
+          env.NowNs() - cache::SourceStampOf(st).mtime_ns, ""};
+}
+
+}  // namespace
+
+const std::string& ImageSummary::Value(const std::string& fact) const {
+  return ValueOf(key.facts, fact);
+}
+
+cache::Result<Collection> Collect(FileEnv& env, const std::string& folder, char** environment,
+                                  bool check) {
+  auto names = env.ListFolder(folder);
+  if (!names && names.error().code != cache::ErrorCode::kNotFound) {
+    return tl::unexpected(names.error());
+  }
+  if (!names) return Collection();
+  std::sort(names->begin(), names->end());
+  const auto has = [&](const std::string& name) {
+    return std::binary_search(names->begin(), names->end(), name);
+  };
+  Collection collection;
+  for (const std::string& name : *names) {
+    const std::string path = folder + "/" + name;
+    const auto st = env.Stat(path);
+    if (!st) continue;
+    if (cache::IsTempName(name) || (name.ends_with(kImage) && !has(KeyPath(name)))) {
+      collection.temporary.push_back(LeftoverOf(env, path, *st));
+    } else if (name.ends_with(kNote)) {
+      collection.notes.push_back(LeftoverOf(env, path, *st));
+      const auto text = env.ReadFile(path, kMaxNote);
+      collection.notes.back().why = text ? *text : text.error().message;
+    } else if (name.ends_with(kImage)) {
+      ImageSummary image = Summarize(env, path, *st);
+      if (!image.foreign) ReadKey(env, &image);
+      if (!image.foreign && !image.error) JudgeSummary(environment, &image);
+      if (!image.foreign && !image.error && check) Check(env, &image);
+      collection.images.push_back(std::move(image));
+    }
+  }
+  return collection;
+}
+
+Standing Judge(const std::string& path, bool gone_is_dead) {
+  ImageSummary image;
+  image.path = path;
+  ReadKey(cache::PosixFileEnv(), &image);
+  if (image.error) return Standing::kUnknown;
+  JudgeSummary(nullptr, &image);
+  const bool same_boot = image.Value("boot id") == ValueOf(MachineFacts(), "boot id");
+  return image.standing == Standing::kDead && same_boot && !gone_is_dead ? Standing::kStale
+                                                                         : image.standing;
+}
+
+cache::Result<cache::PruneOutcome> PruneCache(FileEnv& env, const std::string& cache_folder,
+                                              uint64_t max_bytes, const std::string& keep,
+                                              bool thoroughly) {
+  cache::PruneRequest request;
+  request.folder = cache_folder;
+  request.max_bytes = max_bytes;
+  request.keep = keep;
+  request.judge = [thoroughly](const std::string& path) { return Judge(path, thoroughly); };
+  request.max_images = kMaxImages;
+  request.all_dead = thoroughly;
+  return cache::Prune(env, request);
+}
+
+void NoteUse(const std::string& key) {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  const int64_t now_ns = static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+  if (now_ns - StateOf(key).mtime_ns < kTouchAfterNs) return;
+  (void)utimensat(AT_FDCWD, key.c_str(), nullptr, 0);
+}
+
+std::optional<uint64_t> ContentHash(const std::string& path) {
+  const Descriptor file(path);
+  struct stat st;
+  if (file.get() < 0 || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  const auto size = static_cast<uint64_t>(st.st_size);
+  uint64_t sum = size;
+  for (uint64_t at = 0; at < size;) {
+    const off_t data = lseek(file.get(), static_cast<off_t>(at), SEEK_DATA);
+    if (data < 0 && errno == ENXIO) break;  // Only a hole is left.
+    const off_t hole = data < 0 ? -1 : lseek(file.get(), data, SEEK_HOLE);
+    // A file system that knows of no holes may know neither.
+    const uint64_t begin = hole < 0 ? at : static_cast<uint64_t>(data) / kPage * kPage;
+    const uint64_t whole = hole < 0 ? size : static_cast<uint64_t>(hole) + kPage - 1;
+    const uint64_t end = hole < 0 ? size : std::min(size, whole / kPage * kPage);
+    if (!AddPages(file.get(), begin, end, &sum)) return std::nullopt;
+    at = end;
+  }
+  return sum;
+}
+
+}  // namespace pylaunch::image

@@ -1,0 +1,140 @@
+#include "launcher/image_build.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "cache/file_env.h"
+#include "launcher/tool_text.h"
+
+namespace pylaunch {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kUsageError = 2;
+constexpr size_t kMaxNote = 4096;
+constexpr std::chrono::milliseconds kUntilSettled{2200};  // cache/stamp.h, kRacyWindowNs.
+constexpr char kHint[] =
+    "programs start without an image meanwhile; README, 'The image', tells what prevents one";
+
+int Refuse(const std::string& cause, const char* hint = kHint) {
+  std::fprintf(stderr,
+               "pylaunch: error: --image-build: no image was made\n  cause: %s\n  hint:  %s\n",
+               cause.c_str(), hint);
+  return 1;
+}
+
+int Tell(const std::string& image, bool made, Clock::duration took, bool json) {
+  const double seconds = std::chrono::duration<double>(took).count();
+  struct stat st = {};
+  stat(image.c_str(), &st);
+  const auto bytes = static_cast<uint64_t>(st.st_size);
+  const auto disk = static_cast<uint64_t>(st.st_blocks) * 512;
+  if (json) {
+    Print({{"image", image},
+           {"made", made},
+           {"bytes", bytes},
+           {"disk_bytes", disk},
+           {"seconds", seconds}});
+  } else if (made) {
+    std::printf("%s: made in %.1f s, %.1f MiB (%.1f on disk)\n", image.c_str(), seconds, MiB(bytes),
+                MiB(disk));
+  } else {
+    std::printf("%s: already there\n", image.c_str());
+  }
+  return 0;
+}
+
+// The program's file if that is not there, so that nothing tells which folder's the image would be.
+std::string MissingFile(const Options& options, const image::Facts& command) {
+  const bool file = std::find(command.begin(), command.end(),
+                              image::Fact{"kind of program", "file"}) != command.end();
+  size_t at = options.program;
+  if (file && options.python_argv[at] == "--") ++at;
+  const bool missing = file && access(options.python_argv[at].c_str(), F_OK) != 0;
+  return missing ? options.python_argv[at] : "";
+}
+
+// The exit status of a child; a signal that ended it ends this process, too.
+int StatusOf(pid_t child) {
+  int status;
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return 1;
+  }
+  if (WIFEXITED(status)) return WEXITSTATUS(status);
+  const rlimit none = {0, 0};  // The child's core is enough.
+  setrlimit(RLIMIT_CORE, &none);
+  signal(WTERMSIG(status), SIG_DFL);
+  raise(WTERMSIG(status));
+  return 128 + WTERMSIG(status);
+}
+
+// What may be asked of `query` once there is an image: --cache-mode refresh never finds one.
+ImageAnswer LookAgain(const ImageQuery& query, char** environment) {
+  Options options = query.options;
+  options.cache_mode = CacheMode::kAuto;
+  ImageQuery again{options,        query.plan,  query.python, query.engine,
+                   query.restorer, query.hooks, query.folder, false};
+  ImageAnswer answer = FindImage(again, environment);
+  if (answer.fd >= 0) close(answer.fd);
+  return answer;
+}
+
+}  // namespace
+
+std::optional<int> BuildImage(const ImageQuery& query, char** environment, bool json) {
+  const Clock::time_point started = Clock::now();
+  const ImageAnswer there = FindImage(query, environment);
+  if (there.fd >= 0) {
+    close(there.fd);
+    return Tell(there.why, /*made=*/false, {}, json);
+  }
+  if (there.order.folder.empty()) return Refuse(there.why);
+  if (const std::string file = MissingFile(query.options, there.order.command); !file.empty()) {
+    std::fprintf(stderr,
+                 "pylaunch: error: --image-build: no such file: %s\n  hint:  name the program as "
+                 "it will be started\n",
+                 file.c_str());
+    return kUsageError;
+  }
+  rlimit stack;
+  if (getrlimit(RLIMIT_STACK, &stack) != 0 || stack.rlim_max != RLIM_INFINITY) {
+    return Refuse("the hard limit of the stack is not 'unlimited'", "ulimit -Hs unlimited");
+  }
+  cache::FileEnv& env = cache::PosixFileEnv();
+  if (auto made = env.MakeFolders(query.folder); !made) return Refuse(made.error().message);
+  const image::ImageFiles files =
+      image::FilesFor(query.folder, there.order.command, there.order.facts);
+  for (bool again = false;; again = true) {
+    const pid_t child = fork();
+    if (child == 0) return std::nullopt;
+    if (child < 0) return Refuse(std::string("fork: ") + std::strerror(errno));
+    if (const int status = StatusOf(child); status != 0) return status;
+    const auto note = env.ReadFile(files.note, kMaxNote);
+    if (note && !again && note->ends_with(image::kTooYoung)) {
+      std::this_thread::sleep_for(kUntilSettled);
+      continue;
+    }
+    if (note) return Refuse(*note);
+    const ImageAnswer answer = LookAgain(query, environment);
+    if (answer.fd < 0) {
+      const bool written = access(files.key.c_str(), F_OK) == 0;
+      return Refuse(written ? answer.why
+                            : "the process that was to write it ended before it was done");
+    }
+    return Tell(answer.why, /*made=*/true, Clock::now() - started, json);
+  }
+}
+
+}  // namespace pylaunch

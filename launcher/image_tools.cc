@@ -1,0 +1,149 @@
+#include "launcher/image_tools.h"
+
+#include <cinttypes>
+#include <cstdio>
+#include <string_view>
+#include <vector>
+
+#include "cache/file_env.h"
+#include "launcher/tool_text.h"
+
+namespace pylaunch {
+namespace {
+
+using cache::Standing;
+using image::ImageSummary;
+using Json = nlohmann::ordered_json;
+
+// "valid", "stale", "dead", "another user's" or "unusable".
+const char* State(const ImageSummary& image) {
+  if (image.foreign) return "another user's";
+  if (image.error) return "unusable";
+  switch (image.standing) {
+    case Standing::kAlive:
+      return "valid";
+    case Standing::kStale:
+      return "stale";
+    default:
+      return "dead";
+  }
+}
+
+// The same, and why, for people.
+std::string Words(const ImageSummary& image) {
+  std::string words = State(image);
+  if (image.error) return words + ": " + image.error->message;
+  if (image.difference.empty()) return words;
+  const bool alive = image.standing == Standing::kAlive;
+  return words + (alive ? ", but not from here: " : ": ") + image.difference;
+}
+
+// Python's, less the -c or -m that stands for the kind.
+std::vector<std::string> PythonOptions(const ImageSummary& image) {
+  std::vector<std::string> options;
+  std::string_view text = image.Value("python options");
+  for (size_t end; (end = text.find('\n')) != text.npos; text.remove_prefix(end + 1)) {
+    options.emplace_back(text.substr(0, end));
+  }
+  if (!text.empty() && text != image.Value("kind of program")) options.emplace_back(text);
+  return options;
+}
+
+std::string Family(const std::string& path) {
+  const std::string_view name = cache::BaseOf(path);
+  return std::string(name.substr(0, name.find('-')));
+}
+
+void PrintImage(const ImageSummary& image) {
+  std::printf("%s\n", image.path.c_str());
+  if (!image.foreign && !image.error) {
+    std::string options;
+    for (const std::string& option : PythonOptions(image)) options += option + " ";
+    std::printf("  for      %s %s(%s in %s)\n", image.Value("python").c_str(), options.c_str(),
+                image.Value("kind of program").c_str(), image.Value("program folder").c_str());
+    std::printf("  proved   by %zu files and %zu folders\n", image.key.files.size(),
+                image.key.folders.size());
+  }
+  std::printf("  state    %s\n", Words(image).c_str());
+  std::printf("  file     %.1f MiB (%.1f on disk), made %" PRId64 " s ago, used %" PRId64
+              " s ago\n",
+              MiB(image.bytes), MiB(image.disk_bytes), SecondsSince(image.created_ns),
+              SecondsSince(image.last_use_ns));
+}
+
+}  // namespace
+
+bool ReadImages(const std::string& cache_folder, char** environment, bool check,
+                image::Collection* collection) {
+  if (cache_folder.empty()) return true;
+  auto found = image::Collect(cache::PosixFileEnv(), cache_folder + "/" + cache::kImagesFolder,
+                              environment, check);
+  if (!found) {
+    std::fprintf(stderr, "pylaunch: error: %s\n", found.error().message.c_str());
+    return false;
+  }
+  *collection = std::move(*found);
+  return true;
+}
+
+bool IsRight(const ImageSummary& image) { return !image.error && image.wrong.empty(); }
+
+void PrintStats(const image::Collection& collection) {
+  for (const ImageSummary& image : collection.images) PrintImage(image);
+  for (const image::Leftover& note : collection.notes) {
+    std::printf("%s\n  no image %s\n  asked    %" PRId64 " s ago\n", note.path.c_str(),
+                note.why.c_str(), note.age_ns / 1'000'000'000);
+  }
+  for (const image::Leftover& file : collection.temporary) {
+    std::printf("%s\n  being written, or left over: %.1f MiB, %" PRId64 " s old\n",
+                file.path.c_str(), MiB(file.bytes), file.age_ns / 1'000'000'000);
+  }
+}
+
+void PrintVerdict(const ImageSummary& image) {
+  if (image.foreign) {
+    std::printf("- %s: another user's, not read\n", image.path.c_str());
+  } else if (IsRight(image)) {
+    std::printf("✓ %s: %.1f MiB, proved by %zu files and %zu folders (%s)\n", image.path.c_str(),
+                MiB(image.bytes), image.key.files.size(), image.key.folders.size(),
+                Words(image).c_str());
+  }
+  if (IsRight(image)) return;
+  std::printf("✗ %s\n", image.path.c_str());
+  if (image.error) std::printf("  cause: %s\n", image.error->message.c_str());
+  for (const std::string& wrong : image.wrong) std::printf("  cause: %s\n", wrong.c_str());
+  std::puts("  hint:  remove it with its key; the next start with --image makes another");
+}
+
+Json ToJson(const ImageSummary& image) {
+  Json json{{"path", image.path},
+            {"bytes", image.bytes},
+            {"disk_bytes", image.disk_bytes},
+            {"created", Seconds(image.created_ns)},
+            {"last_used", Seconds(image.last_use_ns)},
+            {"family", Family(image.path)},
+            {"state", State(image)}};
+  if (image.error) json["error"] = image.error->message;
+  if (image.foreign || image.error) return json;
+  json["why"] = image.difference.empty() ? Json() : Json(image.difference);
+  json["here"] = image.difference.empty();
+  json["python"] = image.Value("python");
+  json["program"] = {{"kind", image.Value("kind of program")},
+                     {"folder", image.Value("program folder")},
+                     {"options", PythonOptions(image)}};
+  json["files"] = image.key.files.size();
+  json["folders"] = image.key.folders.size();
+  return json;
+}
+
+Json ToJson(const std::vector<image::Leftover>& leftovers) {
+  Json list = Json::array();
+  for (const image::Leftover& leftover : leftovers) {
+    list.push_back(
+        {{"path", leftover.path}, {"bytes", leftover.bytes}, {"age", Seconds(leftover.age_ns)}});
+    if (!leftover.why.empty()) list.back()["why"] = leftover.why;
+  }
+  return list;
+}
+
+}  // namespace pylaunch
