@@ -67,8 +67,8 @@ struct FastExit {
   // that nobody has to look at a million objects that only an image's file holds.
   std::vector<PyRef> watched;
   bool all_watched = false;
-  bool resumed = false;  // This process is restored from an image.
-  bool flushed = false;  // The standard streams, and nobody noticed.
+  bool resumed = false;         // This process is restored from an image.
+  bool nothing_to_say = false;  // What Py_FinalizeEx ends with, nobody would notice.
 
   // What was in sys.modules, in its order. With a reference if it is left to CPython to wipe.
   struct Listed {
@@ -444,7 +444,9 @@ void Begin() {
     return;
   }
   const int enabled = PyGC_Disable();
-  g_exit->flushed = g_exit->resumed && AreStreamsFlushed();
+  // PYTHONMALLOCSTATS is printed last of all.
+  g_exit->nothing_to_say =
+      g_exit->resumed && _Py_GetConfig()->malloc_stats == 0 && AreStreamsFlushed();
   PyErr_Clear();
   PyObject* modules = PyImport_GetModuleDict();
   if (AddOurModule(modules)) {
@@ -596,7 +598,7 @@ void OnSysWiped(PyObject*) {
   PyErr_Fetch(&type, &value, &traceback);
   for (const PyRef& stream : g_exit->streams) PyObject_CallFinalizer(stream.get());
   LeaveOutQuietHandlers();
-  if (g_exit->flushed) AwaitInterpreterCleared();
+  if (g_exit->nothing_to_say) AwaitInterpreterCleared();
   PyErr_Restore(type, value, traceback);
 }
 
