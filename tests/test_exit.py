@@ -55,6 +55,8 @@ FREE = {
     "weakref first": D + "r = None\nb = D('b'); r = weakref.ref(b, lambda _: print('gone b'))",
     "finalize": D
     + "a = D('a'); weakref.finalize(a, print, 'fin a'); b = D('b'); weakref.finalize(b, print, 'fin b').atexit = False",
+    "function of Py_AtExit": "import ctypes\nctypes.pythonapi.Py_AtExit(ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p))",
+    "function of C's atexit": "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)",
     "atexit order": "import atexit\nfor i in range(3): atexit.register(print, i)\natexit.register(lambda: atexit.register(print, 'nested'))",
     "atexit raises": "import atexit\natexit.register(print, 'last')\natexit.register(lambda: 1 / 0)",
     "atexit exits": "import atexit, sys\natexit.register(sys.exit, 5)",
@@ -325,7 +327,9 @@ def _files(cwd):
         if path.is_file() and "__pycache__" not in path.parts:
             data = path.read_bytes()
             # zipfile, sqlite and Berkeley DB write the time of day, a counter or a number of their own.
-            found[str(path.relative_to(cwd))] = len(data) if path.name in ("z", "db", "s.db") else data
+            found[str(path.relative_to(cwd))] = (
+                len(data) if path.name in ("z", "db", "s.db") else data
+            )
     return found
 
 
