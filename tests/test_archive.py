@@ -800,7 +800,7 @@ def test_build_says_what_it_cannot_find(ours):
 @serial
 def test_build_draws_a_bar_on_terminals_only(ours, tree):
     tree.write({f"pkg/m{i}.py": "X = 1\n" for i in range(40)})
-    ours.mode, ours.keeps = "cold", False
+    ours.mode = "cold"
     code, shown = ours.tty("--build", str(tree / "pkg"), script=[], env={"TERM": "xterm"})
     assert code == 0 and "40/40 modules" in shown
     assert ours.again(str(tree / "pkg"), flags=["--build"]).err == ""
