@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -243,10 +242,7 @@ cache::Result<cache::PruneOutcome> PruneCache(FileEnv& env, const std::string& c
 }
 
 void NoteUse(const std::string& key) {
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  const int64_t now_ns = static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
-  if (now_ns - StateOf(key).mtime_ns < kTouchAfterNs) return;
+  if (cache::PosixFileEnv().NowNs() - StateOf(key).mtime_ns < kTouchAfterNs) return;
   (void)utimensat(AT_FDCWD, key.c_str(), nullptr, 0);
 }
 

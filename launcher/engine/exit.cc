@@ -199,31 +199,23 @@ void WatchAll(const std::vector<PyObject*>& objects) {
   PyErr_Clear();
 }
 
-// Fills finalizable_now from the references. False: somebody must look at all objects.
-bool TakeWatched(const std::unordered_set<PyObject*>& streams) {
+// Shows what the references refer to. False: somebody must look at all objects.
+bool VisitWatched(const GcFence::Visitor& visit) {
   if (!g_exit->all_watched) return false;
   for (const PyRef& reference : g_exit->watched) {
     PyObject* object = PyWeakref_GET_OBJECT(reference.get());
     if (object == Py_None) continue;
-    if (IsHeapType(object) && GivesFinalizer(object)) {
-      g_exit->finalizable_now.clear();
-      return false;
-    }
-    if (HasFinalizer(object) && streams.count(object) == 0)
-      g_exit->finalizable_now.push_back(PyRef::Share(object));
+    if (IsHeapType(object) && GivesFinalizer(object)) return false;
+    visit(object);
   }
   return true;
-}
-
-void GiveBack() {
-  if (g_exit->fence.hidden()) g_exit->fence.ShowBefore();
 }
 
 // Begin() comes only where SIGINT has a handler of Python's. After all atexit callbacks but those
 // of preloaded modules.
 PyObject* OnAtExit(PyObject*, PyObject*) {
   PyRef handler = PyRef::Steal(PyObject_CallFunction(g_exit->get_signal.get(), "i", SIGINT));
-  if (!handler || !PyCallable_Check(handler.get())) GiveBack();
+  if (!handler || !PyCallable_Check(handler.get())) g_exit->fence.ShowBefore();
   PyErr_Clear();
   Py_RETURN_NONE;
 }
@@ -315,7 +307,8 @@ bool FindPreloadedWithFinalizer() {
     if (HasFinalizer(object) && streams.count(object) == 0)
       g_exit->finalizable_now.push_back(PyRef::Share(object));
   };
-  if (!TakeWatched(streams)) {
+  if (!VisitWatched(take)) {
+    g_exit->finalizable_now.clear();
     g_exit->fence.VisitBefore(take);
     g_exit->fence.VisitAfter([&](PyObject* object) {
       if (WasBefore(object)) take(object);
@@ -389,7 +382,8 @@ bool SortModules(PyObject* modules, PyObject* main) {
   PyRef rest = PyRef::Steal(PyDict_New());
   Py_ssize_t position = 0;
   PyObject *name, *module;
-  while (rest && PyDict_Next(modules, &position, &name, &module)) {
+  if (!rest) return false;
+  while (PyDict_Next(modules, &position, &name, &module)) {
     PyObject* names = PyModule_Check(module) ? PyModule_GetDict(module) : nullptr;
     if (names != nullptr && module != main && IsLeftIntact(module, names)) {
       g_exit->listed.push_back({module, PyRef()});
@@ -399,10 +393,9 @@ bool SortModules(PyObject* modules, PyObject* main) {
     if (PyDict_SetItem(rest.get(), name, module) < 0) return false;
   }
   position = 0;
-  while (rest && PyDict_Next(rest.get(), &position, &name, &module)) {
+  while (PyDict_Next(rest.get(), &position, &name, &module)) {
     if (PyDict_DelItem(modules, name) < 0) return false;
   }
-  if (!rest) return false;
   Swap(modules, rest.get());
   g_exit->set_aside = rest.release();
   PyObject_GC_UnTrack(g_exit->set_aside);  // A collection would look at all that it holds.
@@ -439,7 +432,7 @@ bool AddOurModule(PyObject* modules) {
 void Begin() {
   if (const char* obstacle = Obstacle()) {
     PyErr_Clear();
-    GiveBack();
+    g_exit->fence.ShowBefore();
     if (g_exit->explain) Explain(std::string("exit: full teardown, ") + obstacle);
     return;
   }
@@ -461,7 +454,7 @@ void Begin() {
               " preloaded modules are not taken apart");
     }
   } else {
-    GiveBack();
+    g_exit->fence.ShowBefore();
   }
   PyErr_Clear();
   if (enabled) PyGC_Enable();

@@ -7,6 +7,7 @@
 #include "cache/prune.h"
 #include "cache/transfer.h"
 #include "launcher/engine/report.h"
+#include "launcher/tool_text.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -39,11 +40,6 @@ int Refused(const std::string& what, const Error& error, const char* hint) {
   return input ? kUsageError : 1;
 }
 
-void Tell(const Json& report) {
-  // Paths need not be UTF-8.
-  std::puts(report.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
-}
-
 Json Report(const std::string& file, const std::string& archive, const TransferOutcome& outcome) {
   return {{"file", file},
           {"archive", archive},
@@ -63,7 +59,7 @@ int ExportTo(const Handoff& handoff, const std::string& archive, const cache::Bu
                        : "pylaunch --verify tells more");
   }
   if (handoff.json) {
-    Tell(Report(file, archive, *outcome));
+    Print(Report(file, archive, *outcome));
   } else {
     std::printf("%s: %u modules, %u folders; %u modules hold on other hosts, too%s\n", file.c_str(),
                 outcome->modules, outcome->folders, outcome->portable,
@@ -88,7 +84,7 @@ int ImportFrom(const Handoff& handoff, const std::string& archive, const cache::
   if (handoff.json) {
     Json report = Report(file, archive, *outcome);
     report["kept"] = outcome->kept;
-    Tell(report);
+    Print(report);
   } else {
     std::printf("%s: %u modules and %u folders added, %u entries kept\n", archive.c_str(),
                 outcome->modules, outcome->folders, outcome->kept);
