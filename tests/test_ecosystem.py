@@ -244,10 +244,14 @@ def ask(path: Path, process: subprocess.Popen) -> bytes:
     pytest.fail(f"no reply: {process.communicate()}")
 
 
-def serve(bench: Bench, python: Path, args, env) -> tuple[bytes, int]:
+def serve(bench: Bench, python: Path, args, env, started=lambda: True) -> tuple[bytes, int]:
+    """The body of a reply and the exit code; the server is told to end when all of it has `started`."""
     place = bench.lay_out()
     process = start([python, *args], env, place)
     body = ask(place / "socket", process)
+    deadline = time.monotonic() + 60
+    while not started() and time.monotonic() < deadline:
+        time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     return body, finish(process)[0]
 
@@ -257,7 +261,14 @@ def same_service(bench: Bench, *args, children: int) -> None:
     assert stock[0].startswith(b'["3.')
     for _ in ("cold", "warm"):
         with EngineWatch(bench.prefix.engine) as watch:
-            ours = serve(bench, bench.prefix.pylaunch, args, bench.explained())
+            # The first worker may answer before the second has begun.
+            ours = serve(
+                bench,
+                bench.prefix.pylaunch,
+                args,
+                bench.explained(),
+                started=lambda watch=watch: watch.count - 1 >= children,
+            )
         wait_for_sealers(bench.folder / "cache")
         assert ours == stock
         assert watch.count - 1 >= children

@@ -23,7 +23,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class EngineWatch:
-    """A context; `count` is final when it ends."""
+    """A context; `count` grows inside it, and is final when it ends."""
 
     def __init__(self, engine: Path):
         self._engine = engine
@@ -31,15 +31,21 @@ class EngineWatch:
 
     def __enter__(self) -> EngineWatch:
         self._fd = _libc.inotify_init1(os.O_CLOEXEC)
-        # Closing is watched too because the kernel merges equal events that follow each other.
-        mask = _IN_OPEN | _IN_CLOSE_NOWRITE
-        if _libc.inotify_add_watch(self._fd, os.fsencode(self._engine), mask) < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), self._engine)
+        # The kernel merges equal events that follow each other. Two processes that open the engine
+        # at once are told apart by its folder's events, which come in between.
+        self._add(self._engine.parent)
+        self._watched = self._add(self._engine)
         self._done, wake = os.pipe()
         self._wake = wake
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
         return self
+
+    def _add(self, path: Path) -> int:
+        watched = _libc.inotify_add_watch(self._fd, os.fsencode(path), _IN_OPEN | _IN_CLOSE_NOWRITE)
+        if watched < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+        return watched
 
     def _read(self) -> None:
         while True:
@@ -48,9 +54,9 @@ class EngineWatch:
                 return
             data = os.read(self._fd, 65536)
             while data:
-                _, mask, _, size = _EVENT.unpack_from(data)
+                watched, mask, _, size = _EVENT.unpack_from(data)
                 data = data[_EVENT.size + size :]
-                self.count += bool(mask & _IN_OPEN)
+                self.count += watched == self._watched and bool(mask & _IN_OPEN)
 
     def __exit__(self, *_) -> None:
         os.close(self._wake)
