@@ -121,7 +121,9 @@ void JudgeSummary(char** environment, ImageSummary* image) {
   image->standing = Standing::kAlive;
   if (environment == nullptr) return;
   Facts now = MachineFacts();
-  for (Fact& fact : EnvironmentFacts(environment)) now.push_back(std::move(fact));
+  for (Fact& fact : Counting(EnvironmentFacts(environment), image->key.reads)) {
+    now.push_back(std::move(fact));
+  }
   image->difference = Difference(Common(image->key.facts, now), now);
 }
 

@@ -41,6 +41,34 @@ constexpr std::string_view kVolatile[] = {"_",
                                           "JOURNAL_STREAM",
                                           "GPG_AGENT_INFO"};
 
+// By the C library itself, and by CPython in ways that change what is read next: locale(7),
+// tzset(3), ld.so(8), mallopt(3), glibc's tunables, resolv.conf(5), iconv(1), getopt(3),
+// Doc/using/cmdline.rst.
+constexpr std::string_view kReadUnseen[] = {
+    "GCONV_PATH",     "GLIBC_TUNABLES",  "HOSTALIASES", "LANG",
+    "LANGUAGE",       "LOCALDOMAIN",     "LOCPATH",     "NLSPATH",
+    "OUTPUT_CHARSET", "POSIXLY_CORRECT", "RES_OPTIONS", "TZ",
+    "TZDIR"};
+constexpr std::string_view kPrefixesReadUnseen[] = {"LC_", "LD_", "MALLOC_", "PYTHON"};
+
+const std::string kVariable = "variable ";
+
+bool IsVolatile(std::string_view name) {
+  return std::find(std::begin(kVolatile), std::end(kVolatile), name) != std::end(kVolatile);
+}
+
+template <typename Prefixes>
+bool BeginsWithOneOf(const Prefixes& prefixes, std::string_view name) {
+  return std::any_of(std::begin(prefixes), std::end(prefixes),
+                     [name](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
+bool IsReadUnseen(std::string_view name) {
+  return std::find(std::begin(kReadUnseen), std::end(kReadUnseen), name) != std::end(kReadUnseen) ||
+         std::any_of(std::begin(kPrefixesReadUnseen), std::end(kPrefixesReadUnseen),
+                     [name](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
 std::string ReadText(const char* path) {
   std::array<char, 4096> buffer;
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -129,23 +157,31 @@ Facts MachineFacts() {
           {"stack limit", StackLimit()}};
 }
 
-bool IsVolatile(std::string_view name) {
-  return name.starts_with("PYLAUNCH_") ||
-         std::find(std::begin(kVolatile), std::end(kVolatile), name) != std::end(kVolatile);
-}
-
 Facts EnvironmentFacts(char** environment) {
   Facts facts;
   for (; *environment != nullptr; ++environment) {
     const std::string_view entry = *environment;
+    if (entry.starts_with("PYLAUNCH_")) continue;
     const size_t equals = std::min(entry.find('='), entry.size());
-    const std::string name(entry.substr(0, equals));
-    if (!IsVolatile(name)) facts.push_back({"variable " + name, Hashed(entry)});
+    facts.push_back({kVariable + std::string(entry.substr(0, equals)), Hashed(entry)});
   }
   // The order is the starter's whim; the first of two settings counts, so these keep theirs.
   std::stable_sort(facts.begin(), facts.end(),
                    [](const Fact& a, const Fact& b) { return a.name < b.name; });
   return facts;
+}
+
+Facts Counting(const Facts& environment, const VariableReads& reads) {
+  Facts counting;
+  for (const Fact& fact : environment) {
+    const std::string_view name = std::string_view(fact.name).substr(kVariable.size());
+    if (IsReadUnseen(name) || (!reads.all.empty() && !IsVolatile(name)) ||
+        std::binary_search(reads.names.begin(), reads.names.end(), name) ||
+        BeginsWithOneOf(reads.prefixes, name)) {
+      counting.push_back(fact);
+    }
+  }
+  return counting;
 }
 
 }  // namespace pylaunch::image

@@ -62,6 +62,47 @@ uint64_t HashNames(const std::string& path, bool all) {
 
 void Write(cache::WireWriter* out, const FileState& state) { out->Number(state); }
 
+void Write(cache::WireWriter* out, const KeyHead& head) {
+  out->List(head.facts, [out](const Fact& fact) {
+    out->String(fact.name);
+    out->String(fact.value);
+  });
+  out->List(head.reads.names, [out](const std::string& name) { out->String(name); });
+  out->List(head.reads.prefixes, [out](const std::string& prefix) { out->String(prefix); });
+  out->String(head.reads.all);
+}
+
+void Read(cache::WireReader* in, KeyHead* head) {
+  in->List(&head->facts, [in](Fact* fact) {
+    in->String(&fact->name);
+    in->String(&fact->value);
+  });
+  in->List(&head->reads.names, [in](std::string* name) { in->String(name); });
+  in->List(&head->reads.prefixes, [in](std::string* prefix) { in->String(prefix); });
+  in->String(&head->reads.all);
+}
+
+// Magic | format u32 | size of the head u64 | hash of the head u64 | hash of the body u64 | head |
+// body
+struct Prefix {
+  uint64_t head_size = 0, head_hash = 0, body_hash = 0;
+};
+
+std::optional<Prefix> ParsePrefix(std::string_view bytes) {
+  cache::WireReader in(bytes.substr(0, Key::kHeadPrefix));
+  if (in.Raw(kKeyMagic.size()) != kKeyMagic) return std::nullopt;
+  uint32_t format;
+  Prefix prefix;
+  in.Number(&format);
+  in.Number(&prefix.head_size);
+  in.Number(&prefix.head_hash);
+  in.Number(&prefix.body_hash);
+  if (!in.AtEnd() || format != kFormat) return std::nullopt;
+  return prefix;
+}
+
+uint64_t HashOf(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
 // Null if all are as they were.
 const FileProof* FirstChanged(std::span<const FileProof> files) {
   const auto changed = std::find_if(files.begin(), files.end(), [](const FileProof& proof) {
@@ -121,11 +162,10 @@ FolderProof ProveFolder(const std::string& path, int64_t read_at_ns, bool all) {
 }
 
 std::string Key::Serialize() const {
+  cache::WireWriter head_out;
+  Write(&head_out, static_cast<const KeyHead&>(*this));
+  const std::string head = head_out.Take();
   cache::WireWriter out;
-  out.List(facts, [&out](const Fact& fact) {
-    out.String(fact.name);
-    out.String(fact.value);
-  });
   out.List(files, [&out](const FileProof& proof) {
     out.String(proof.path);
     Write(&out, proof.state);
@@ -141,30 +181,42 @@ std::string Key::Serialize() const {
   out.Number(table_size);
   out.Number(content);
   const std::string body = out.Take();
-  cache::WireWriter head;
-  head.Raw(kKeyMagic);
-  head.Number(kFormat);
-  head.Number(uint64_t{XXH3_64bits(body.data(), body.size())});
-  head.Raw(body);
-  return head.Take();
+  cache::WireWriter whole;
+  whole.Raw(kKeyMagic);
+  whole.Number(kFormat);
+  whole.Number(uint64_t{head.size()});
+  whole.Number(HashOf(head));
+  whole.Number(HashOf(body));
+  whole.Raw(head);
+  whole.Raw(body);
+  return whole.Take();
+}
+
+size_t Key::HeadSize(std::string_view bytes) {
+  const std::optional<Prefix> prefix = ParsePrefix(bytes);
+  return prefix ? kHeadPrefix + prefix->head_size : 0;
+}
+
+std::optional<KeyHead> Key::ParseHead(std::string_view bytes) {
+  const std::optional<Prefix> prefix = ParsePrefix(bytes);
+  if (!prefix || bytes.size() - kHeadPrefix < prefix->head_size) return std::nullopt;
+  const std::string_view head = bytes.substr(kHeadPrefix, prefix->head_size);
+  if (HashOf(head) != prefix->head_hash) return std::nullopt;
+  cache::WireReader in(head);
+  KeyHead parsed;
+  Read(&in, &parsed);
+  if (!in.AtEnd()) return std::nullopt;
+  return parsed;
 }
 
 std::optional<Key> Key::Parse(std::string_view bytes) {
-  cache::WireReader head(bytes);
-  if (head.Raw(kKeyMagic.size()) != kKeyMagic) return std::nullopt;
-  uint32_t format;
-  uint64_t hash;
-  head.Number(&format);
-  head.Number(&hash);
-  if (!head.ok() || format != kFormat) return std::nullopt;
-  const std::string_view body = bytes.substr(kKeyMagic.size() + sizeof format + sizeof hash);
-  if (XXH3_64bits(body.data(), body.size()) != hash) return std::nullopt;
+  std::optional<KeyHead> head = ParseHead(bytes);
+  if (!head) return std::nullopt;
+  const std::string_view body = bytes.substr(HeadSize(bytes));
+  if (HashOf(body) != ParsePrefix(bytes)->body_hash) return std::nullopt;
   cache::WireReader in(body);
   Key key;
-  in.List(&key.facts, [&in](Fact* fact) {
-    in.String(&fact->name);
-    in.String(&fact->value);
-  });
+  static_cast<KeyHead&>(key) = std::move(*head);
   in.List(&key.files, [&in](FileProof* proof) {
     in.String(&proof->path);
     in.Number(&proof->state);
@@ -217,16 +269,23 @@ std::string FirstChange(const Key& key) {
   return "";
 }
 
-uint64_t TableHash(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+uint64_t TableHash(std::string_view bytes) { return HashOf(bytes); }
+
+std::string ImageOf(std::string_view key) {
+  return std::string(key.substr(0, key.size() - kKeySuffix.size())) + ".img";
+}
 
 ImageFiles FilesFor(const std::string& folder, const Facts& command, const Facts& all) {
   ImageFiles files;
   files.family = Hex(HashOf(command));
   const std::string path = folder + "/" + files.family + "-" + Hex(HashOf(all));
-  files.key = path + ".key";
-  files.image = path + ".img";
-  files.note = path + ".note";
+  files.key = path + std::string(kKeySuffix);
+  files.image = ImageOf(files.key);
   return files;
+}
+
+std::string NoteFor(const std::string& folder, const Facts& command, const Facts& facts) {
+  return folder + "/" + Hex(HashOf(command)) + "-" + Hex(HashOf(facts)) + ".note";
 }
 
 }  // namespace pylaunch::image

@@ -30,13 +30,21 @@ using Facts = std::vector<Fact>;
 std::string Hashed(std::string_view value);
 
 // Of this process and its machine: boot, kernel, vdso, processor, C library's view of it, user,
-// affinity, ignored signals, open standard streams, stack limit. The environment too, variable by
-// variable, less those that IsVolatile.
+// affinity, ignored signals, open standard streams, stack limit.
 Facts MachineFacts();
-Facts EnvironmentFacts(char** environment);
 
-// Variables that shells and terminals change from start to start and pylaunch's own.
-bool IsVolatile(std::string_view name);
+// Variables that what became an image has read, whether they were set or not.
+struct VariableReads {
+  std::vector<std::string> names;     // Ascending.
+  std::vector<std::string> prefixes;  // All variables whose names begin so.
+  std::string all;  // Why all of them count: in words, who may have gone through them; or empty.
+};
+// Every variable, but pylaunch's own; one fact each, by name.
+Facts EnvironmentFacts(char** environment);
+// Of these the ones that `reads` makes part of an image's facts: those named there, those that C
+// libraries and Python itself read where nobody can see it, and where `all` is true all but those
+// that shells and terminals change from start to start.
+Facts Counting(const Facts& environment, const VariableReads& reads);
 
 // What of stat(2) proves that a file is the same and unchanged; all 0 if there is none.
 struct FileState {
@@ -69,8 +77,13 @@ struct FolderProof {
 // `read_at_ns`: CLOCK_REALTIME.
 FolderProof ProveFolder(const std::string& path, int64_t read_at_ns, bool all);
 
-struct Key {
-  Facts facts;
+// The beginning of a key, which alone decides whether the rest is worth a look.
+struct KeyHead {
+  Facts facts;  // With those of the environment that count for `reads`.
+  VariableReads reads;
+};
+
+struct Key : KeyHead {
   std::vector<FileProof> files;
   std::vector<FolderProof> folders;
   FileState image;     // The image file's own.
@@ -81,6 +94,11 @@ struct Key {
   std::string Serialize() const;
   // Nothing: truncated, altered, or of another format.
   static std::optional<Key> Parse(std::string_view bytes);
+  // Of a key's first bytes; as many as HeadSize says.
+  static std::optional<KeyHead> ParseHead(std::string_view bytes);
+  // `bytes`: the first kHeadPrefix or more of a key. 0: they cannot be.
+  static constexpr size_t kHeadPrefix = 36;
+  static size_t HeadSize(std::string_view bytes);
 };
 
 // How a refusal ends that time alone cures.
@@ -94,14 +112,21 @@ std::string FirstChange(const Key& key);
 
 uint64_t TableHash(std::string_view bytes);
 
+inline constexpr std::string_view kKeySuffix = ".key";
+// The image that the key at `key` is for.
+std::string ImageOf(std::string_view key);
+
 // Key and image lie beside each other in `folder`. Images of one command share `family`.
 struct ImageFiles {
   std::string family;  // Beginning of the names (no folder) of all images of this command.
   std::string key;
   std::string image;
-  std::string note;  // Why the last capture made none; for --explain.
 };
+// `all`: a key's facts.
 ImageFiles FilesFor(const std::string& folder, const Facts& command, const Facts& all);
+// Where it is told why the last capture of this command made no image; `facts` are a key's without
+// the environment's.
+std::string NoteFor(const std::string& folder, const Facts& command, const Facts& facts);
 
 }  // namespace pylaunch::image
 

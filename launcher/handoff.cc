@@ -66,6 +66,7 @@ void Write(WireWriter* out, const ImageOrder& order) {
   out->String(order.folder);
   Write(out, order.command);
   Write(out, order.facts);
+  Write(out, order.environment);
   out->String(order.hooks);
   out->Number(order.stack_limit);
   out->Number(order.started_ns);
@@ -75,6 +76,7 @@ void Read(WireReader* in, ImageOrder* order) {
   in->String(&order->folder);
   Read(in, &order->command);
   Read(in, &order->facts);
+  Read(in, &order->environment);
   in->String(&order->hooks);
   in->Number(&order->stack_limit);
   in->Number(&order->started_ns);

@@ -85,7 +85,7 @@ ImageAnswer LookAgain(const ImageQuery& query, char** environment) {
   Options options = query.options;
   options.cache_mode = CacheMode::kAuto;
   ImageQuery again{options,        query.plan,  query.python, query.engine,
-                   query.restorer, query.hooks, query.folder, false};
+                   query.restorer, query.hooks, query.folder};
   ImageAnswer answer = FindImage(again, environment);
   if (answer.fd >= 0) close(answer.fd);
   return answer;
@@ -114,14 +114,14 @@ std::optional<int> BuildImage(const ImageQuery& query, char** environment, bool 
   }
   cache::FileEnv& env = cache::PosixFileEnv();
   if (auto made = env.MakeFolders(query.folder); !made) return Refuse(made.error().message);
-  const image::ImageFiles files =
-      image::FilesFor(query.folder, there.order.command, there.order.facts);
+  const std::string note_path =
+      image::NoteFor(query.folder, there.order.command, there.order.facts);
   for (bool again = false;; again = true) {
     const pid_t child = fork();
     if (child == 0) return std::nullopt;
     if (child < 0) return Refuse(std::string("fork: ") + std::strerror(errno));
     if (const int status = StatusOf(child); status != 0) return status;
-    const auto note = env.ReadFile(files.note, kMaxNote);
+    const auto note = env.ReadFile(note_path, kMaxNote);
     if (note && !again && note->ends_with(image::kTooYoung)) {
       std::this_thread::sleep_for(kUntilSettled);
       continue;
@@ -129,9 +129,9 @@ std::optional<int> BuildImage(const ImageQuery& query, char** environment, bool 
     if (note) return Refuse(*note);
     const ImageAnswer answer = LookAgain(query, environment);
     if (answer.fd < 0) {
-      const bool written = access(files.key.c_str(), F_OK) == 0;
-      return Refuse(written ? answer.why
-                            : "the process that was to write it ended before it was done");
+      return Refuse(answer.why.starts_with("none")
+                        ? "the process that was to write it ended before it was done"
+                        : answer.why);
     }
     return Tell(answer.why, /*made=*/true, Clock::now() - started, json);
   }

@@ -88,14 +88,13 @@ Facts CommandFacts(const ImageQuery& query, const Program& program) {
   return facts;
 }
 
-Facts AllFacts(const ImageQuery& query, const Facts& command, char** environment) {
+Facts AllFacts(const ImageQuery& query, const Facts& command) {
   Facts facts = command;
   facts.push_back({"engine", query.engine});
   facts.push_back({"engine file", image::Text(image::StateOf(query.engine))});
   facts.push_back({"restorer", image::Text(image::StateOf(query.restorer))});
   if (DependsOnFolder(getenv("PYTHONPATH"))) facts.push_back({"working directory", Folder()});
   for (Fact& fact : image::MachineFacts()) facts.push_back(std::move(fact));
-  for (Fact& fact : image::EnvironmentFacts(environment)) facts.push_back(std::move(fact));
   return facts;
 }
 
@@ -141,21 +140,40 @@ int OpenOwn(const std::string& path, struct stat* st) {
   return -1;
 }
 
-std::optional<image::Key> ReadKey(const std::string& path, std::string* why) {
-  struct stat st;
-  const int fd = OpenOwn(path, &st);
-  if (fd < 0) {
-    *why = errno == ENOENT ? "none yet" : path + ": another user could have written it";
-    return std::nullopt;
+// A key file, of which most starts need only the beginning.
+class KeyFile {
+ public:
+  explicit KeyFile(std::string path) : path_(std::move(path)), fd_(OpenOwn(path_, &st_)) {}
+  ~KeyFile() {
+    if (fd_ >= 0) close(fd_);
   }
-  std::string bytes(static_cast<size_t>(st.st_size), '\0');
-  const ssize_t n = read(fd, bytes.data(), bytes.size());
-  close(fd);
-  std::optional<image::Key> key;
-  if (n == static_cast<ssize_t>(bytes.size())) key = image::Key::Parse(bytes);
-  if (!key) *why = path + " is damaged";
-  return key;
-}
+  KeyFile(const KeyFile&) = delete;
+  KeyFile& operator=(const KeyFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::optional<image::KeyHead> Head() const {
+    const size_t size = image::Key::HeadSize(Bytes(image::Key::kHeadPrefix));
+    return size == 0 ? std::nullopt : image::Key::ParseHead(Bytes(size));
+  }
+  std::optional<image::Key> Whole() const { return image::Key::Parse(Bytes(SIZE_MAX)); }
+  // Why there is no head or no key.
+  std::string Fault() const {
+    return fd_ < 0 ? path_ + ": another user could have written it" : path_ + " is damaged";
+  }
+
+ private:
+  std::string Bytes(size_t most) const {
+    if (fd_ < 0) return "";
+    std::string bytes(std::min(most, static_cast<size_t>(st_.st_size)), '\0');
+    const ssize_t n = pread(fd_, bytes.data(), bytes.size(), 0);
+    bytes.resize(n > 0 ? static_cast<size_t>(n) : 0);
+    return bytes;
+  }
+
+  std::string path_;
+  struct stat st_ = {};
+  int fd_;
+};
 
 bool TableIsWhole(int fd, const image::Key& key) {
   std::string table(key.table_size, '\0');
@@ -163,47 +181,96 @@ bool TableIsWhole(int fd, const image::Key& key) {
          image::TableHash(table) == key.table;
 }
 
-// The descriptor of the image if every check allows it, else -1 and why.
-int Check(const image::ImageFiles& files, const Facts& facts, std::string* why) {
-  const std::optional<image::Key> key = ReadKey(files.key, why);
-  if (!key) return -1;
-  *why = image::Difference(key->facts, facts);
-  if (why->empty()) *why = image::FirstChange(*key);
+// The descriptor of the key's image if all that is left to check allows it, else -1 and why.
+int Open(const KeyFile& file, std::string* why) {
+  const std::optional<image::Key> key = file.Whole();
+  *why = key ? image::FirstChange(*key) : file.Fault();
   if (!why->empty()) return -1;
+  const std::string path = image::ImageOf(file.path());
   struct stat st;
-  const int fd = OpenOwn(files.image, &st);
+  const int fd = OpenOwn(path, &st);
   if (fd < 0) {
-    *why = files.image + ": " + std::strerror(errno);
+    *why = path + ": " + std::strerror(errno);
     return -1;
   }
   if (image::StateOf(st) == key->image && TableIsWhole(fd, *key)) return fd;
   close(fd);
-  *why = files.image + " is damaged: it is not what was written";
+  *why = path + " is damaged: it is not what was written";
   return -1;
 }
 
-// How the facts differ from those of another image of this command, for people.
-std::string NearMiss(const std::string& folder, const image::ImageFiles& files,
-                     const Facts& facts) {
-  auto names = cache::PosixFileEnv().ListFolder(folder);
-  size_t fewest = facts.size();
-  std::string nearest;
-  for (const std::string& name : names ? *names : std::vector<std::string>()) {
-    std::string ignored;
-    if (!name.starts_with(files.family) || !name.ends_with(".key")) continue;
-    const std::optional<image::Key> key = ReadKey(folder + "/" + name, &ignored);
-    if (!key) continue;
-    const auto differ =
-        static_cast<size_t>(std::count_if(facts.begin(), facts.end(), [&key](const Fact& fact) {
-          return std::find(key->facts.begin(), key->facts.end(), fact) == key->facts.end();
-        }));
-    if (differ >= fewest) continue;
-    fewest = differ;
-    nearest = image::Difference(key->facts, facts);
+// The facts that must stand in `head` for a start as `order` is.
+Facts FactsNow(const ImageOrder& order, const image::KeyHead& head) {
+  Facts facts = order.facts;
+  for (Fact& fact : image::Counting(order.environment, head.reads)) {
+    facts.push_back(std::move(fact));
   }
-  if (!nearest.empty()) return "none for this state: " + nearest;
-  auto note = cache::PosixFileEnv().ReadFile(files.note, 4096);
-  return note ? "none: " + *note : "none yet";
+  return facts;
+}
+
+size_t CountMissing(const Facts& facts, const Facts& in) {
+  return static_cast<size_t>(std::count_if(facts.begin(), facts.end(), [&in](const Fact& fact) {
+    return std::find(in.begin(), in.end(), fact) == in.end();
+  }));
+}
+
+// Goes through the images of one command for one that this start may use.
+class Search {
+ public:
+  explicit Search(const ImageOrder& order) : order_(order) {}
+
+  // The descriptor of the image at path(), or -1.
+  int Try(const std::string& key_path) {
+    const KeyFile file(key_path);
+    const std::optional<image::KeyHead> head = file.Head();
+    if (!head) {
+      fault_ = file.Fault();
+      return -1;
+    }
+    const Facts now = FactsNow(order_, *head);
+    std::string difference = image::Difference(head->facts, now);
+    if (difference.empty()) {
+      path_ = key_path;
+      return Open(file, &fault_);
+    }
+    const size_t count = CountMissing(now, head->facts) + CountMissing(head->facts, now);
+    if (nearest_.empty() || count < fewest_) nearest_ = std::move(difference), fewest_ = count;
+    return -1;
+  }
+
+  const std::string& path() const { return path_; }
+  // After no success.
+  std::string Why() const {
+    if (!fault_.empty()) return fault_;
+    return nearest_.empty() ? "" : "none for this state: " + nearest_;
+  }
+
+ private:
+  const ImageOrder& order_;
+  std::string path_;     // Of the last key whose facts are this start's.
+  std::string fault_;    // What was wrong with that one, or with a file that is no key.
+  std::string nearest_;  // How the most similar of the others differs...
+  size_t fewest_ = 0;    // ...and in how many facts.
+};
+
+int Find(const std::string& folder, const ImageOrder& order, ImageAnswer* answer) {
+  const std::string family = image::FilesFor(folder, order.command, {}).family;
+  auto names = cache::PosixFileEnv().ListFolder(folder);
+  Search search(order);
+  for (const std::string& name : names ? *names : std::vector<std::string>()) {
+    if (!name.starts_with(family) || !name.ends_with(image::kKeySuffix)) continue;
+    const int fd = search.Try(folder + "/" + name);
+    if (fd < 0) continue;
+    image::NoteUse(search.path());
+    answer->why = image::ImageOf(search.path());
+    return fd;
+  }
+  answer->why = search.Why();
+  if (!answer->why.empty()) return -1;
+  const auto note =
+      cache::PosixFileEnv().ReadFile(image::NoteFor(folder, order.command, order.facts), 4096);
+  answer->why = note ? "none: " + *note : "none yet";
+  return -1;
 }
 
 }  // namespace
@@ -217,18 +284,11 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   clock_gettime(CLOCK_REALTIME, &now);
   ImageOrder& order = answer.order;
   order.command = CommandFacts(query, program);
-  order.facts = AllFacts(query, order.command, environment);
-  const image::ImageFiles files = image::FilesFor(query.folder, order.command, order.facts);
+  order.facts = AllFacts(query, order.command);
+  order.environment = image::EnvironmentFacts(environment);
   if (query.options.cache_mode != CacheMode::kRefresh) {
-    answer.fd = Check(files, order.facts, &answer.why);
-  }
-  if (answer.fd >= 0) {
-    image::NoteUse(files.key);
-    answer.why = files.image;
-    return answer;
-  }
-  if (answer.why == "none yet" && query.explain) {
-    answer.why = NearMiss(query.folder, files, order.facts);
+    answer.fd = Find(query.folder, order, &answer);
+    if (answer.fd >= 0) return answer;
   }
   if (query.options.cache_mode == CacheMode::kReadonly) return answer;
   rlimit stack;

@@ -54,6 +54,13 @@ std::string Family(const std::string& path) {
   return std::string(name.substr(0, name.find('-')));
 }
 
+std::string Reads(const image::VariableReads& reads) {
+  if (!reads.all.empty()) return "all variables: " + reads.all;
+  std::string text = std::to_string(reads.names.size()) + " variables";
+  for (const std::string& prefix : reads.prefixes) text += ", " + prefix + "*";
+  return text;
+}
+
 void PrintImage(const ImageSummary& image) {
   std::printf("%s\n", image.path.c_str());
   if (!image.foreign && !image.error) {
@@ -63,6 +70,7 @@ void PrintImage(const ImageSummary& image) {
                 image.Value("kind of program").c_str(), image.Value("program folder").c_str());
     std::printf("  proved   by %zu files and %zu folders\n", image.key.files.size(),
                 image.key.folders.size());
+    std::printf("  read     %s\n", Reads(image.key.reads).c_str());
   }
   std::printf("  state    %s\n", Words(image).c_str());
   std::printf("  file     %.1f MiB (%.1f on disk), made %" PRId64 " s ago, used %" PRId64
@@ -133,6 +141,9 @@ Json ToJson(const ImageSummary& image) {
                      {"options", PythonOptions(image)}};
   json["files"] = image.key.files.size();
   json["folders"] = image.key.folders.size();
+  json["variables"] = {{"all", image.key.reads.all.empty() ? Json() : Json(image.key.reads.all)},
+                       {"names", image.key.reads.names},
+                       {"prefixes", image.key.reads.prefixes}};
   return json;
 }
 

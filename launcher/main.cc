@@ -196,8 +196,7 @@ ImageQuery QueryFor(const Options& options, const std::string& self, const std::
           engine,
           LibraryFile(self, image::kRestorer),
           LibraryFile(self, "resume"),
-          cache.empty() ? "" : cache + "/" + cache::kImagesFolder,
-          options.explain};
+          cache.empty() ? "" : cache + "/" + cache::kImagesFolder};
 }
 
 // The descriptor of an image to start from, or -1; then `handoff` says whether one is to be made.
@@ -210,7 +209,7 @@ int LookUpImage(const ImageQuery& query, Handoff* handoff) {
       answer.why += "; none can be made: the hard limit of the stack is not 'unlimited'";
     }
   }
-  if (query.explain) {
+  if (handoff->explain) {
     std::fprintf(stderr, "pylaunch: explain: image: %s\n", answer.why.c_str());
   }
   return answer.fd;

@@ -65,10 +65,10 @@ def test_stats_tell_size_command_age_and_that_the_key_holds(shelf):
 
 
 def test_stats_name_the_first_difference(shelf, tmp_path):
-    here = shelf.tool("--stats", "--json", env={"ANOTHER": "1"}).json["images"][0]
-    assert (here["state"], here["here"], here["why"]) == ("valid", False, "variable ANOTHER is new")
+    here = shelf.tool("--stats", "--json", env={"LC_ANOTHER": "1"}).json["images"][0]
+    assert (here["state"], here["here"], here["why"]) == ("valid", False, "variable LC_ANOTHER is new")
     assert (
-        "not from here: variable ANOTHER is new" in shelf.tool("--stats", env={"ANOTHER": "1"}).out
+        "not from here: variable LC_ANOTHER is new" in shelf.tool("--stats", env={"LC_ANOTHER": "1"}).out
     )
     lib = Tree(tmp_path / "lib").write({"mine.py": ""})
     time.sleep(RACY)
@@ -180,14 +180,14 @@ def test_verify_calls_stale_ordinary(shelf):
 
 
 def make_dead(shelf) -> None:
-    """The image is of another boot then; the key's own checksum is right."""
+    """The image is of another boot then; the key's own checksums are right (image/key.cc)."""
     (key,) = shelf.images("*.key")
     boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
     data = key.read_bytes()
     assert data.count(boot) == 1
-    body = data.replace(boot, b"0" + boot[1:])[20:]
-    checksum = xxh3(body)
-    key.write_bytes(data[:12] + checksum + body)
+    start, size = 36, int.from_bytes(data[12:20], "little")
+    head = data[start : start + size].replace(boot, b"0" + boot[1:])
+    key.write_bytes(data[:20] + xxh3(head) + data[28:start] + head + data[start + size :])
 
 
 def xxh3(data: bytes) -> bytes:
@@ -200,7 +200,7 @@ def xxh3(data: bytes) -> bytes:
 def make_others(shelf, count: int) -> list[Path]:
     """The image, and `count` others (of other environments), each unused for an hour more."""
     for i in range(count):
-        shelf.make("-c", "pass", env={"NUMBER": str(i)})
+        shelf.make("-c", "pass", env={"LC_NUMBER": str(i)})
     keys = shelf.images("*.key")
     for hours, key in enumerate(keys):
         use(key, HOUR * (hours + 1))
@@ -262,14 +262,14 @@ def test_publishing_prunes_with_the_same_rules(shelf):
     old = dead.with_suffix(".img.1.tmp")
     old.write_bytes(b"x")
     os.utime(old, (time.time() - 2 * HOUR,) * 2)
-    shelf.make("-c", "pass", env={"NEW": "1"})
+    shelf.make("-c", "pass", env={"LC_NEW": "1"})
     assert dead not in shelf.images() and not old.exists() and len(shelf.images()) == 1
     for i in range(8):
-        shelf.make("-c", "pass", env={"NUMBER": str(i)})
+        shelf.make("-c", "pass", env={"LC_NUMBER": str(i)})
     assert len(shelf.images()) == 8 == len(shelf.images("*.key"))
-    shelf.make("-c", "pass", env={"LAST": "1", "PYLAUNCH_CACHE_SIZE": "1"})
+    shelf.make("-c", "pass", env={"LC_LAST": "1", "PYLAUNCH_CACHE_SIZE": "1"})
     assert len(shelf.images()) == 1  # Its own stays, however large.
-    assert restored(shelf("-c", "pass", env={"LAST": "1"}))
+    assert restored(shelf("-c", "pass", env={"LC_LAST": "1"}))
 
 
 @pytest.fixture

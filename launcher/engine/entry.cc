@@ -31,6 +31,7 @@
 #include "launcher/engine/pure_functions.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/read_record.h"
+#include "launcher/engine/reads_recording.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/takeover.h"
 #include "launcher/engine/transfer.h"
@@ -134,6 +135,7 @@ void OnPath(const Program& program) {
   if (!InstallImportShield(g_handoff->explain)) PyErr_Clear();
   SetUpArchive(program);
   PyErr_Clear();
+  if (!g_handoff->image.folder.empty()) FollowImportOfOs();
 }
 
 // The program has ended and runs no more Python. Called at the end of Py_FinalizeEx too, because
@@ -220,6 +222,7 @@ std::optional<int> PreloadAll(const Program& program) {
 }
 
 int Run(int argc, char** argv) {
+  if (!g_handoff->image.folder.empty()) StartImageReads();
   std::optional<int> done = StartInterpreter(argc, argv, g_handoff->python, OnPath);
   if (done) return *done;
   if (!g_handoff->export_to.empty() || !g_handoff->import_from.empty()) return MoveArchive();
@@ -233,9 +236,10 @@ int Run(int argc, char** argv) {
       Py_FinalizeEx();
       return *done;
     }
-    if (g_handoff->builder.empty()) g_session->Seal(/*ending=*/false);
   }
+  if (!g_handoff->image.folder.empty()) EndOfPreload();
   if (!g_handoff->builder.empty()) return BuildArchive();
+  if (!g_handoff->plan.entries.empty()) g_session->Seal(/*ending=*/false);
   const std::optional<bool> resumed = CaptureOrResume();
   if (!resumed) return 1;
   if (!*resumed && g_handoff->image_only) return EndWithoutProgram();

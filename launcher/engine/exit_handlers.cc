@@ -4,11 +4,11 @@
 #include <sys/stat.h>
 
 #include <deque>
-#include <fstream>
 #include <mutex>
-#include <set>
 #include <string_view>
 #include <unordered_map>
+
+#include "launcher/engine/name_list.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -42,7 +42,7 @@ Handlers::Record* Remember(Handler function, void* argument, void* library) {
   return &g_handlers->records.back();
 }
 
-bool IsQuiet(void* library, const std::set<std::string, std::less<>>& names) {
+bool IsQuiet(void* library, const NameList& names) {
   Dl_info info;
   if (library == nullptr || dladdr(library, &info) == 0 || info.dli_fname == nullptr) return false;
   std::string_view name = info.dli_fname;
@@ -61,11 +61,7 @@ void RecordExitHandlers() { g_handlers = new Handlers; }
 
 void MarkQuietLibraries(const std::string& list) {
   if (g_handlers == nullptr) return;
-  std::set<std::string, std::less<>> names;
-  std::ifstream file(list);
-  for (std::string line; std::getline(file, line);) {
-    if (!line.empty() && line[0] != '#') names.insert(line);
-  }
+  const NameList names = ReadNameList(list);
   std::unordered_map<void*, bool> known;
   for (Handlers::Record& record : g_handlers->records) {
     const auto [place, is_new] = known.try_emplace(record.library, false);

@@ -13,8 +13,8 @@ namespace pylaunch::engine {
 
 // From now on remembers what is registered. Before Python starts, on the main thread.
 void RecordExitHandlers();
-// Of what is registered by now, that of libraries named in the file `list` (one name a line, '#'
-// comments) is quiet. In the capturing process. Without a readable file none is.
+// Of what is registered by now, that of libraries named in the file `list`
+// (name_list.h) is quiet. In the capturing process. Without a readable file none is.
 void MarkQuietLibraries(const std::string& list);
 // The process is about to exit with Python gone: leaves out what is quiet, unless there is another
 // thread, which may be using it. dlclose(3) still runs them.

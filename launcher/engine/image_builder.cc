@@ -19,11 +19,13 @@
 #include "image/collection.h"
 #include "image/key.h"
 #include "launcher/engine/clock.h"
+#include "launcher/engine/environ_users.h"
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/process_state.h"
 #include "launcher/engine/progress.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/read_record.h"
+#include "launcher/engine/reads_recording.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/resume.h"
 
@@ -34,6 +36,10 @@ namespace {
 
 ProcessState* g_before = nullptr;
 Resumption* g_resumption = nullptr;
+
+// Never freed: a restored process would copy these from the image, page by page, to do so.
+const ReadRecord* g_read = nullptr;
+const image::VariableReads* g_variables = nullptr;
 
 // Where `importlib` looked: the finders' folders, stock's and ours, and what stands in sys.path
 // without being one.
@@ -94,8 +100,9 @@ bool IsSettled(const image::FileState& state, int64_t started_ns) {
 
 class KeyMaker {
  public:
-  KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read)
-      : handoff_(handoff), listed_(read.folders) {
+  KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
+           const image::VariableReads& variables)
+      : handoff_(handoff), variables_(variables), listed_(read.folders) {
     folders_ = SearchedFolders(session);
     files_ = ModuleFiles(folders_);
     for (const std::string& path : read.files) {
@@ -110,7 +117,7 @@ class KeyMaker {
   // An empty string, or why these files prove nothing.
   std::string Make(const std::vector<std::string>& mapped, image::Key* key) {
     files_.insert(mapped.begin(), mapped.end());
-    key->facts = handoff_.image.facts;
+    AddFacts(key);
     for (const std::string& path : files_) {
       const image::FileState state = image::StateOf(path);
       if (!IsSettled(state, handoff_.image.started_ns)) {
@@ -132,6 +139,29 @@ class KeyMaker {
   }
 
  private:
+  void AddFacts(image::Key* key) const {
+    const ImageOrder& order = handoff_.image;
+    key->reads = variables_;
+    std::string& all = key->reads.all;
+    if (RunsLibrariesOfTheUser()) all = "LD_PRELOAD or LD_AUDIT is set";
+    if (all.empty()) {
+      all = EnvironUser(order.hooks + "/environ_libraries.txt");
+      if (!all.empty()) all += " uses C's environ";
+    }
+    key->facts = order.facts;
+    for (image::Fact& fact : image::Counting(order.environment, key->reads)) {
+      key->facts.push_back(std::move(fact));
+    }
+  }
+
+  // Whose constructors run before anything of ours (ld.so(8)).
+  bool RunsLibrariesOfTheUser() const {
+    const image::Facts& set = handoff_.image.environment;
+    return std::any_of(set.begin(), set.end(), [](const image::Fact& fact) {
+      return fact.name == "variable LD_PRELOAD" || fact.name == "variable LD_AUDIT";
+    });
+  }
+
   // A name that came after the folder was looked into. Only folders that changed can have one.
   std::string NewIn(const std::string& folder) const {
     constexpr int64_t kTick = 20'000'000;  // Of the clock that stamps files.
@@ -167,6 +197,7 @@ class KeyMaker {
   }
 
   const Handoff& handoff_;
+  const image::VariableReads& variables_;
   std::set<std::string> listed_;
   std::set<std::string> folders_;
   std::set<std::string> files_;
@@ -177,13 +208,12 @@ class Publisher {
  public:
   explicit Publisher(const Handoff& handoff)
       : handoff_(handoff),
-        files_(image::FilesFor(handoff.image.folder, handoff.image.command, handoff.image.facts)) {
-    temp_ = files_.image + "." + std::to_string(getpid()) + ".tmp";
-  }
+        note_(image::NoteFor(handoff.image.folder, handoff.image.command, handoff.image.facts)),
+        temp_(note_.substr(0, note_.rfind('.')) + ".img." + std::to_string(getpid()) + ".tmp") {}
   const std::string& temp() const { return temp_; }
   // What is said of it from here on is this attempt's.
-  void ForgetNote() const { unlink(files_.note.c_str()); }
-  void LeaveNote(const std::string& refusal) const { WriteFile(files_.note, refusal); }
+  void ForgetNote() const { unlink(note_.c_str()); }
+  void LeaveNote(const std::string& refusal) const { WriteFile(note_, refusal); }
 
   void Publish(std::string refusal, KeyMaker* maker, const std::vector<std::string>& mapped) {
     image::Key key;
@@ -223,6 +253,7 @@ class Publisher {
     const std::optional<uint64_t> content = image::ContentHash(temp_);
     if (!content) return "it cannot be read back";
     key->content = *content;
+    files_ = image::FilesFor(handoff_.image.folder, handoff_.image.command, key->facts);
     return Replace(key);
   }
 
@@ -242,8 +273,9 @@ class Publisher {
   }
 
   const Handoff& handoff_;
-  image::ImageFiles files_;
+  std::string note_;
   std::string temp_;
+  image::ImageFiles files_;  // Known with the key.
 };
 
 std::string WhyNot(const Handoff& handoff, const ReadRecord& read) {
@@ -287,10 +319,13 @@ void PrepareForImage(const ImageOrder& order, int argc, char** argv) {
   g_before = new ProcessState(ProcessState::Now());
 }
 
+void EndOfPreload() {
+  g_read = new ReadRecord(StopReadRecord());
+  g_variables = new image::VariableReads(StopImageReads());
+}
+
 const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session) {
-  // A restored process returns from here, too: what is freed then is copied from the image first,
-  // page by page. So the large things stay.
-  const ReadRecord& read = *new ReadRecord(StopReadRecord());
+  const ReadRecord& read = *g_read;
   std::string refusal = WhyNot(*handoff, read);
   Publisher publisher(*handoff);
   if (handoff->image_only) publisher.ForgetNote();
@@ -302,7 +337,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session) {
     request.wait = handoff->wait_for_seal || handoff->image_only;
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };
     request.prepare = [&] {
-      maker = new KeyMaker(*handoff, session, read);
+      maker = new KeyMaker(*handoff, session, read, *g_variables);
       session->Detach();
       return g_resumption->Prepare(handoff->image.hooks);
     };
@@ -319,6 +354,9 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session) {
   if (handoff->explain) {
     Explain(refusal.empty() ? "image: being made in " + handoff->image.folder
                             : "image: not made: " + refusal);
+    if (refusal.empty() && !g_variables->all.empty()) {
+      Explain("image: only for an environment that is wholly the same: " + g_variables->all);
+    }
   }
   return nullptr;
 }

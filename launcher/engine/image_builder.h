@@ -13,7 +13,10 @@ namespace pylaunch::engine {
 // and notes the state that preloading must not change.
 void PrepareForImage(const ImageOrder& order, int argc, char** argv);
 
-// After preloading. Has an image made by a process of its own, unless something speaks against it,
+// Right after preloading, before anything of ours runs: what was read until now counts.
+void EndOfPreload();
+
+// After that. Has an image made by a process of its own, unless something speaks against it,
 // which --explain tells. Returns null in this process, and in each process that is restored from
 // the image later its arguments; there, Resume is next. With handoff->image_only it waits until the
 // image is published, or a note says why not, and shows how far that is.

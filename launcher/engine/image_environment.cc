@@ -22,7 +22,15 @@ extern char** environ;
 namespace pylaunch::engine {
 namespace {
 
+using Variables = std::map<std::string, std::string, std::less<>>;
+
 std::string_view NameOf(std::string_view entry) { return entry.substr(0, entry.find('=')); }
+
+// The first of two settings counts, for getenv(3) as for Modules/posixmodule.c's convertenviron.
+void Add(Variables* variables, std::string_view entry) {
+  const std::string_view name = NameOf(entry);
+  if (name.size() < entry.size()) variables->emplace(name, entry.substr(name.size() + 1));
+}
 
 // posix.environ, which is also what os.environ keeps its variables in; borrowed or null.
 PyObject* PosixEnviron() {
@@ -33,19 +41,48 @@ PyObject* PosixEnviron() {
   return environ != nullptr && PyDict_Check(environ) ? environ : nullptr;
 }
 
-// As Modules/posixmodule.c's convertenviron: the first of two settings counts.
+PyRef Bytes(std::string_view text) {
+  return PyRef::Steal(PyBytes_FromStringAndSize(text.data(), static_cast<Py_ssize_t>(text.size())));
+}
+
+// As Modules/posixmodule.c's convertenviron.
 void FillPosixEnviron() {
   PyObject* dict = PosixEnviron();
   if (dict == nullptr) return;
   PyDict_Clear(dict);
   for (char** e = environ; *e != nullptr; ++e) {
-    const char* equals = std::strchr(*e, '=');
-    if (equals == nullptr) continue;
-    PyRef name = PyRef::Steal(PyBytes_FromStringAndSize(*e, equals - *e));
-    PyRef value = PyRef::Steal(PyBytes_FromString(equals + 1));
-    if (name && value) PyDict_SetDefault(dict, name.get(), value.get());
+    const std::string_view entry = *e, name = NameOf(entry);
+    if (name.size() == entry.size()) continue;
+    PyRef key = Bytes(name), value = Bytes(entry.substr(name.size() + 1));
+    if (key && value) PyDict_SetDefault(dict, key.get(), value.get());
   }
   PyErr_Clear();
+}
+
+void ChangePosixEnviron(const std::vector<std::pair<std::string, std::string>>& set,
+                        const std::vector<std::string>& unset) {
+  PyObject* dict = PosixEnviron();
+  if (dict == nullptr) return;
+  for (const auto& [name, value] : set) {
+    PyRef key = Bytes(name), bytes = Bytes(value);
+    if (key && bytes) PyDict_SetItem(dict, key.get(), bytes.get());
+  }
+  for (const std::string& name : unset) {
+    if (PyRef key = Bytes(name); key) PyDict_DelItem(dict, key.get());
+    PyErr_Clear();
+  }
+  PyErr_Clear();
+}
+
+Variables PosixVariables() {
+  Variables variables;
+  PyObject* dict = PosixEnviron();
+  PyObject *name, *value;
+  for (Py_ssize_t i = 0; dict != nullptr && PyDict_Next(dict, &i, &name, &value);) {
+    if (!PyBytes_Check(name) || !PyBytes_Check(value)) continue;
+    variables.emplace(PyBytes_AS_STRING(name), PyBytes_AS_STRING(value));
+  }
+  return variables;
 }
 
 void Wipe(wchar_t* text) {
@@ -88,18 +125,30 @@ void ImageEnvironment::Note(int argc, char** argv) {
   for (char** e = environ; *e != nullptr; ++e) block_.push_back(*e);
 }
 
+ImageEnvironment::Changes ImageEnvironment::ChangesSince(const Variables& start,
+                                                         const Variables& now) {
+  Changes changes;
+  for (const auto& [name, value] : now) {
+    const auto old = start.find(name);
+    if (old == start.end() || old->second != value) changes.set.emplace_back(name, value);
+  }
+  for (const auto& [name, value] : start) {
+    if (now.find(name) == now.end()) changes.unset.push_back(name);
+  }
+  return changes;
+}
+
 void ImageEnvironment::Scrub() {
-  for (char** e = environ; *e != nullptr; ++e) {
-    const std::string_view entry = *e;
-    const auto old =
-        std::find_if(block_.begin(), block_.end(), [&](const char* kept) { return entry == kept; });
-    const size_t equals = entry.find('=');
-    if (old != block_.end() || equals == entry.npos) continue;
-    set_.emplace_back(entry.substr(0, equals), entry.substr(equals + 1));
+  Variables start, now;
+  for (const char* entry : block_) Add(&start, entry);
+  for (char** e = environ; *e != nullptr; ++e) Add(&now, *e);
+  in_c_ = ChangesSince(start, now);
+  in_python_ = ChangesSince(start, PosixVariables());
+  for (auto* variables : {&start, &now}) {
+    for (auto& [name, value] : *variables) std::fill(value.begin(), value.end(), '\0');
   }
   for (char* at : block_) {
     const std::string name(NameOf(at));
-    if (getenv(name.c_str()) == nullptr) unset_.push_back(name);
     const size_t size = std::strlen(at) - std::min(name.size() + 1, std::strlen(at));
     variables_.push_back({at, name, size});
   }
@@ -118,15 +167,16 @@ void ImageEnvironment::Scrub() {
 
 void ImageEnvironment::Resume(char** envp) {
   environ = envp;
-  for (const auto& [name, value] : set_) setenv(name.c_str(), value.c_str(), 1);
-  for (const std::string& name : unset_) unsetenv(name.c_str());
+  FillPosixEnviron();  // Before C's changes, which os.environ does not show.
+  ChangePosixEnviron(in_python_.set, in_python_.unset);
+  for (const auto& [name, value] : in_c_.set) setenv(name.c_str(), value.c_str(), 1);
+  for (const std::string& name : in_c_.unset) unsetenv(name.c_str());
   for (const Variable& v : variables_) {
     const char* value = getenv(v.name.c_str());
     if (value != nullptr && std::strlen(value) <= v.size) {
       std::strcpy(v.at + v.name.size() + 1, value);
     }
   }
-  FillPosixEnviron();
   tzset();
 }
 

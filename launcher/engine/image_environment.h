@@ -1,6 +1,8 @@
 #ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGE_ENVIRONMENT_H_
 #define PYLAUNCH_LAUNCHER_ENGINE_IMAGE_ENVIRONMENT_H_
 
+#include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,8 +35,17 @@ class ImageEnvironment {
   std::vector<char*> arguments_;
   std::vector<char*> block_;
   std::vector<Variable> variables_;
-  std::vector<std::pair<std::string, std::string>> set_;
-  std::vector<std::string> unset_;
+  // What preloading did to the variables: in C's environment and in os.environ, which is a copy of
+  // it that does not know what C code does.
+  struct Changes {
+    std::vector<std::pair<std::string, std::string>> set;
+    std::vector<std::string> unset;
+  };
+  using Variables = std::map<std::string, std::string, std::less<>>;
+  static Changes ChangesSince(const Variables& start, const Variables& now);
+
+  Changes in_c_;
+  Changes in_python_;
 };
 
 }  // namespace pylaunch::engine

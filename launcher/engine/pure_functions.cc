@@ -13,7 +13,7 @@
 #include "cache/file_env.h"
 #include "cache/memo.h"
 #include "launcher/engine/clock.h"
-#include "launcher/engine/pure_list.h"
+#include "launcher/engine/known_functions.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 
@@ -25,6 +25,10 @@ extern "C" const PyConfig* _Py_GetConfig(void);
 
 namespace pylaunch::engine {
 namespace {
+
+constexpr char kList[] = {
+#include "pure_functions.inc"
+};
 
 // A call that is quicker is not worth an entry: proving it takes a stat for every file.
 constexpr int64_t kWorthKeepingNs = 50'000'000;
@@ -44,7 +48,7 @@ struct Watched {
 
 // One function whose results are kept.
 struct Kept {
-  PureFunction listed;
+  KnownFunction listed;
   PyObject* function;  // Borrowed; calls come from it.
   vectorcallfunc original;
   cache::FileProof module_file;
@@ -53,7 +57,7 @@ struct Kept {
 
 ArchiveSession* g_session = nullptr;
 bool g_explain = false;
-std::vector<PureFunction>* g_listed = nullptr;
+std::vector<KnownFunction>* g_listed = nullptr;
 PyObject* g_listed_modules = nullptr;  // frozenset of names
 std::vector<std::unique_ptr<Kept>>* g_kept = nullptr;
 
@@ -281,7 +285,7 @@ void SetVectorcall(PyObject* function, vectorcallfunc call) {
 #endif
 }
 
-void Install(const PureFunction& listed, PyObject* module) {
+void Install(const KnownFunction& listed, PyObject* module) {
   PyRef function = CachedFunction(module, listed.name);
   if (!function) return;
   auto kept = std::make_unique<Kept>();
@@ -302,10 +306,10 @@ bool InstallPureFunctions(ArchiveSession* session, bool explain) {
   if (_Py_GetConfig()->use_hash_seed != 0) return true;
   g_session = session;
   g_explain = explain;
-  g_listed = new std::vector<PureFunction>(PureFunctions());
+  g_listed = new std::vector<KnownFunction>(ParseKnownFunctions(kList));
   g_kept = new std::vector<std::unique_ptr<Kept>>();
   PyRef names = PyRef::Steal(PyList_New(0));
-  for (const PureFunction& listed : *g_listed) {
+  for (const KnownFunction& listed : *g_listed) {
     PyRef name = PyRef::Steal(PyUnicode_FromString(listed.module.c_str()));
     if (!names || !name || PyList_Append(names.get(), name.get()) < 0) return false;
   }
@@ -316,7 +320,7 @@ bool InstallPureFunctions(ArchiveSession* session, bool explain) {
 void LookForPureFunctions(PyObject* name, PyObject* module) {
   if (g_listed_modules == nullptr || PySet_Contains(g_listed_modules, name) != 1) return;
   if (!Py_IS_TYPE(module, &PyModule_Type)) return;
-  for (const PureFunction& listed : *g_listed) {
+  for (const KnownFunction& listed : *g_listed) {
     if (PyUnicode_CompareWithASCIIString(name, listed.module.c_str()) == 0) Install(listed, module);
   }
   PyErr_Clear();

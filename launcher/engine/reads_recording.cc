@@ -1,111 +1,123 @@
 #include "launcher/engine/reads_recording.h"
 
-#include <atomic>
-#include <string>
-#include <unordered_map>
+#include <Python.h>
+#include <sys/resource.h>
 
+#include <atomic>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "launcher/engine/environ_hooks.h"
+#include "launcher/engine/environ_readers.h"
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/wrap.h"
+
+#pragma weak PyModule_Type
 
 namespace pylaunch::engine {
 namespace {
 
-std::atomic<size_t> g_entry = 0;
-bool g_recording = false;
+constexpr size_t kNoEntry = SIZE_MAX;
+std::atomic<size_t> g_entry = kNoEntry;
 
-// The names that iterating over os.environ has made, alive and so with addresses of their own: a
-// look-up by one of these very objects is a step of items(), values(), copy() or dict(os.environ).
-std::unordered_map<PyObject*, PyRef>* g_enumerated = nullptr;
+// Names only: an image holds no values. Never freed, as any thread may be reading.
+EnvironmentReads* g_image_reads = nullptr;
+bool g_for_image = false;
+// Under the GIL.
+auto* g_prefixes = new std::set<std::string>();
+auto* g_why_all = new std::string();
+long g_faults_of_children = 0;
 
-void OnRead(const char* name, const char* value) { PreloadReads().Add(name, value, g_entry); }
+Wrapped g_load_unlocked;
 
-// True in a call from _Environ.__getitem__, through which all look-ups of _Environ, Mapping and
-// MutableMapping go; __setitem__ and __delitem__ encode their keys, too.
-bool IsLookup() {
-  PyFrameObject* frame = PyEval_GetFrame();
-  if (frame == nullptr) return false;
-  PyRef code = PyRef::Steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
-  PyObject* name = reinterpret_cast<PyCodeObject*>(code.get())->co_name;
-  return PyUnicode_CompareWithASCIIString(name, "__getitem__") == 0;
+void OnRead(const char* name, const char* value) {
+  if (const size_t entry = g_entry; entry != kNoEntry) PreloadReads().Add(name, value, entry);
+  if (g_image_reads != nullptr) g_image_reads->Add(name, nullptr, 0);
 }
 
-void AddLookup(PyObject* data, PyObject* name) {
-  if (!PyBytes_Check(name) || !PyDict_Check(data)) return;
-  PyObject* value = PyDict_GetItemWithError(data, name);
-  PyErr_Clear();
-  const char* text = value != nullptr && PyBytes_Check(value) ? PyBytes_AS_STRING(value) : nullptr;
-  PreloadReads().Add(PyBytes_AS_STRING(name), text, g_entry);
-}
-
-// Both stand in for a function of os.environ's and call it. `self`: (that function, the dict).
-PyObject* EncodeKey(PyObject* self, PyObject* key) {
-  PyObject* name = PyObject_CallOneArg(PyTuple_GET_ITEM(self, 0), key);
-  if (name != nullptr && g_recording && g_enumerated->count(key) == 0 && IsLookup()) {
-    AddLookup(PyTuple_GET_ITEM(self, 1), name);
+void OnEnumerated() {
+  if (g_entry != kNoEntry) PreloadReads().MarkEnumerated();
+  if (!g_for_image) return;
+  const EnvironReader reader = FindEnvironReader();
+  if (!reader.prefix.empty()) {
+    g_prefixes->insert(reader.prefix);
+  } else if (g_why_all->empty()) {
+    *g_why_all = reader.place + " goes through the environment";
   }
-  return name;
 }
 
-PyObject* DecodeKey(PyObject* self, PyObject* key) {
-  PyObject* name = PyObject_CallOneArg(PyTuple_GET_ITEM(self, 0), key);
-  if (name != nullptr && g_recording) {
-    PreloadReads().MarkEnumerated();
-    g_enumerated->try_emplace(name, PyRef::Share(name));
+void OnChange(const char* name, const char*, const void*) { g_image_reads->Add(name, nullptr, 0); }
+
+// Not 0 once a child was waited for: every process faults pages in.
+long FaultsOfChildren() {
+  rusage usage;
+  return getrusage(RUSAGE_CHILDREN, &usage) == 0 ? usage.ru_minflt : -1;
+}
+
+// Lib/os.py makes `environ` and then, last, `environb`.
+bool HasEnviron() {
+  PyObject* os = PyDict_GetItemString(PyImport_GetModuleDict(), "os");
+  return os != nullptr && PyModule_Check(os) &&
+         PyDict_GetItemString(PyModule_GetDict(os), "environb") != nullptr;
+}
+
+// Stands in for importlib._bootstrap._load_unlocked until `os` is there: what loads it (`site`)
+// reads variables next.
+PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  PyObject* module = g_load_unlocked.Call(args, count, keywords);
+  // It is in sys.modules before it is whole, while it imports others.
+  if (module != nullptr && g_for_image && !IsEnvironHooked() && HasEnviron()) {
+    HookEnviron({OnRead, OnEnumerated});
   }
-  return name;
+  return module;
 }
-
-PyMethodDef kEncodeKey = {"encodekey", EncodeKey, METH_O, nullptr};
-PyMethodDef kDecodeKey = {"decodekey", DecodeKey, METH_O, nullptr};
 
 }  // namespace
 
-void ReadsRecording::Hook(PyObject* mapping, const char* attribute, PyMethodDef* hook) {
-  PyErr_Clear();
-  Hooked& hooked = hooked_[count_];
-  hooked.original = PyRef::Steal(PyObject_GetAttrString(mapping, attribute));
-  PyRef data = PyRef::Steal(PyObject_GetAttrString(mapping, "_data"));
-  if (!hooked.original || !data) return;
-  PyRef self = PyRef::Steal(PyTuple_Pack(2, hooked.original.get(), data.get()));
-  if (self) hooked.hook = PyRef::Steal(PyCFunction_New(hook, self.get()));
-  if (!hooked.hook || PyObject_SetAttrString(mapping, attribute, hooked.hook.get()) < 0) return;
-  hooked.mapping = PyRef::Share(mapping);
-  hooked.attribute = attribute;
-  ++count_;
-}
-
 ReadsRecording::ReadsRecording(size_t entry) {
   g_entry = entry;
-  g_recording = true;
-  g_enumerated = new std::unordered_map<PyObject*, PyRef>();
-  PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
-  for (const char* name : {"environ", "environb"}) {
-    PyRef mapping = os ? PyRef::Steal(PyObject_GetAttrString(os.get(), name)) : PyRef();
-    if (!mapping) break;
-    Hook(mapping.get(), "encodekey", &kEncodeKey);
-    Hook(mapping.get(), "decodekey", &kDecodeKey);
-  }
-  PyErr_Clear();
-  ListenToReads(OnRead);
+  if (!IsEnvironHooked()) HookEnviron({OnRead, OnEnumerated});
+  if (!g_for_image) ListenToReads(OnRead);
 }
 
 ReadsRecording::~ReadsRecording() {
+  g_entry = kNoEntry;
+  if (g_for_image) return;
   ListenToReads(nullptr);
-  PyObject *type, *value, *traceback;
-  PyErr_Fetch(&type, &value, &traceback);
-  while (count_ > 0) {
-    const Hooked& hooked = hooked_[--count_];
-    PyRef now = PyRef::Steal(PyObject_GetAttrString(hooked.mapping.get(), hooked.attribute));
-    // Another one means that a preloaded module put its own there.
-    if (now && now.get() == hooked.hook.get()) {
-      PyObject_SetAttrString(hooked.mapping.get(), hooked.attribute, hooked.original.get());
-    }
-    PyErr_Clear();
+  UnhookEnviron();
+}
+
+void StartImageReads() {
+  g_image_reads = new EnvironmentReads;
+  g_for_image = true;
+  g_faults_of_children = FaultsOfChildren();
+  ListenToReads(OnRead);
+  ListenToChanges(OnChange);
+}
+
+void FollowImportOfOs() {
+  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
+  if (!bootstrap || !g_load_unlocked.Install(bootstrap.get(), "_load_unlocked", LoadUnlocked)) {
+    *g_why_all = "importlib is not the one we know";
   }
-  PyErr_Restore(type, value, traceback);
-  g_recording = false;
-  delete g_enumerated;
-  g_enumerated = nullptr;
+  PyErr_Clear();
+}
+
+image::VariableReads StopImageReads() {
+  g_for_image = false;
+  ListenToReads(nullptr);
+  ListenToChanges(nullptr);
+  image::VariableReads reads;
+  reads.all = *g_why_all;
+  if (FaultsOfChildren() != g_faults_of_children) reads.all = "a child process ran";
+  if (!IsEnvironHooked() && HasEnviron()) reads.all = "nobody saw the import of os";
+  reads.prefixes.assign(g_prefixes->begin(), g_prefixes->end());
+  if (IsEnvironHooked()) UnhookEnviron();
+  for (EnvironmentRead& read : g_image_reads->All()) reads.names.push_back(std::move(read.name));
+  return reads;
 }
 
 }  // namespace pylaunch::engine

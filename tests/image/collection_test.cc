@@ -51,7 +51,10 @@ class CollectionTest : public testing::Test {
     key.facts.push_back({"engine", "/proc/self/exe"});
     key.facts.push_back({"restorer", Text(StateOf("/proc/self/" + std::string(kRestorer)))});
     key.facts.push_back({"engine file", Text(StateOf("/proc/self/exe"))});
-    for (Fact& fact : EnvironmentFacts(environ)) key.facts.push_back(std::move(fact));
+    key.reads.all = "x";
+    for (Fact& fact : Counting(EnvironmentFacts(environ), key.reads)) {
+      key.facts.push_back(std::move(fact));
+    }
     key.image = StateOf(image);
     key.content = *ContentHash(image);
     change(&key);

@@ -34,6 +34,7 @@ class KeyTest : public testing::Test {
 Key Sample() {
   Key key;
   key.facts = {{"boot id", "1"}, {"variable HOME", "2"}};
+  key.reads = {{"HOME", "NOT_SET"}, {"TQDM_"}, "x"};
   key.files = {{"/a", {1, 2, 3, 4, 5}}};
   key.folders = {{"/b", {1, 2, 3, 4, 5}, 6, true}};
   key.image = {5, 4, 3, 2, 1};
@@ -53,6 +54,20 @@ TEST_F(KeyTest, ComesBackAsItWas) {
   EXPECT_EQ(key->image, Sample().image);
   EXPECT_EQ(key->table_size, 8u);
   EXPECT_EQ(key->content, 9u);
+  EXPECT_EQ(key->reads.names, Sample().reads.names);
+  EXPECT_EQ(key->reads.prefixes, Sample().reads.prefixes);
+  EXPECT_EQ(key->reads.all, "x");
+}
+
+TEST_F(KeyTest, HeadIsReadFromTheFirstBytesAlone) {
+  const std::string bytes = Sample().Serialize();
+  const size_t size = Key::HeadSize(bytes.substr(0, Key::kHeadPrefix));
+  ASSERT_LT(size, bytes.size());
+  const std::optional<KeyHead> head = Key::ParseHead(bytes.substr(0, size));
+  ASSERT_TRUE(head.has_value());
+  EXPECT_EQ(head->facts, Sample().facts);
+  EXPECT_FALSE(Key::ParseHead(bytes.substr(0, size - 1)).has_value());
+  EXPECT_EQ(Key::HeadSize(bytes.substr(0, Key::kHeadPrefix - 1)), 0u);
 }
 
 TEST_F(KeyTest, EveryFlippedBitAndEveryTruncationIsNoticed) {
@@ -129,9 +144,9 @@ TEST_F(KeyTest, AbsentFolderThatComesIsNoticed) {
   EXPECT_NE(FirstChange(key), "");
 }
 
-TEST(EnvironmentFacts, HoldNoValuesAndKnowWhatIsVolatile) {
-  std::string home = "HOME=/home/secret", shlvl = "SHLVL=3", own = "PYLAUNCH_EXPLAIN=1";
-  char* one[] = {home.data(), shlvl.data(), own.data(), nullptr};
+TEST(EnvironmentFacts, HoldNoValuesNorOurOwnVariables) {
+  std::string home = "HOME=/home/secret", own = "PYLAUNCH_EXPLAIN=1";
+  char* one[] = {home.data(), own.data(), nullptr};
   const Facts facts = EnvironmentFacts(one);
   ASSERT_EQ(facts.size(), 1u);
   EXPECT_EQ(facts[0].name, "variable HOME");
@@ -140,6 +155,22 @@ TEST(EnvironmentFacts, HoldNoValuesAndKnowWhatIsVolatile) {
   char* two[] = {other.data(), home.data(), nullptr};
   char* turned[] = {home.data(), other.data(), nullptr};
   EXPECT_EQ(EnvironmentFacts(two), EnvironmentFacts(turned));
+}
+
+TEST(Counting, TakesWhatWasReadAndWhatIsReadUnseen) {
+  const Facts all = {{"variable A", "1"},       {"variable B", "2"},
+                     {"variable LC_TIME", "3"}, {"variable PYTHONPATH", "4"},
+                     {"variable SHLVL", "5"},   {"variable TZ", "6"}};
+  const auto names = [&all](const VariableReads& reads) {
+    std::string names;
+    for (const Fact& fact : Counting(all, reads)) names += fact.name.substr(9) + " ";
+    return names;
+  };
+  EXPECT_EQ(names({}), "LC_TIME PYTHONPATH TZ ");
+  EXPECT_EQ(names({{"B", "NONE"}, {}, ""}), "B LC_TIME PYTHONPATH TZ ");
+  EXPECT_EQ(names({{}, {"S"}, ""}), "LC_TIME PYTHONPATH SHLVL TZ ");
+  EXPECT_EQ(names({{}, {}, "x"}), "A B LC_TIME PYTHONPATH TZ ");
+  EXPECT_EQ(names({{"SHLVL"}, {}, "x"}), "A B LC_TIME PYTHONPATH SHLVL TZ ") << "asked for by name";
 }
 
 TEST(MachineFacts, AreTheSameTwice) {

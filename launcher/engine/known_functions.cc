@@ -1,4 +1,4 @@
-#include "launcher/engine/pure_list.h"
+#include "launcher/engine/known_functions.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -9,10 +9,6 @@
 namespace pylaunch::engine {
 namespace {
 
-constexpr char kList[] = {
-#include "pure_functions.inc"
-};
-
 std::vector<std::string> Split(const std::string& text) {
   std::vector<std::string> parts;
   std::istringstream in(text);
@@ -20,19 +16,20 @@ std::vector<std::string> Split(const std::string& text) {
   return parts;
 }
 
-void SetField(const std::string& field, PureFunction* function) {
+void SetField(const std::string& field, KnownFunction* function) {
   const size_t equals = field.find('=');
   const std::string name = field.substr(0, equals), value = field.substr(equals + 1);
   if (name == "tree") function->tree = std::strtoul(value.c_str(), nullptr, 10);
   if (name == "skip") function->skip = value;
+  if (name == "prefix") function->prefix = value;
   if (name == "uses") function->uses = Split(value);
   if (name != "source") return;
   for (const std::string& digest : Split(value))
     function->sources.push_back(std::strtoull(digest.c_str(), nullptr, 16));
 }
 
-PureFunction ParseLine(const std::string& line) {
-  PureFunction function;
+KnownFunction ParseLine(const std::string& line) {
+  KnownFunction function;
   std::istringstream in(line);
   std::string field;
   in >> field;
@@ -85,14 +82,14 @@ std::string_view Binding(std::string_view source, std::string_view name) {
 
 }  // namespace
 
-std::vector<PureFunction> PureFunctions() {
-  std::vector<PureFunction> functions;
-  std::istringstream in(kList);
+std::vector<KnownFunction> ParseKnownFunctions(const char* list) {
+  std::vector<KnownFunction> functions;
+  std::istringstream in(list);
   for (std::string line; std::getline(in, line);) functions.push_back(ParseLine(line));
   return functions;
 }
 
-uint64_t SourceDigest(const PureFunction& function, std::string_view source) {
+uint64_t SourceDigest(const KnownFunction& function, std::string_view source) {
   std::vector<std::string> names = function.uses;
   names.insert(names.begin(), function.name);
   uint64_t digest = 0;
