@@ -109,6 +109,8 @@ class KeyMaker {
       if (!IsFolder(path)) files_.insert(path);
     }
     for (const std::string& path : session->proved()) files_.insert(path);
+    AddFilesIn(handoff.image.hooks);
+    AddFilesIn(handoff.image.hooks + "/hooks");
     const std::string bin = handoff.python.substr(0, handoff.python.rfind('/'));
     files_.insert(
         {handoff.python, bin + "/pyvenv.cfg", bin.substr(0, bin.rfind('/')) + "/pyvenv.cfg"});
@@ -151,6 +153,13 @@ class KeyMaker {
     key->facts = order.facts;
     for (image::Fact& fact : image::Counting(order.environment, key->reads)) {
       key->facts.push_back(std::move(fact));
+    }
+  }
+
+  void AddFilesIn(const std::string& folder) {
+    auto names = cache::PosixFileEnv().ListFolder(folder);
+    for (const std::string& name : names ? *names : std::vector<std::string>()) {
+      if (!IsFolder(folder + "/" + name)) files_.insert(folder + "/" + name);
     }
   }
 
