@@ -69,7 +69,7 @@ def readers(tmp_path_factory):
 class Reader:
     """Runs a program behind one reader, under an environment of the test's."""
 
-    def __init__(self, image: Imaged, folder):
+    def __init__(self, image: Imaged, folder):  # noqa: F811
         self.image, self.folder = image, folder
 
     def env(self, setting, **others):

@@ -66,9 +66,14 @@ def test_stats_tell_size_command_age_and_that_the_key_holds(shelf):
 
 def test_stats_name_the_first_difference(shelf, tmp_path):
     here = shelf.tool("--stats", "--json", env={"LC_ANOTHER": "1"}).json["images"][0]
-    assert (here["state"], here["here"], here["why"]) == ("valid", False, "variable LC_ANOTHER is new")
+    assert (here["state"], here["here"], here["why"]) == (
+        "valid",
+        False,
+        "variable LC_ANOTHER is new",
+    )
     assert (
-        "not from here: variable LC_ANOTHER is new" in shelf.tool("--stats", env={"LC_ANOTHER": "1"}).out
+        "not from here: variable LC_ANOTHER is new"
+        in shelf.tool("--stats", env={"LC_ANOTHER": "1"}).out
     )
     lib = Tree(tmp_path / "lib").write({"mine.py": ""})
     time.sleep(RACY)

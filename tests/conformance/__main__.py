@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 from compare import Difference, differences, differing, read_allowed, reason  # noqa: E402
-from layout import ROOT, add_source, make_prefix  # noqa: E402
+from layout import ROOT, add_site, add_source, make_prefix  # noqa: E402
 from outcomes import MODES, Laboratory, Run  # noqa: E402
 from suites import CPYTHON, PACKAGES, QUICK, Suite, cpython_suites  # noqa: E402
 
@@ -128,6 +128,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help="only these (all: --list)")
     parser.add_argument("--python", action="append", default=[], help="may be given several times")
     parser.add_argument("--mode", action="append", default=[], choices=MODES)
+    parser.add_argument(
+        "--preload",
+        action="append",
+        default=[],
+        metavar="ENTRY",
+        help="what pylaunch preloads before CPython's own tests run, and stock then imports first",
+    )
+    parser.add_argument("--site", type=Path, help="a folder of packages that --preload needs")
     parser.add_argument("--quick", action="store_true", help="a core of two minutes, no mode 'off'")
     parser.add_argument("--list", action="store_true", help="name the suites, and end")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="what is installed")
@@ -146,7 +154,10 @@ def compare_all(python: str, arguments: argparse.Namespace, place: Path) -> list
     own = [name for name in names if name not in PACKAGES]
     if own:
         prefix = make_prefix(python, arguments.build, place / "cpython")
-        made.append(Comparison("CPython's own", Laboratory(prefix, place), modes))
+        if arguments.site:
+            add_site(prefix, arguments.site)
+        laboratory = Laboratory(prefix, place, arguments.preload)
+        made.append(Comparison("CPython's own", laboratory, modes))
         installed = cpython_suites(prefix)
         missing = [name for name in own if name not in installed]
         say(f"{prefix.version} has no {', '.join(missing) or 'gaps'}")

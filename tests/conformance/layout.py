@@ -74,6 +74,12 @@ def make_prefix(python: str, build: Path, folder: Path, requirements: Path | Non
     return prefix
 
 
+def add_site(prefix: Prefix, folder: Path) -> None:
+    """Makes the packages in `folder` importable, by a .pth file."""
+    packages = prefix.folder / "lib" / f"python{prefix.minor}" / "site-packages"
+    (packages / "conformance.pth").write_text(f"{folder.resolve()}\n")
+
+
 def add_source(prefix: Prefix, name: str) -> None:
     """Unpacks the source distribution of an installed package: wheels come without tests."""
     asked = f"import importlib.metadata as m; print(m.version({name!r}))"

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -49,8 +49,9 @@ class Run:
 class Laboratory:
     """Where suites run: one Python, one folder of its own for everything that runs leave behind."""
 
-    def __init__(self, prefix: Prefix, folder: Path):
+    def __init__(self, prefix: Prefix, folder: Path, preload: Sequence[str] = ()):
         self.prefix = prefix
+        self.preload = preload  # Entries, for suites that unittest runs.
         self.folder = folder
         self._runs = 0
         # Alone in its folder, and not to be changed by work that goes on in the repository.
@@ -86,6 +87,11 @@ class Laboratory:
             "TMPDIR": str(place / "tmp"),
             "XDG_CACHE_HOME": str(self.cache(suite) if mode in KEEP else place / "xdg"),
         }
+        if suite.module and self.preload:
+            # The runner takes both away again, so that children know nothing of them.
+            environment["CONFORMANCE_PRELOAD"] = "\n".join(self.preload)
+            if mode != "stock":
+                environment["PYLAUNCH_PRELOAD"] = "\n".join(self.preload)
         if mode == "off":
             environment["PYLAUNCH_CACHE_MODE"] = "off"
         if mode == "image":

@@ -77,6 +77,9 @@ class Module(unittest.TestCase):
 
 
 def main(out, name):
+    # What pylaunch has preloaded, stock shall have imported, too.
+    exec(os.environ.pop("CONFORMANCE_PRELOAD", ""), {})
+    os.environ.pop("PYLAUNCH_PRELOAD", None)
     from test import support
 
     support.verbose = 0
