@@ -182,9 +182,10 @@ bool TableIsWhole(int fd, const image::Key& key) {
 }
 
 // The descriptor of the key's image if all that is left to check allows it, else -1 and why.
-int Open(const KeyFile& file, std::string* why) {
+// `sealed`: what the image was made of is not asked for.
+int Open(const KeyFile& file, bool sealed, std::string* why) {
   const std::optional<image::Key> key = file.Whole();
-  *why = key ? image::FirstChange(*key) : file.Fault();
+  *why = !key ? file.Fault() : sealed ? "" : image::FirstChange(*key);
   if (!why->empty()) return -1;
   const std::string path = image::ImageOf(file.path());
   struct stat st;
@@ -217,7 +218,7 @@ size_t CountMissing(const Facts& facts, const Facts& in) {
 // Goes through the images of one command for one that this start may use.
 class Search {
  public:
-  explicit Search(const ImageOrder& order) : order_(order) {}
+  Search(const ImageOrder& order, bool sealed) : order_(order), sealed_(sealed) {}
 
   // The descriptor of the image at path(), or -1.
   int Try(const std::string& key_path) {
@@ -231,7 +232,7 @@ class Search {
     std::string difference = image::Difference(head->facts, now);
     if (difference.empty()) {
       path_ = key_path;
-      return Open(file, &fault_);
+      return Open(file, sealed_, &fault_);
     }
     const size_t count = CountMissing(now, head->facts) + CountMissing(head->facts, now);
     if (nearest_.empty() || count < fewest_) nearest_ = std::move(difference), fewest_ = count;
@@ -247,16 +248,17 @@ class Search {
 
  private:
   const ImageOrder& order_;
+  const bool sealed_;
   std::string path_;     // Of the last key whose facts are this start's.
   std::string fault_;    // What was wrong with that one, or with a file that is no key.
   std::string nearest_;  // How the most similar of the others differs...
   size_t fewest_ = 0;    // ...and in how many facts.
 };
 
-int Find(const std::string& folder, const ImageOrder& order, ImageAnswer* answer) {
+int Find(const std::string& folder, const ImageOrder& order, bool sealed, ImageAnswer* answer) {
   const std::string family = image::FilesFor(folder, order.command, {}).family;
   auto names = cache::PosixFileEnv().ListFolder(folder);
-  Search search(order);
+  Search search(order, sealed);
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
     if (!name.starts_with(family) || !name.ends_with(image::kKeySuffix)) continue;
     const int fd = search.Try(folder + "/" + name);
@@ -286,11 +288,12 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   order.command = CommandFacts(query, program);
   order.facts = AllFacts(query, order.command);
   order.environment = image::EnvironmentFacts(environment);
-  if (query.options.cache_mode != CacheMode::kRefresh) {
-    answer.fd = Find(query.folder, order, &answer);
+  const CacheMode mode = query.options.cache_mode;
+  if (mode != CacheMode::kRefresh) {
+    answer.fd = Find(query.folder, order, mode == CacheMode::kSealed, &answer);
     if (answer.fd >= 0) return answer;
   }
-  if (query.options.cache_mode == CacheMode::kReadonly) return answer;
+  if (mode == CacheMode::kReadonly || mode == CacheMode::kSealed) return answer;
   rlimit stack;
   getrlimit(RLIMIT_STACK, &stack);
   order.stack_limit = stack.rlim_cur;

@@ -447,6 +447,18 @@ def test_new_shadowing_file(stale):
     assert "names in" in reason(got) and got.out.startswith("4 ")
 
 
+def test_sealed_trusts_what_it_has_and_makes_none(stale):
+    (stale.lib / "mine.py").write_text("x = 2\n")
+    sealed = {"env": {"PYLAUNCH_CACHE_MODE": "sealed"}}
+    got = stale.again(**sealed)
+    assert restored(got) and got.out.startswith("1 ")
+    # Facts are no stats.
+    assert reason(stale.again(env={**sealed["env"], "LC_NEW": "1"})).endswith("LC_NEW is new")
+    assert len(stale.images()) == 1
+    got = stale.again()
+    assert reason(got).endswith("mine.py changed") and got.out.startswith("2 ")
+
+
 def test_results_written_beside_the_program_do_not_matter(stale):
     for name in ("result.json", "train-output", "log"):
         (stale.cwd / name).write_text("")
