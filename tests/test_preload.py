@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shlex
 import zipfile
 
 import pytest
@@ -295,6 +296,10 @@ def test_broken_optional_entry_is_a_warning(run, env, text, word):
     assert (result.code, result.out) == (0, "program\n")
     assert len(result.warnings()) == 1 and result.err.count("\n") == 1
     assert word in result.err and "--preload:1:1" in result.err
+    # The line that it names says what a required entry's failure would have said.
+    command = shlex.split(result.err.partition("examine it: pylaunch ")[2])
+    told = run(env=env, flags=command)
+    assert re.search(r" [1-9] warnings", told.out) and word in told.out, told
 
 
 def test_real_class_with_backends_is_no_placeholder(run, env):

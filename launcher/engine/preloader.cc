@@ -117,7 +117,9 @@ bool Judge(const PreloadEntry& entry, Failure& failure, const std::string& docto
   }
   std::string what = entry.location.ToString() + ": optional entry '" + entry.text + "' ";
   if (!failure.missing) {
-    Warning(what + "is broken: " + failure.cause);
+    // The doctor would import things into this process, where the program is to run yet.
+    Warning(what + "is broken: " + failure.cause + "; examine it: pylaunch --doctor --preload '" +
+            entry.text + "'");
   } else if (explain) {
     Explain(what + "is missing: " + failure.cause);
   }
