@@ -25,6 +25,7 @@ constexpr std::string_view kDelta = ".delta.pla";
 constexpr std::string_view kImage = ".img";
 constexpr std::string_view kKey = ".key";
 constexpr std::string_view kNote = ".note";
+constexpr std::string_view kLate = ".late";
 constexpr int64_t kHourNs = 3600LL * 1'000'000'000;
 constexpr int64_t kWeekNs = 7 * 24 * kHourNs;
 constexpr int64_t kMonthNs = 30 * 24 * kHourNs;
@@ -129,7 +130,7 @@ class Pruner {
     if (IsTempName(BaseOf(path))) return OlderThan(st, kTempLifeNs);
     if (FolderOf(path) != images_folder_) return false;
     const std::string stem = path.substr(0, path.rfind('.'));
-    if (path.ends_with(kNote)) return OlderThan(st, kWeekNs);
+    if (path.ends_with(kNote) || path.ends_with(kLate)) return OlderThan(st, kWeekNs);
     const bool half = (path.ends_with(kImage) && !env_.Stat(stem + std::string(kKey))) ||
                       (path.ends_with(kKey) && !env_.Stat(stem + std::string(kImage)));
     return half && OlderThan(st, kTempLifeNs);
@@ -138,7 +139,7 @@ class Pruner {
   void RemoveLeftovers(const std::string& folder, const std::vector<std::string>& names) {
     for (const std::string& name : names) {
       const bool candidate = IsTempName(name) || name.ends_with(kImage) || name.ends_with(kKey) ||
-                             name.ends_with(kNote);
+                             name.ends_with(kNote) || name.ends_with(kLate);
       if (!candidate) continue;
       const std::string path = folder + "/" + name;
       const auto st = env_.Stat(path);

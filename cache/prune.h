@@ -22,8 +22,8 @@ inline constexpr uint64_t kDefaultMaxBytes = uint64_t{4} << 30;
 inline constexpr int64_t kTempLifeNs = 3600LL * 1'000'000'000;
 
 // Images of preloaded processes lie in this folder of the cache folder: NAME.img with its key
-// (NAME.key), or NAME.note, which says why there is none. What is in them is not known here; their
-// time of last use is the key's mtime.
+// (NAME.key), or NAME.note, which says why there is none, and NAME.late, which its maker goes by.
+// What is in them is not known here; their time of last use is the key's mtime.
 inline constexpr char kImagesFolder[] = "images";
 
 // What the caller knows of an image.
@@ -67,7 +67,7 @@ struct PruneOutcome {
 // root.
 //
 // Whatever the bounds: dead images go, and so do temporary files and halves of images after an
-// hour, and notes after a week. kIo: the folder cannot be listed.
+// hour, and notes and NAME.late after a week. kIo: the folder cannot be listed.
 Result<PruneOutcome> Prune(FileEnv& env, const PruneRequest& request);
 
 // The archives in `folder` that a process has mapped, by what /proc tells.

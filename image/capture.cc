@@ -38,43 +38,53 @@ constexpr std::string_view kForkAwareThreads[] = {"jemalloc_bg_thd"};
 // A joined thread stays in /proc/self/task for a moment.
 constexpr int kThreadPatienceMs = 200;
 
-bool g_judging = false;    // The fork under way is a capture's.
-char g_threads[256] = "";  // Names of threads that nobody vouches for, ", " between them.
-ucontext_t g_context;      // Where a restored process goes on.
+bool g_judging = false;  // The fork under way is a capture's.
+ucontext_t g_context;    // Where a restored process goes on.
 const Restored* volatile g_restored = nullptr;
 
-// The names of other threads, as far as they fit.
-void OtherThreads(char* names, size_t size) {
-  names[0] = '\0';
+// Threads that nobody vouches for, as far as they fit: in a fork handler nobody may allocate, for a
+// malloc's own handler may have come before.
+struct OtherThreads {
+  struct Entry {
+    pid_t id;
+    char name[16];  // TASK_COMM_LEN
+  };
+  bool unknown;  // /proc/self/task cannot be read.
+  size_t count;
+  Entry entries[32];
+} g_threads;
+
+bool IsForkAware(std::string_view name) {
+  return std::find(std::begin(kForkAwareThreads), std::end(kForkAwareThreads), name) !=
+         std::end(kForkAwareThreads);
+}
+
+void FindOtherThreads(OtherThreads* threads) {
+  threads->count = 0;
   const pid_t self = static_cast<pid_t>(syscall(SYS_gettid));
   DIR* tasks = opendir("/proc/self/task");
-  if (tasks == nullptr) {
-    std::snprintf(names, size, "unknown (/proc/self/task cannot be read)");
-    return;
-  }
-  while (const dirent* entry = readdir(tasks)) {
-    const int tid = std::atoi(entry->d_name);
-    if (tid == 0 || tid == self) continue;
-    char path[64], name[32] = "?";
+  threads->unknown = tasks == nullptr;
+  while (const dirent* task = tasks == nullptr ? nullptr : readdir(tasks)) {
+    const int tid = std::atoi(task->d_name);
+    if (tid == 0 || tid == self || threads->count == std::size(threads->entries)) continue;
+    OtherThreads::Entry& entry = threads->entries[threads->count];
+    entry = {tid, "?"};
+    char path[64];
     std::snprintf(path, sizeof path, "/proc/self/task/%d/comm", tid);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    const ssize_t n = fd < 0 ? 0 : read(fd, name, sizeof name - 1);
+    const ssize_t n = fd < 0 ? 0 : read(fd, entry.name, sizeof entry.name);
     if (fd >= 0) close(fd);
-    if (n > 0) name[n - 1] = '\0';
-    const bool aware = std::any_of(std::begin(kForkAwareThreads), std::end(kForkAwareThreads),
-                                   [&](std::string_view known) { return known == name; });
-    if (aware) continue;
-    const size_t used = std::strlen(names);
-    std::snprintf(names + used, size - used, "%s%s", used > 0 ? ", " : "", name);
+    if (n > 0) entry.name[n - 1] = '\0';
+    if (!IsForkAware(entry.name)) ++threads->count;
   }
-  closedir(tasks);
+  if (tasks != nullptr) closedir(tasks);
 }
 
 void BeforeFork() {
   if (!g_judging) return;
   for (int waited = 0; waited <= kThreadPatienceMs; waited += 5) {
-    OtherThreads(g_threads, sizeof g_threads);
-    if (g_threads[0] == '\0') return;
+    FindOtherThreads(&g_threads);
+    if (!g_threads.unknown && g_threads.count == 0) return;
     usleep(5000);
   }
 }
@@ -291,17 +301,21 @@ CaptureResult Capture(const CaptureRequest& request) {
   const pid_t pid = fork();
   g_judging = false;
   if (pid == 0) {
-    if (g_threads[0] != '\0' || (!wait && _Fork() != 0)) _exit(0);
+    const bool none = request.threads_only || g_threads.unknown || g_threads.count > 0;
+    if (none || (!wait && _Fork() != 0)) _exit(0);
     Withdraw();
     Capturer(request, tids).Run();
-    return {g_restored, ""};
+    return {g_restored, "", {}};
   }
   const int error = errno;
   if (pid > 0) child.Reap(pid, request.waiting);
   child.Restore();
   CaptureResult result;
   if (pid < 0) result.refusal = std::string("fork: ") + std::strerror(error);
-  if (g_threads[0] != '\0') result.refusal = std::string("threads are left: ") + g_threads;
+  if (g_threads.unknown) result.refusal = "/proc/self/task cannot be read";
+  for (size_t i = 0; i < g_threads.count; ++i) {
+    result.threads.push_back({g_threads.entries[i].id, g_threads.entries[i].name});
+  }
   return result;
 }
 

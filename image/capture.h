@@ -21,6 +21,8 @@ struct CaptureRequest {
   std::string path;  // Where the pages are to be written; the file must not exist.
   // The capturing process is waited for. Otherwise it is a grandchild that the program cannot see.
   bool wait = false;
+  // Nothing is captured: only threads are looked for.
+  bool threads_only = false;
   // Called now and then while it is waited for; may be empty.
   std::function<void()> waiting;
   // Called in the capturing process before any page is written: last preparations; what must not be
@@ -31,11 +33,19 @@ struct CaptureRequest {
   std::function<void(const std::string& refusal, const std::vector<std::string>& files)> finish;
 };
 
+struct Thread {
+  int id = 0;
+  std::string name;
+};
+
 struct CaptureResult {
   // Null in the process that goes on; in a restored one, its arguments.
   const Restored* restored = nullptr;
   // Why there will be no image; one line. Empty: it is being made, or is made (`wait`).
   std::string refusal;
+  // Those that all fork handlers have left alive and that nobody vouches for; with any, there will
+  // be no image.
+  std::vector<Thread> threads;
 };
 
 // REQUIRES: WatchForks was called, RunOnOwnStack runs this thread, and what Python wants done

@@ -288,4 +288,8 @@ std::string NoteFor(const std::string& folder, const Facts& command, const Facts
   return folder + "/" + Hex(HashOf(command)) + "-" + Hex(HashOf(facts)) + ".note";
 }
 
+std::string LateFor(const std::string& folder, const Facts& command, const Facts& facts) {
+  return folder + "/" + Hex(HashOf(command)) + "-" + Hex(HashOf(facts)) + ".late";
+}
+
 }  // namespace pylaunch::image

@@ -127,6 +127,8 @@ ImageFiles FilesFor(const std::string& folder, const Facts& command, const Facts
 // Where it is told why the last capture of this command made no image; `facts` are a key's without
 // the environment's.
 std::string NoteFor(const std::string& folder, const Facts& command, const Facts& facts);
+// Likewise, which entries the next capture does without (late.h).
+std::string LateFor(const std::string& folder, const Facts& command, const Facts& facts);
 
 }  // namespace pylaunch::image
 

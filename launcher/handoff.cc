@@ -67,6 +67,7 @@ void Write(WireWriter* out, const ImageOrder& order) {
   Write(out, order.command);
   Write(out, order.facts);
   Write(out, order.environment);
+  out->String(image::Serialize(order.late));
   out->String(order.hooks);
   out->Number(order.stack_limit);
   out->Number(order.started_ns);
@@ -77,6 +78,9 @@ void Read(WireReader* in, ImageOrder* order) {
   Read(in, &order->command);
   Read(in, &order->facts);
   Read(in, &order->environment);
+  std::string late;
+  in->String(&late);
+  order->late = image::ParseLate(late).value_or(image::LateEntries());
   in->String(&order->hooks);
   in->Number(&order->stack_limit);
   in->Number(&order->started_ns);

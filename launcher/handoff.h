@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "image/key.h"
+#include "image/late.h"
 #include "launcher/preload_plan.h"
 
 // What the front end tells the engine across execve: bytes in a memfd whose number stands in one
@@ -27,6 +28,7 @@ struct ImageOrder {
   image::Facts command;      // Which images belong together.
   image::Facts facts;        // All that must be equal, but the environment.
   image::Facts environment;  // All of it; what preloading reads of it must be equal.
+  image::LateEntries late;   // What it is to be made without.
   std::string hooks;         // Folder of resume.py.
   uint64_t stack_limit = 0;  // The soft RLIMIT_STACK, which the front end has lifted.
   int64_t started_ns = 0;    // CLOCK_REALTIME before anything was read.

@@ -116,7 +116,8 @@ std::optional<int> BuildImage(const ImageQuery& query, char** environment, bool 
   if (auto made = env.MakeFolders(query.folder); !made) return Refuse(made.error().message);
   const std::string note_path =
       image::NoteFor(query.folder, there.order.command, there.order.facts);
-  for (bool again = false;; again = true) {
+  size_t late = there.order.late.size();
+  for (bool again = false;;) {
     const pid_t child = fork();
     if (child == 0) return std::nullopt;
     if (child < 0) return Refuse(std::string("fork: ") + std::strerror(errno));
@@ -124,10 +125,15 @@ std::optional<int> BuildImage(const ImageQuery& query, char** environment, bool 
     const auto note = env.ReadFile(note_path, kMaxNote);
     if (note && !again && note->ends_with(image::kTooYoung)) {
       std::this_thread::sleep_for(kUntilSettled);
+      again = true;
       continue;
     }
     if (note) return Refuse(*note);
     const ImageAnswer answer = LookAgain(query, environment);
+    if (answer.fd < 0 && answer.order.late.size() > late) {  // It has found out what to leave out.
+      late = answer.order.late.size();
+      continue;
+    }
     if (answer.fd < 0) {
       return Refuse(answer.why.starts_with("none")
                         ? "the process that was to write it ended before it was done"

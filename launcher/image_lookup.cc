@@ -300,6 +300,8 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   order.started_ns = now.tv_sec * 1'000'000'000 + now.tv_nsec;
   order.hooks = query.hooks;
   order.folder = query.folder;
+  order.late = image::ReadLate(image::LateFor(order.folder, order.command, order.facts),
+                               query.plan.entries.size());
   return answer;
 }
 

@@ -18,6 +18,7 @@
 #include "launcher/engine/archive_session.h"
 #include "launcher/engine/builder.h"
 #include "launcher/engine/clock.h"
+#include "launcher/engine/entry_watch.h"
 #include "launcher/engine/environment_watch.h"
 #include "launcher/engine/exit.h"
 #include "launcher/engine/finder.h"
@@ -202,23 +203,48 @@ int EndWithoutProgram() {
 
 // Makes an image of this process, if it shall. True in a process restored from it; nothing: that
 // failed.
-std::optional<bool> CaptureOrResume() {
+std::optional<bool> CaptureOrResume(const EntryWatch& watch) {
   if (g_handoff->image.folder.empty()) return false;
   g_session_was_open = g_session->enabled();
-  const image::Restored* restored = CaptureImage(g_handoff, g_session);
+  const image::Restored* restored = CaptureImage(g_handoff, g_session, watch);
   if (restored == nullptr) return false;
   if (Resume(*restored)) return true;
   PyErr_Print();
   return std::nullopt;
 }
 
-std::optional<int> PreloadAll(const Program& program) {
+// All but the late ones.
+std::optional<int> PreloadEarly(const Program& program, EntryWatch* watch) {
+  std::vector<size_t> early;
+  for (size_t i = 0; i < g_handoff->plan.entries.size(); ++i) {
+    if (!image::IsLate(g_handoff->image.late, i)) early.push_back(i);
+  }
   Progress progress(g_handoff->image_only);
-  const auto show = [&progress](size_t done) {
-    const size_t count = g_handoff->plan.entries.size();
-    progress.Show(done, count, std::to_string(done) + "/" + std::to_string(count) + " entries");
+  const bool watched = !g_handoff->image.folder.empty();
+  size_t done = 0;
+  const auto before = [&](size_t entry) {
+    progress.Show(done, early.size(),
+                  std::to_string(done) + "/" + std::to_string(early.size()) + " entries");
+    ++done;
+    if (watched) watch->Before(entry);
   };
-  return Preload(g_handoff->plan, program, g_handoff->doctor, g_handoff->explain, show);
+  const std::optional<int> stop =
+      Preload(g_handoff->plan, early, program, g_handoff->doctor, g_handoff->explain, before);
+  if (watched) watch->End();
+  return stop;
+}
+
+// What this process's image was made without.
+std::optional<int> PreloadLate(const image::LateEntries& late) {
+  if (late.empty()) return std::nullopt;
+  std::vector<size_t> indices;
+  for (const image::LateEntry& entry : late) {
+    indices.push_back(entry.index);
+    if (g_handoff->explain) {
+      Explain("image: imported late: " + InWords(g_handoff->plan, entry));
+    }
+  }
+  return Preload(g_handoff->plan, indices, CurrentProgram(), g_handoff->doctor, g_handoff->explain);
 }
 
 int Run(int argc, char** argv) {
@@ -226,11 +252,14 @@ int Run(int argc, char** argv) {
   std::optional<int> done = StartInterpreter(argc, argv, g_handoff->python, OnPath);
   if (done) return *done;
   if (!g_handoff->export_to.empty() || !g_handoff->import_from.empty()) return MoveArchive();
+  // Both stay: a restored process returns into this function.
+  const image::LateEntries& late = *new image::LateEntries(g_handoff->image.late);
+  EntryWatch& watch = *new EntryWatch;
   if (!g_handoff->plan.entries.empty()) {
     Program program = CurrentProgram();
     if (!IsResourceTracker(program)) {
       NotePreload();
-      done = PreloadAll(program);
+      done = PreloadEarly(program, &watch);
     }
     if (done) {
       Py_FinalizeEx();
@@ -240,9 +269,15 @@ int Run(int argc, char** argv) {
   if (!g_handoff->image.folder.empty()) EndOfPreload();
   if (!g_handoff->builder.empty()) return BuildArchive();
   if (!g_handoff->plan.entries.empty()) g_session->Seal(/*ending=*/false);
-  const std::optional<bool> resumed = CaptureOrResume();
+  const std::optional<bool> resumed = CaptureOrResume(watch);
   if (!resumed) return 1;
   if (!*resumed && g_handoff->image_only) return EndWithoutProgram();
+  done = PreloadLate(late);
+  if (done) {
+    if (*resumed) SetUpExit(/*resumed=*/true);
+    Py_FinalizeEx();
+    return *done;
+  }
   if (!g_handoff->plan.entries.empty()) WatchEnvironment(g_handoff->plan, g_handoff->explain);
   SetUpExit(*resumed);
   JournalProgram();
@@ -261,7 +296,7 @@ int EngineMain(int argc, char** argv, char**) {
     g_argv = argv;
     PrepareForImage(g_handoff->image, argc, argv);
     image::RunOnOwnStack(g_handoff->image.stack_limit, [] { return Run(g_argc, g_argv); });
-    g_handoff->image.folder.clear();  // No memory for a stack, no image.
+    g_handoff->image = ImageOrder();  // No memory for a stack, no image.
   }
   return Run(argc, argv);
 }

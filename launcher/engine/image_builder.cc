@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio_ext.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -223,6 +222,12 @@ class Publisher {
   // What is said of it from here on is this attempt's.
   void ForgetNote() const { unlink(note_.c_str()); }
   void LeaveNote(const std::string& refusal) const { WriteFile(note_, refusal); }
+  // For the start that makes the next image.
+  bool LeaveLate(const image::LateEntries& entries) const {
+    const ImageOrder& order = handoff_.image;
+    return WriteFile(image::LateFor(order.folder, order.command, order.facts),
+                     image::Serialize(entries));
+  }
 
   void Publish(std::string refusal, KeyMaker* maker, const std::vector<std::string>& mapped) {
     image::Key key;
@@ -289,9 +294,22 @@ class Publisher {
 
 std::string WhyNot(const Handoff& handoff, const ReadRecord& read) {
   if (!read.unknown.empty()) return "what preloading read is not known: " + read.unknown;
-  if (__fpending(stdout) != 0) return "preloading left output in C's stdout";
   auto made = cache::PosixFileEnv().MakeFolders(handoff.image.folder);
-  return made ? WhatWasLeft(*g_before) : made.error().message;
+  return made ? "" : made.error().message;
+}
+
+// The next image is made without the entries that left something, if that is all that speaks
+// against one. Returns in words why there is none now.
+std::string SeparateLate(const Handoff& handoff, const EntryWatch::Blame& blame,
+                         const Publisher& publisher, bool* separated) {
+  if (!blame.nobody.empty()) return blame.nobody;
+  *separated = publisher.LeaveLate(image::Merge(handoff.image.late, blame.entries));
+  std::string words;
+  for (const image::LateEntry& entry : blame.entries) {
+    if (!words.empty()) words += ", ";
+    words += InWords(handoff.plan, entry);
+  }
+  return words + (*separated ? "; from the next start on imported late" : "");
 }
 
 // How much of the image at `temp` is written.
@@ -333,16 +351,25 @@ void EndOfPreload() {
   g_variables = new image::VariableReads(StopImageReads());
 }
 
-const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session) {
+std::string InWords(const PreloadPlan& plan, const image::LateEntry& late) {
+  const PreloadEntry& entry = plan.entries[late.index];
+  return entry.location.ToString() + ": '" + entry.text + "' " + late.left;
+}
+
+const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
+                                    const EntryWatch& watch) {
   const ReadRecord& read = *g_read;
   std::string refusal = WhyNot(*handoff, read);
   Publisher publisher(*handoff);
   if (handoff->image_only) publisher.ForgetNote();
+  bool separated = false;
   if (refusal.empty()) {
+    const auto left = WhatWasLeft(*g_before, ProcessState::Now());
     KeyMaker* maker = nullptr;
     Progress progress(handoff->image_only);
     image::CaptureRequest request;
     request.path = publisher.temp();
+    request.threads_only = !left.empty();
     request.wait = handoff->wait_for_seal || handoff->image_only;
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };
     request.prepare = [&] {
@@ -358,8 +385,11 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session) {
     if (result.restored != nullptr) return result.restored;
     PyOS_AfterFork_Parent();
     refusal = result.refusal;
+    if (refusal.empty() && (!left.empty() || !result.threads.empty())) {
+      refusal = SeparateLate(*handoff, watch.Judge(left, result.threads), publisher, &separated);
+    }
   }
-  if (handoff->image_only && !refusal.empty()) publisher.LeaveNote(refusal);
+  if (handoff->image_only && !refusal.empty() && !separated) publisher.LeaveNote(refusal);
   if (handoff->explain) {
     Explain(refusal.empty() ? "image: being made in " + handoff->image.folder
                             : "image: not made: " + refusal);

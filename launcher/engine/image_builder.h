@@ -2,9 +2,11 @@
 #define PYLAUNCH_LAUNCHER_ENGINE_IMAGE_BUILDER_H_
 
 #include <functional>
+#include <string>
 
 #include "image/format.h"
 #include "launcher/engine/archive_session.h"
+#include "launcher/engine/entry_watch.h"
 #include "launcher/handoff.h"
 
 namespace pylaunch::engine {
@@ -19,8 +21,13 @@ void EndOfPreload();
 // After that. Has an image made by a process of its own, unless something speaks against it,
 // which --explain tells. Returns null in this process, and in each process that is restored from
 // the image later its arguments; there, Resume is next. With handoff->image_only it waits until the
-// image is published, or a note says why not, and shows how far that is.
-const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session);
+// image is published, or a note says why not, and shows how far that is. If entries have left
+// something, as `watch` tells, there is no image now, and the next start gets them as late ones.
+const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
+                                    const EntryWatch& watch);
+
+// "configs.txt:4:1: 'import polars' left a thread: polars-ooc-clea".
+std::string InWords(const PreloadPlan& plan, const image::LateEntry& late);
 
 // In a restored process, first thing: makes it what a started interpreter would be for the command
 // line in `restored` (resume.h). False: an exception is set.

@@ -132,8 +132,8 @@ bool IsResourceTracker(const Program& program) {
   return program.command.find("resource_tracker import main") != std::string::npos;
 }
 
-std::optional<int> Preload(const PreloadPlan& plan, const Program& program,
-                           const std::string& doctor, bool explain,
+std::optional<int> Preload(const PreloadPlan& plan, const std::vector<size_t>& which,
+                           const Program& program, const std::string& doctor, bool explain,
                            const std::function<void(size_t)>& before) {
   bool interrupted = false;
   bool stop = false;
@@ -141,7 +141,7 @@ std::optional<int> Preload(const PreloadPlan& plan, const Program& program,
     ProgramPath path(program);
     MainFile main_file(program);
     CollectionHeldBack collection;
-    for (size_t i = 0; i < plan.entries.size(); ++i) {
+    for (const size_t i : which) {
       const PreloadEntry& entry = plan.entries[i];
       if (before) before(i);
       const int event = JournalOn() ? EntryBegins(entry) : -1;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "launcher/engine/interpreter.h"
 #include "launcher/preload_plan.h"
@@ -14,16 +15,16 @@ namespace pylaunch::engine {
 // nothing of what the user's variable asks to preload.
 bool IsResourceTracker(const Program& program);
 
-// Loads every entry of `plan` in order, on this thread, in the surroundings the program will have:
-// sys.path[0], sys.argv and
+// Loads the entries of `plan` that `which` names, in its order, on this thread, in the surroundings
+// the program will have: sys.path[0], sys.argv and
 // __main__.__file__ are as at its first line, and are taken back afterwards because Py_RunMain sets
 // them itself. Automatic garbage collection is held back meanwhile. Returns an exit code if the
 // launch must stop: a required entry that did not load has been told on stderr (1), with what the
 // doctor in the folder `doctor` (empty: none) says to it, or the user interrupted. REQUIRES: the
 // interpreter is started, no other thread of Python exists. `before` (may be empty) is called
 // before each entry with its index.
-std::optional<int> Preload(const PreloadPlan& plan, const Program& program,
-                           const std::string& doctor, bool explain,
+std::optional<int> Preload(const PreloadPlan& plan, const std::vector<size_t>& which,
+                           const Program& program, const std::string& doctor, bool explain,
                            const std::function<void(size_t)>& before = {});
 
 }  // namespace pylaunch::engine

@@ -1,24 +1,35 @@
 #ifndef PYLAUNCH_LAUNCHER_ENGINE_PROCESS_STATE_H_
 #define PYLAUNCH_LAUNCHER_ENGINE_PROCESS_STATE_H_
 
+#include <sys/types.h>
+
+#include <compare>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace pylaunch::engine {
 
 // What belongs to a process and not to its memory: a restored process has its starter's, so
-// preloading must leave it as it was.
+// preloading must leave it as it was. Not its threads: which of them will be left, only fork
+// handlers tell (image/capture.h).
 struct ProcessState {
-  std::vector<int> descriptors;
-  std::string folder;
-  std::string limits;
-  std::string umask;
+  // One thing, as what would be said of it if it were left: "changed the umask".
+  struct Part {
+    std::string words;
+    std::string which;  // Tells it from another of the same words: the umask.
+    auto operator<=>(const Part&) const = default;
+  };
+  std::set<Part> parts;
 
   static ProcessState Now();
 };
 
-// Why an image of this process would lack something, as one line; empty if it would not.
-std::string WhatWasLeft(const ProcessState& before);
+// What is of `now` and not of `before`.
+std::vector<ProcessState::Part> WhatWasLeft(const ProcessState& before, const ProcessState& now);
+
+// The ids of this process's threads.
+std::set<pid_t> Threads();
 
 }  // namespace pylaunch::engine
 

@@ -90,6 +90,7 @@ void MakeAllOld(PyObject* gc) {
 }  // namespace
 
 ProgramPath::ProgramPath(const Program& program) {
+  if (g_drop_first) return;  // An earlier one's is still in its place.
   PyRef path0 = Path0(program);
   PyObject* path = PySys_GetObject("path");
   if (path0 && path != nullptr && PyList_Check(path)) {

@@ -1,0 +1,97 @@
+#include "launcher/engine/entry_watch.h"
+
+#include <algorithm>
+#include <map>
+
+#include "launcher/engine/py_ref.h"
+
+#pragma weak PyModule_Type
+
+namespace pylaunch::engine {
+namespace {
+
+using Words = std::vector<std::string>;
+
+void Add(const std::string& text, Words* words) {
+  if (std::find(words->begin(), words->end(), text) == words->end()) words->push_back(text);
+}
+
+std::string Joined(const Words& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : "; ") + word;
+  return text;
+}
+
+// Of the module's source or extension; empty: it has none.
+std::string FileOf(PyObject* module) {
+  std::string path;
+  if (!PyModule_Check(module)) return path;
+  PyObject* spec = PyDict_GetItemString(PyModule_GetDict(module), "__spec__");
+  PyRef origin = spec == nullptr ? PyRef() : PyRef::Steal(PyObject_GetAttrString(spec, "origin"));
+  PyErr_Clear();
+  if (!origin || !FileSystemBytes(origin.get(), &path) || path[0] != '/') path.clear();
+  PyErr_Clear();
+  return path;
+}
+
+}  // namespace
+
+void EntryWatch::Before(size_t entry) {
+  steps_.push_back(
+      {entry, ProcessState::Now(), Threads(), PyDict_GET_SIZE(PyImport_GetModuleDict())});
+}
+
+template <typename There>
+size_t EntryWatch::Since(const There& there) const {
+  size_t step = steps_.size();
+  while (step > 0 && there(steps_[step - 1])) --step;
+  return step;
+}
+
+std::vector<image::FileProof> EntryWatch::FilesBefore(size_t step) const {
+  std::vector<image::FileProof> files;
+  PyObject *name, *module;
+  Py_ssize_t at = 0;
+  for (Py_ssize_t i = 0; i < steps_[step].modules; ++i) {  // New ones come last.
+    if (!PyDict_Next(PyImport_GetModuleDict(), &at, &name, &module)) break;
+    const std::string path = i < steps_[step - 1].modules ? "" : FileOf(module);
+    if (!path.empty()) files.push_back({path, image::StateOf(path)});
+  }
+  return files;
+}
+
+EntryWatch::Blame EntryWatch::Judge(const std::vector<ProcessState::Part>& parts,
+                                    const std::vector<image::Thread>& threads) const {
+  std::map<size_t, Words> by_step;
+  size_t thread_step = 0;  // The first whose entry left a thread.
+  for (const image::Thread& thread : threads) {
+    const size_t step = Since([&](const Step& s) { return s.threads.count(thread.id) != 0; });
+    Add("left a thread: " + thread.name, &by_step[step]);
+    const bool first = thread_step == 0 || step < thread_step;
+    if (step > 0 && step < steps_.size() && first) thread_step = step;
+  }
+  for (const ProcessState::Part& part : parts) {
+    const size_t step = Since([&](const Step& s) { return s.state.parts.count(part) != 0; });
+    Add(part.words, &by_step[step]);
+  }
+  Blame blame;
+  if (by_step.count(0) != 0) {
+    blame.nobody = "site or what it imports " + Joined(by_step[0]);
+    return blame;
+  }
+  if (const auto after = by_step.find(steps_.size()); after != by_step.end()) {
+    const Words words = std::move(after->second);
+    by_step.erase(after);
+    if (thread_step == 0) {
+      blame.nobody = "preloading " + Joined(words);
+      return blame;
+    }
+    for (const std::string& text : words) Add(text, &by_step[thread_step]);
+  }
+  for (const auto& [step, words] : by_step) {
+    blame.entries.push_back({steps_[step - 1].entry, Joined(words), FilesBefore(step)});
+  }
+  return blame;
+}
+
+}  // namespace pylaunch::engine
