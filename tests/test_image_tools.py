@@ -371,17 +371,17 @@ def test_image_build_waits_for_sources_that_are_too_young(empty, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "why"),
+    ("file", "source", "why"),
     [
-        ("import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n", "threads are left"),
-        ("import os\nfd = os.open('/dev/null', os.O_RDONLY)\n", "left a descriptor open"),
-        ("import os\nkept = os.environ['API_KEY']\n", "copied the value of API_KEY"),
-        ("import pathlib, time\npathlib.Path(__file__).with_name('own').write_text(str(time.time()))\nopen(pathlib.Path(__file__).with_name('own')).read()\n", "changed less than two seconds before"),
+        ("sitecustomize.py", "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n", "left a thread: python"),
+        ("sitecustomize.py", "import os\nfd = os.open('/dev/null', os.O_RDONLY)\n", "left a descriptor open"),
+        ("mine.py", "import os\nkept = os.environ['API_KEY']\n", "copied the value of API_KEY"),
+        ("mine.py", "import pathlib, time\npathlib.Path(__file__).with_name('own').write_text(str(time.time()))\nopen(pathlib.Path(__file__).with_name('own')).read()\n", "changed less than two seconds before"),
     ],
     ids=["thread", "descriptor", "secret", "writes what it reads"],
 )  # fmt: skip
-def test_image_build_names_the_refusal(empty, tmp_path, source, why):
-    lib = Tree(tmp_path / "lib").write({"mine.py": source})
+def test_image_build_names_the_refusal(empty, tmp_path, file, source, why):
+    lib = Tree(tmp_path / "lib").write({"mine.py": "", file: source})
     time.sleep(RACY)
     env = {"PYTHONPATH": str(lib), "API_KEY": "secret-0123456789"}
     built = empty.build("-c", "print('ran')", preload=["import mine"], env=env)

@@ -37,8 +37,9 @@ std::string FileOf(PyObject* module) {
 }  // namespace
 
 void EntryWatch::Before(size_t entry) {
+  const ProcessState* earlier = steps_.empty() ? nullptr : &steps_.back().state;
   steps_.push_back(
-      {entry, ProcessState::Now(), Threads(), PyDict_GET_SIZE(PyImport_GetModuleDict())});
+      {entry, ProcessState::Now(earlier), Threads(), PyDict_GET_SIZE(PyImport_GetModuleDict())});
 }
 
 template <typename There>
@@ -71,7 +72,7 @@ EntryWatch::Blame EntryWatch::Judge(const std::vector<ProcessState::Part>& parts
     if (step > 0 && step < steps_.size() && first) thread_step = step;
   }
   for (const ProcessState::Part& part : parts) {
-    const size_t step = Since([&](const Step& s) { return s.state.parts.count(part) != 0; });
+    const size_t step = Since([&](const Step& s) { return s.state.Has(part); });
     Add(part.words, &by_step[step]);
   }
   Blame blame;

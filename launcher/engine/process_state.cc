@@ -103,6 +103,13 @@ void AddOutput(Parts* parts) {
   if (__fpending(stdout) != 0) parts->insert({"left output in C's stdout", ""});
 }
 
+// proc(5), /proc/pid/statm: the first number is the size of everything that is mapped.
+uint64_t Pages() {
+  std::unique_ptr<FILE, int (*)(FILE*)> sizes(fopen("/proc/self/statm", "re"), fclose);
+  unsigned long pages = 0;
+  return sizes && std::fscanf(sizes.get(), "%lu", &pages) == 1 ? pages : 0;
+}
+
 // What the dump refuses (image/dump.cc).
 void AddMemory(Parts* parts) {
   for (const image::Region& region : image::ReadRegions(std::pmr::get_default_resource())) {
@@ -117,19 +124,27 @@ void AddMemory(Parts* parts) {
 
 }  // namespace
 
-ProcessState ProcessState::Now() {
+ProcessState ProcessState::Now(const ProcessState* earlier) {
   ProcessState now;
-  for (const auto add : {AddDescriptors, AddFolder, AddLimits, AddUmask, AddTimers, AddChildren,
-                         AddOutput, AddMemory}) {
+  for (const auto add :
+       {AddDescriptors, AddFolder, AddLimits, AddUmask, AddTimers, AddChildren, AddOutput}) {
     add(&now.parts);
+  }
+  now.pages = Pages();
+  if (earlier != nullptr && earlier->pages == now.pages) {
+    now.memory = earlier->memory;
+  } else {
+    AddMemory(&now.memory);
   }
   return now;
 }
 
 std::vector<Part> WhatWasLeft(const ProcessState& before, const ProcessState& now) {
   std::vector<Part> left;
-  std::set_difference(now.parts.begin(), now.parts.end(), before.parts.begin(), before.parts.end(),
-                      std::back_inserter(left));
+  for (const auto set : {&ProcessState::parts, &ProcessState::memory}) {
+    const Parts &old = before.*set, &all = now.*set;
+    std::set_difference(all.begin(), all.end(), old.begin(), old.end(), std::back_inserter(left));
+  }
   return left;
 }
 

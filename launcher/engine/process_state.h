@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <compare>
+#include <cstdint>
 #include <set>
 #include <string>
 #include <vector>
@@ -21,8 +22,13 @@ struct ProcessState {
     auto operator<=>(const Part&) const = default;
   };
   std::set<Part> parts;
+  // Mappings, which it takes the kernel a millisecond or two to list, and how many pages they have.
+  std::set<Part> memory;
+  uint64_t pages = 0;
 
-  static ProcessState Now();
+  // `earlier`, if not null: as many pages now as then are the same mappings.
+  static ProcessState Now(const ProcessState* earlier = nullptr);
+  bool Has(const Part& part) const { return parts.count(part) != 0 || memory.count(part) != 0; }
 };
 
 // What is of `now` and not of `before`.

@@ -229,9 +229,10 @@ TEST_F(PruneTest, WhatKilledWritersLeftGoes) {
                                         images + "a.key.tmp.0123456789abcdef",
                                         images + "half.img",
                                         images + "other.key",
-                                        images + "why.note"};
+                                        images + "why.note",
+                                        images + "why.late"};
   const std::vector<std::string> young = {images + "b.img.12.tmp", images + "b.img",
-                                          images + "b.note"};
+                                          images + "b.note", images + "b.late"};
   const std::vector<std::string> foreign = {folder_ / "x.img", folder_ / "note.note",
                                             folder_ / "mine.tmp", images + "a.tmp"};
   for (const auto* list : {&old, &young, &foreign}) {
