@@ -180,6 +180,7 @@ std::string Key::Serialize() const {
   out.Number(table);
   out.Number(table_size);
   out.Number(content);
+  out.List(late, [&out](const std::string& words) { out.String(words); });
   const std::string body = out.Take();
   cache::WireWriter whole;
   whole.Raw(kKeyMagic);
@@ -231,6 +232,7 @@ std::optional<Key> Key::Parse(std::string_view bytes) {
   in.Number(&key.table);
   in.Number(&key.table_size);
   in.Number(&key.content);
+  in.List(&key.late, [&in](std::string* words) { in.String(words); });
   if (!in.AtEnd()) return std::nullopt;
   return key;
 }

@@ -90,6 +90,8 @@ struct Key : KeyHead {
   uint64_t table = 0;  // Hash of its first `table_size` bytes.
   uint64_t table_size = 0;
   uint64_t content = 0;  // ContentHash (collection.h) of all of it, which a start does not check.
+  // For people: the entries that it was made without, and why (late.h).
+  std::vector<std::string> late;
 
   std::string Serialize() const;
   // Nothing: truncated, altered, or of another format.

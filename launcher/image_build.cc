@@ -13,6 +13,7 @@
 #include <cstring>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "cache/file_env.h"
 #include "launcher/tool_text.h"
@@ -24,6 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kUsageError = 2;
 constexpr size_t kMaxNote = 4096;
+constexpr size_t kMaxKey = size_t{256} << 20;
 constexpr std::chrono::milliseconds kUntilSettled{2200};  // cache/stamp.h, kRacyWindowNs.
 constexpr char kHint[] =
     "programs start without an image meanwhile; README, 'The image', tells what prevents one";
@@ -35,24 +37,37 @@ int Refuse(const std::string& cause, const char* hint = kHint) {
   return 1;
 }
 
+// The entries that the image was made without.
+std::vector<std::string> LateOf(const std::string& image) {
+  const std::string key = image.substr(0, image.rfind('.')).append(image::kKeySuffix);
+  const auto bytes = cache::PosixFileEnv().ReadFile(key, kMaxKey);
+  const auto parsed = bytes ? image::Key::Parse(*bytes) : std::nullopt;
+  return parsed ? parsed->late : std::vector<std::string>();
+}
+
 int Tell(const std::string& image, bool made, Clock::duration took, bool json) {
   const double seconds = std::chrono::duration<double>(took).count();
   struct stat st = {};
   stat(image.c_str(), &st);
   const auto bytes = static_cast<uint64_t>(st.st_size);
   const auto disk = static_cast<uint64_t>(st.st_blocks) * 512;
+  const std::vector<std::string> late = LateOf(image);
   if (json) {
     Print({{"image", image},
            {"made", made},
            {"bytes", bytes},
            {"disk_bytes", disk},
-           {"seconds", seconds}});
-  } else if (made) {
+           {"seconds", seconds},
+           {"late", late}});
+    return 0;
+  }
+  if (made) {
     std::printf("%s: made in %.1f s, %.1f MiB (%.1f on disk)\n", image.c_str(), seconds, MiB(bytes),
                 MiB(disk));
   } else {
     std::printf("%s: already there\n", image.c_str());
   }
+  for (const std::string& words : late) std::printf("  late     %s\n", words.c_str());
   return 0;
 }
 

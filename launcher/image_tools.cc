@@ -71,6 +71,7 @@ void PrintImage(const ImageSummary& image) {
     std::printf("  proved   by %zu files and %zu folders\n", image.key.files.size(),
                 image.key.folders.size());
     std::printf("  read     %s\n", Reads(image.key.reads).c_str());
+    for (const std::string& late : image.key.late) std::printf("  late     %s\n", late.c_str());
   }
   std::printf("  state    %s\n", Words(image).c_str());
   std::printf("  file     %.1f MiB (%.1f on disk), made %" PRId64 " s ago, used %" PRId64
@@ -144,6 +145,7 @@ Json ToJson(const ImageSummary& image) {
   json["variables"] = {{"all", image.key.reads.all.empty() ? Json() : Json(image.key.reads.all)},
                        {"names", image.key.reads.names},
                        {"prefixes", image.key.reads.prefixes}};
+  json["late"] = image.key.late;
   return json;
 }
 

@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - programs in strings and tables read better on long lines.
 """An entry that leaves what memory does not hold is left out of the image and imported after each restore; all others are in it."""
 
+import json
 import os
 import re
 import shutil
@@ -334,7 +335,14 @@ def test_image_build_makes_it_in_one_command(plan, flags):
     assert made.code == 0 and re.search(r"\.img: made in ", made.out) and made.err == "", made
     again = start()
     assert restored(again) and len(late(again)) == 2 and again.out == "True\n", again.err
+    words = [f"--preload:1:1: 'import {name}' left a thread: python" for name in ("leaver", "user")]
+    assert made.out.splitlines()[1:] == [f"  late     {line}" for line in words]
     assert "already there" in build(start).out
+    assert build(start, "--json").json["late"] == words
+    argv = [str(start.image.lab.pylaunch), "--cache", str(start.image.cache), "--stats"]
+    stats = [subprocess.run([*argv, *x], env=start.image.env(start.env), capture_output=True, text=True).stdout for x in ([], ["--json"])]  # fmt: skip
+    assert f"\n  late     {words[1]}\n" in stats[0]
+    assert json.loads(stats[1])["images"][0]["late"] == words
 
 
 def test_image_build_tells_what_no_entry_left(plan):

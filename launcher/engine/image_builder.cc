@@ -267,6 +267,9 @@ class Publisher {
     const std::optional<uint64_t> content = image::ContentHash(temp_);
     if (!content) return "it cannot be read back";
     key->content = *content;
+    for (const image::LateEntry& entry : handoff_.image.late) {
+      key->late.push_back(InWords(handoff_.plan, entry));
+    }
     files_ = image::FilesFor(handoff_.image.folder, handoff_.image.command, key->facts);
     return Replace(key);
   }

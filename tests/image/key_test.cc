@@ -41,6 +41,7 @@ Key Sample() {
   key.table = 7;
   key.table_size = 8;
   key.content = 9;
+  key.late = {"a", "b"};
   return key;
 }
 
@@ -54,6 +55,7 @@ TEST_F(KeyTest, ComesBackAsItWas) {
   EXPECT_EQ(key->image, Sample().image);
   EXPECT_EQ(key->table_size, 8u);
   EXPECT_EQ(key->content, 9u);
+  EXPECT_EQ(key->late, Sample().late);
   EXPECT_EQ(key->reads.names, Sample().reads.names);
   EXPECT_EQ(key->reads.prefixes, Sample().reads.prefixes);
   EXPECT_EQ(key->reads.all, "x");
