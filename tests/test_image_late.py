@@ -376,6 +376,15 @@ def test_a_late_entry_stays_late_when_other_files_change(plan):
     assert restored(again) and late(again)
 
 
+@pytest.mark.parametrize("mode", ["readonly", "sealed"])
+def test_images_that_are_only_used_have_late_entries_too(plan, mode):
+    start = plan({"leaver.py": THREAD}, ["import leaver", "import early"], "import leaver; print(leaver.t.is_alive())")  # fmt: skip
+    start.settle()
+    got = start("--cache-mode", mode)
+    assert restored(got) and late(got) and got.out == "True\n", got.err
+    assert got.archive_counts()[0] > 0  # It is from the archive.
+
+
 def test_another_plan_has_nothing_to_do_with_it(plan):
     start = plan({"leaver.py": THREAD}, ["import leaver"], "print('ran')")
     start.settle()
