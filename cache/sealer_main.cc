@@ -4,6 +4,7 @@
 // statically, so that it starts in a millisecond in whatever environment that program had.
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -96,6 +97,7 @@ int main(int argc, char** argv) try {
     std::fputs("pylaunch: error: pylaunch-sealer is started by pylaunch\n", stderr);
     return 1;
   }
+  signal(SIGXFSZ, SIG_IGN);  // A write beyond RLIMIT_FSIZE fails, and what it had begun is removed.
   pylaunch::cache::LetGoOfEverythingBut(fd, verbose);
   if (detach) pylaunch::cache::Detach();
   // Behind the program that it works for. -1 may be a valid niceness; either way we go on.

@@ -4,6 +4,7 @@
 // loader's map see what they see under stock python.
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -156,17 +157,47 @@ int EngineDescriptor(const std::string& engine) {
   return engine.find_first_of(": ") == std::string::npos ? -1 : open(engine.c_str(), O_RDONLY);
 }
 
-// Returns the descriptor, which survives execve, or -1.
-int MemoryFile(const std::string& bytes) {
-  int fd = memfd_create("pylaunch", 0);
-  if (fd < 0) return -1;
+// While it lives, what RLIMIT_FSIZE forbids fails, as in Python, and does not end the process.
+class NoFileSizeSignal {
+ public:
+  NoFileSizeSignal() : before_(signal(SIGXFSZ, SIG_IGN)) {}
+  ~NoFileSizeSignal() { signal(SIGXFSZ, before_); }
+  NoFileSizeSignal(const NoFileSizeSignal&) = delete;
+  NoFileSizeSignal& operator=(const NoFileSizeSignal&) = delete;
+
+ private:
+  sighandler_t before_;
+};
+
+// Writes all of it, or returns false.
+bool WriteTo(int fd, const std::string& bytes) {
   size_t done = 0;
   while (done < bytes.size()) {
     ssize_t n = write(fd, bytes.data() + done, bytes.size() - done);
-    if (n <= 0) return -1;
+    if (n <= 0) return false;
     done += static_cast<size_t>(n);
   }
-  return fd;
+  return true;
+}
+
+// For what a pipe can hold with nobody reading.
+int FilledPipe(const std::string& bytes) {
+  int ends[2];
+  if (pipe2(ends, O_NONBLOCK) != 0) return -1;
+  const bool written = WriteTo(ends[1], bytes);
+  close(ends[1]);
+  return written ? ends[0] : -1;
+}
+
+// Returns the descriptor, which survives execve, or -1. RLIMIT_FSIZE is for memory files, too
+// (mm/shmem.c: generic_write_checks), but not for pipes.
+int MemoryFile(const std::string& bytes) {
+  int fd = memfd_create("pylaunch", 0);
+  if (fd < 0) return -1;
+  NoFileSizeSignal no_signal;
+  if (WriteTo(fd, bytes)) return fd;
+  close(fd);
+  return FilledPipe(bytes);
 }
 
 int Version(const PythonHome& home) {
@@ -248,7 +279,10 @@ int Main(int argc, char** argv) {
 
   HomeQuery query{options->python, self, handoff.cache_folder, Getenv};
   query.exact_version = options->version || options->explain || options->doctor;
-  absl::StatusOr<PythonHome> home = FindPython(query);
+  absl::StatusOr<PythonHome> home = [&query] {
+    NoFileSizeSignal no_signal;  // What it finds, it writes down.
+    return FindPython(query);
+  }();
   if (!home.ok()) return Fail(home.status());
   if (options->version) return Version(*home);
   if (options->explain) {

@@ -35,9 +35,10 @@ class Imaged:
         self.cwd = folder / "cwd"
         self.cwd.mkdir(parents=True)
         self.cache = folder / "cache"
+        self.python = PYTHON
 
     def argv(self, *args, preload=(), explain=True) -> list[str]:
-        flags = ["--python", PYTHON, "--image", "--cache", str(self.cache)]
+        flags = ["--python", self.python, "--image", "--cache", str(self.cache)]
         flags += [f"--preload={line}" for line in preload]
         return [
             str(self.lab.pylaunch),
@@ -67,8 +68,8 @@ class Imaged:
     def images(self, pattern="*.img") -> list[Path]:
         return sorted((self.cache / "images").glob(pattern))
 
-    def stock(self, *args, env=None, cwd=None, stdin=None, **kwargs) -> Result:
-        argv = [PYTHON, *map(str, args)]
+    def stock(self, *args, env=None, cwd=None, wrap=(), stdin=None, **kwargs) -> Result:
+        argv = [*wrap, self.python, *map(str, args)]
         process = start(
             argv,
             clean_environment(self.lab.home, **(env or {})),

@@ -1,0 +1,326 @@
+# ruff: noqa: E501 - programs in strings and tables read better on long lines.
+"""Images where little is allowed: containers, strangers, odd mounts, limits; and nothing is left behind."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Tree, finish, start
+from test_image import PRELOADS, PYTHON, RACY, Imaged, has, restored
+
+PLACES = ROOT / "tests" / "image_places"
+NUMPY = ["import numpy"] if has("numpy") else []
+# Neither another test's nor anybody's, so that what belongs to it was made here.
+STRANGER = 54_321
+
+WORK = """
+import os, subprocess, sys, threading, time
+print([sum(range(n)) for n in range(5)], sys.argv)
+done = []; thread = threading.Thread(target=done.append, args=(1,)); thread.start(); thread.join(); print(done)
+print(subprocess.run([sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True).stdout)
+child = os.fork()
+if child == 0: os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), os.getuid(), os.path.exists("/proc/self/maps"))
+"""
+CALCULATE = (
+    "import numpy; a = numpy.arange(10000.).reshape(100, 100); print(float((a @ a.T).sum()))\n"
+)
+CALCULATE = CALCULATE if NUMPY else ""
+
+
+def command_works(*argv) -> bool:
+    if shutil.which(argv[0]) is None:
+        return False
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def needs(*argv):
+    return pytest.mark.skipif(not command_works(*argv), reason=f"{argv[0]}: not here")
+
+
+own_mounts = needs("unshare", "--mount", "true")
+own_processes = needs("unshare", "--mount", "--pid", "--fork", "--mount-proc", "true")
+
+
+def same_in(image: Imaged, wrap, preload=(), before=None, program=WORK) -> None:
+    """The program does in a place what stock does there, when the image is made there and when it is used."""
+    expected = image.stock("-c", program, "a", wrap=wrap)
+    assert expected.code == 0, expected.err
+    made = image("-c", program, "a", preload=preload, wrap=wrap if before is None else before)
+    assert image.images(), (made.err, [x.read_text() for x in image.images("*.note")])
+    used = image("-c", program, "a", preload=preload, wrap=wrap)
+    assert restored(used), used.err
+    assert (used.code, used.out) == (expected.code, expected.out), used.err
+    assert used.without_pylaunch_lines().err == expected.err
+    assert before is not None or made.out == expected.out
+
+
+@pytest.fixture
+def image(lab, tmp_path) -> Imaged:
+    lab.need_pylaunch()
+    return Imaged(lab, tmp_path / "image")
+
+
+# ---------------------------------------------------------------------------------------------- containers
+
+
+def under_docker(forbidden: str) -> list[str]:
+    script = PLACES / "under_docker_seccomp.py"
+    wrap = [PYTHON, str(script), forbidden]
+    if not command_works(*wrap, "true"):
+        pytest.skip("no seccomp filters here")
+    return wrap
+
+
+def test_seccomp_filter_forbids_something():
+    wrap = under_docker("kill")
+    unshare = "import ctypes; print(ctypes.CDLL(None).unshare(0x10000000))"
+    assert subprocess.call([*wrap, PYTHON, "-c", unshare]) == -signal.SIGSYS
+    wrap = under_docker("errno")
+    assert subprocess.check_output([*wrap, PYTHON, "-c", unshare]) == b"-1\n"
+
+
+@pytest.mark.parametrize("forbidden", ["errno", "kill"])
+@pytest.mark.parametrize("made", ["there", "outside"])
+def test_under_docker_s_seccomp_profile(image, forbidden, made):
+    """`kill`: neither making an image nor starting from it so much as tries what the profile forbids."""
+    wrap = under_docker(forbidden)
+    numpy = forbidden == "errno"  # OpenBLAS tries mbind(2), and does without.
+    program = WORK + CALCULATE if numpy else WORK
+    before = () if made == "outside" else None
+    same_in(image, wrap, preload=NUMPY if numpy else [], before=before, program=program)
+
+
+@own_processes
+def test_first_process_of_a_container(image):
+    """Number 1 inherits orphans, and every start has the same number."""
+    wrap = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    program = WORK + CALCULATE + "print(os.getpid(), os.listdir('/proc').count('1'))\n"
+    program += (
+        "try: print(os.waitpid(-1, os.WNOHANG))\nexcept ChildProcessError: print('no child')\n"
+    )
+    same_in(image, wrap, preload=NUMPY, program=program)
+    draws = "import os, random, tempfile, uuid; print(os.getpid(), random.random(), uuid.uuid4(), tempfile.mktemp())"
+    runs = [image("-c", draws, preload=NUMPY, wrap=wrap) for _ in range(3)]
+    assert all(restored(run) for run in runs), runs[0].err
+    drawn = [word for run in runs for word in run.out.split()]
+    assert drawn.count("1") == 3 and len(set(drawn)) == 10
+
+
+# ---------------------------------------------------------------------------------------------- rights and mounts
+
+
+class Stranger:
+    """An ordinary user without any rights, and where it may write; its Python must be for all users."""
+
+    def __init__(self, lab, folder: Path):
+        self.wrap = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"]
+        self.wrap += ["--bounding-set=-all", "--inh-caps=-all"]
+        self.image = Imaged(lab, folder / "image")
+        self.image.python = next(filter(self._can_run, (PYTHON, "/usr/bin/python3")), None)
+        for path in (folder, self.image.folder, self.image.cwd):
+            os.chown(path, STRANGER, STRANGER)
+
+    def _can_run(self, python: str) -> bool:
+        start = [self.image.lab.pylaunch, "--python", python, "--cache-mode=off", "-c", "pass"]
+        return Path(python).exists() and command_works(*self.wrap, *map(str, start))
+
+
+@pytest.fixture
+def stranger(lab):
+    lab.need_pylaunch()
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("needs root and setpriv to become somebody else")
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are root's.
+    folder.chmod(0o755)
+    stranger = Stranger(lab, folder)
+    if stranger.image.python is None:
+        pytest.skip("no Python here is for other users to run")
+    yield stranger
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("more", [[], ["--no-new-privs"]], ids=["plain", "no new privileges"])
+def test_without_any_capability(stranger, more):
+    program = WORK + "print([x for x in open('/proc/self/status') if x[:3] in ('Cap', 'NoN')])"
+    same_in(stranger.image, [*stranger.wrap, *more], program=program)
+
+
+@own_processes
+def test_other_processes_are_hidden(stranger):
+    hide = 'mount -t proc -o hidepid=2 proc /proc || exit 99; "$@"; exit $?'
+    wrap = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", hide, "-", *stranger.wrap]
+    program = WORK + "print(os.path.exists('/proc/1'), os.path.exists(f'/proc/{os.getpid()}'))"
+    same_in(stranger.image, wrap, program=program)
+    assert stranger.image.stock("-c", program, wrap=wrap).out.endswith("False True\n")
+
+
+CALLBACK = """
+import ctypes
+kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
+twice = kind(lambda x: 2 * x)  # libffi makes code for it.
+"""
+
+
+@own_mounts
+def test_cache_on_a_file_system_that_runs_nothing(image, tmp_path):
+    lib = Tree(tmp_path / "lib").write({"callback.py": CALLBACK})
+    time.sleep(RACY)
+    mount = 'mount -t tmpfs -o noexec,nosuid,nodev,mode=700 tmpfs "$0" || exit 99; "$@" 2>&1 && exec "$@"'
+    image.cache.mkdir()
+    again = image(
+        *("-c", "import callback; print('it', callback.twice(21))"),
+        preload=["import callback", *NUMPY],
+        env={"PYTHONPATH": str(lib)},
+        wrap=["unshare", "--mount", "sh", "-c", mount, str(image.cache)],
+    )
+    assert "image: being made" in again.out, again
+    assert restored(again) and again.out.endswith("it 42\n"), again
+    assert not image.images("*")  # It was on the other mount, indeed.
+
+
+@needs("setpriv", "--version")
+def test_limits(image):
+    """What has no room under a limit does what stock does there; an image is for whoever has the room."""
+    program = (
+        WORK + CALCULATE + "import resource; print([resource.getrlimit(x) for x in range(10)])"
+    )
+    image.make("-c", "pass", preload=NUMPY)
+    wrong = []
+    for limit in LIMITS:
+        wrap = ["bash", "-c", f'ulimit {limit}; exec "$@"', "-"]
+        expected = image.stock("-c", program, wrap=wrap)
+        for _ in range(2):
+            got = image("-c", program, preload=NUMPY, wrap=wrap).without_pylaunch_lines()
+            if got != expected:
+                wrong.append((limit, expected, got))
+    assert not wrong
+    assert not [x for x in image.cache.rglob("*") if ".tmp" in x.name]
+
+
+LIMITS = ["-n 8", "-n 24", "-v 500000", "-v 1000000", "-s 1024", "-S -s 4096", "-s unlimited", "-c 0", "-f 0", "-f 100", "-l 0"]  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------- streams and signals
+
+TELLING = """
+import os, signal, sys
+if len(sys.argv) > 1:
+    with open(sys.argv[1], "w") as out:
+        print([None if s is None else (s.fileno(), s.mode, s.isatty(), s.line_buffering) for s in (sys.stdin, sys.stdout, sys.stderr)], file=out)
+        print([str(signal.getsignal(n)) for n in sorted(signal.valid_signals())], file=out)
+        print(sorted(os.listdir("/proc/self/fd")), signal.pthread_sigmask(signal.SIG_BLOCK, []), file=out)
+    with open(sys.argv[1] + ".exe", "w") as out: out.write(os.readlink("/proc/self/exe"))
+print("shown"); print("told", file=sys.stderr)
+"""
+SITUATIONS = {
+    "nohup": 'exec nohup "$@"',
+    "no stdin": 'exec "$@" <&-',
+    "no stdout": 'exec "$@" >&-',
+    "no stderr": 'exec "$@" 2>&-',
+    "none": 'exec "$@" <&- >&- 2>&-',
+    "others open": 'exec "$@" 7</dev/null 9>/dev/null',
+    "background": 'trap "" INT QUIT; exec "$@"',
+    "blocked signals": f"exec {PYTHON} -c 'import os, signal, sys; signal.pthread_sigmask(0, [10, 12, 17]); os.execv(sys.argv[1], sys.argv[1:])' \"$@\"",
+    "session of its own": 'exec setsid --wait "$@"',
+    "umask": 'umask 0; exec "$@"',
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_streams_and_signals_are_the_starter_s(image, situation):
+    wrap = ["bash", "-c", SITUATIONS[situation], "-"]
+    out = image.cwd / "out"
+
+    def told(run, **kwargs):
+        out.unlink(missing_ok=True)
+        result = run("-c", TELLING, out, wrap=wrap, **kwargs).without_pylaunch_lines()
+        return result, out.read_text()
+
+    expected = told(image.stock)
+    for runs in ("pylaunch-restore", "python"), ("pylaunch-restore",):
+        assert told(image) == expected
+        assert Path(f"{out}.exe").read_text().rpartition("/")[2].startswith(runs)
+
+
+# ---------------------------------------------------------------------------------------------- debris
+
+
+def of_stranger() -> list[str]:
+    """What the stranger has in the places where programs leave things, and its processes."""
+    found = []
+    for place in ("/tmp", "/var/tmp", "/dev/shm", "/run", "/dev/mqueue"):
+        for folder, folders, files in os.walk(place, onerror=None):
+            for name in [*folders, *files]:
+                path = os.path.join(folder, name)
+                with contextlib.suppress(OSError):
+                    if os.lstat(path).st_uid == STRANGER:
+                        found.append(path)
+            if folder == "/tmp":
+                folders.clear()
+    for kind in ("msg", "sem", "shm"):
+        head, *lines = Path("/proc/sysvipc", kind).read_text().splitlines()
+        at = head.split().index("uid")
+        found += [f"{kind} {line}" for line in lines if int(line.split()[at]) == STRANGER]
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid == STRANGER:
+                found.append(f"{process} {(process / 'comm').read_text()}")
+    return sorted(found)
+
+
+def test_nothing_is_left_behind(stranger):
+    image, wrap = stranger.image, stranger.wrap
+    before = of_stranger()
+    image.make("-c", "pass", wrap=wrap)
+    for _ in range(20):
+        assert restored(image("-c", WORK, wrap=wrap))
+    assert of_stranger() == before
+    assert [x.suffix for x in image.images("*")] == [".img", ".key"]
+    kinds = {x.name.partition(".pla")[1:] for x in image.cache.iterdir() if x.is_file()}
+    assert kinds <= {(".pla", ""), (".pla", ".lock")}
+
+
+# ---------------------------------------------------------------------------------------------- many at once
+
+
+def private_kib(pid: int) -> int:
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(x) for x in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB$", text, re.M))
+
+
+@pytest.mark.parametrize("name", [x for x in PRELOADS if x == "plain" or has(x)][:3])
+def test_eight_at_once_share_their_memory(image, name, record_property):
+    """Each does what stock does, and has less memory of its own than a process of stock's."""
+    preload = PRELOADS[name]
+    idle = (
+        "\n".join(preload)
+        + "\nimport sys; print(len(sys.argv), flush=True); print(sys.stdin.read())"
+    )
+
+    def private(argv, count: int) -> list[int]:
+        """Of `count` processes that run at the same time, once all of them are idle."""
+        crowd = [
+            start(argv, image.env(), image.cwd, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            for _ in range(count)
+        ]
+        for process in crowd:
+            assert process.stdout.readline() == b"1\n"
+        sizes = [private_kib(process.pid) for process in crowd]
+        assert [finish(process, b"end") for process in crowd] == [(0, b"end\n", b"")] * count
+        return sizes
+
+    image.make("-c", "pass", preload=preload)
+    stock = private([PYTHON, "-c", idle], 2)
+    ours = private(image.argv("-c", idle, preload=preload, explain=False), 8)
+    assert restored(image("-c", "pass", preload=preload))
+    record_property("private_kib", {"stock": stock, "restored": ours})
+    print(f"{name}: KiB of its own: stock {stock}, restored {ours}")
+    assert max(ours) < min(stock)
