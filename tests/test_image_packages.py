@@ -1,0 +1,112 @@
+"""Well-known packages do from an image what they do under stock, or it is refused as is known.
+
+Slow: PYLAUNCH_ECOSYSTEM=full runs it. PYLAUNCH_PACKAGES_PYTHON names a Python that has
+tests/image_packages/requirements.txt already; else a throw-away environment is made.
+"""
+
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Result
+from test_image import RACY, Imaged, reason, restored
+
+sys.path.insert(0, str(ROOT / "tests" / "conformance"))
+from layout import make_prefix
+
+PROGRAMS = ROOT / "tests" / "image_packages"
+NAMES = sorted(x.stem.removeprefix("with_") for x in PROGRAMS.glob("with_*.py"))
+# A capture that preloading made impossible, and what is then told.
+REFUSED = {"polars": "threads are left: polars-ooc-clea"}
+
+DRAWING = [
+    x for x in NAMES if x not in REFUSED and "# draws: " in (PROGRAMS / f"with_{x}.py").read_text()
+]
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("PYLAUNCH_ECOSYSTEM") != "full", reason="slow: PYLAUNCH_ECOSYSTEM=full runs it"
+)
+
+
+@pytest.fixture(scope="module")
+def python(lab, tmp_path_factory) -> str:
+    lab.need_pylaunch()
+    named = os.environ.get("PYLAUNCH_PACKAGES_PYTHON")
+    if named:
+        return named
+    folder = tmp_path_factory.mktemp("packages") / "venv"
+    requirements = PROGRAMS / "requirements.txt"
+    return str(make_prefix(str(lab.python), lab.pylaunch.parent, folder, requirements).stock)
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory) -> Path:
+    """The programs where nothing else is; they are old enough by the time an image is made."""
+    folder = tmp_path_factory.mktemp("programs")
+    for path in PROGRAMS.glob("*.py"):
+        shutil.copy(path, folder)
+    time.sleep(RACY)
+    return folder
+
+
+@pytest.fixture
+def image(lab, python, tmp_path) -> Imaged:
+    image = Imaged(lab, tmp_path / "image")
+    image.python = python
+    return image
+
+
+def header(program: Path, word: str) -> list[str]:
+    return re.findall(rf"^# {word}: (.*)$", program.read_text(), re.M)
+
+
+def complaints(result: Result) -> set[str]:
+    """But for absl's log lines of severity "info": when gRPC writes some, threads decide."""
+    lines = result.without_pylaunch_lines().err.splitlines()
+    return {x for x in lines if not re.match(r"I\d{4} [\d:.]+ ", x)}
+
+
+def compile_once(image: Imaged, preload) -> None:
+    """Installed packages are compiled by their first import, which makes their folders young."""
+    done = image.stock("-c", "\n".join(preload))
+    assert done.code == 0, done.err
+    time.sleep(RACY)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_package_works_from_an_image(image, programs, name):
+    program = programs / f"with_{name}.py"
+    preload = header(program, "preload")
+    compile_once(image, preload)
+    expected = image.stock(program)
+    assert expected.code == 0, expected.err
+    made = image(program, preload=preload)
+    assert (name in REFUSED) == ("image: not made: " in made.err), made.err
+    assert (made.code, made.out) == (0, expected.out), made.err
+    for _ in range(3):
+        got = image(program, preload=preload)
+        assert (got.code, got.out) == (0, expected.out), got.err
+        if name in REFUSED:
+            assert REFUSED[name] in made.err
+            return
+        assert restored(got), (reason(got), made.err)
+        assert complaints(got) <= complaints(expected)  # Preloading has warned when it was made.
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_package_draws_other_numbers_in_every_process(image, programs, name):
+    """What it draws by chance under stock, it draws by chance from an image."""
+    program = programs / f"with_{name}.py"
+    preload = header(program, "preload")
+    compile_once(image, preload)
+    draw = "\n".join([*preload, *header(program, "draws")])
+    image("-c", draw, preload=preload)
+    runs = [image("-c", draw, preload=preload) for _ in range(3)]
+    assert all(restored(x) for x in runs), runs
+    assert all(x.code == 0 and x.out for x in runs), runs
+    lines = [line for run in runs for line in run.out.splitlines()]
+    assert len(set(lines)) == len(lines), runs
