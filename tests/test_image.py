@@ -195,6 +195,14 @@ def test_no_two_restores_draw_the_same_numbers(real):
     assert len(drawn) == len(set(drawn)) > 15
 
 
+def test_log_records_count_from_the_process_s_start(image):
+    show = "import logging; print(logging.makeLogRecord({}).relativeCreated)"
+    image.make("-c", "pass", preload=["import logging"])
+    time.sleep(2)
+    got = image("-c", show, preload=["import logging"])
+    assert restored(got) and 0 <= float(got.out) < 2000
+
+
 def test_many_restores_in_a_row(real):
     """Every one draws another layout (ASLR) for its own stack and vdso."""
     argv = real.argv(

@@ -107,11 +107,26 @@ def test_first_process_of_a_container(image):
         "try: print(os.waitpid(-1, os.WNOHANG))\nexcept ChildProcessError: print('no child')\n"
     )
     same_in(image, wrap, preload=NUMPY, program=program)
-    draws = "import os, random, tempfile, uuid; print(os.getpid(), random.random(), uuid.uuid4(), tempfile.mktemp())"
-    runs = [image("-c", draws, preload=NUMPY, wrap=wrap) for _ in range(3)]
+
+
+DRAWS = """
+import os, random, uuid, tempfile, multiprocessing.synchronize
+print(os.getpid(), random.random(), uuid.uuid4(), tempfile.mktemp(), multiprocessing.synchronize.SemLock._make_name())
+"""
+
+
+@own_processes
+def test_what_goes_by_the_process_number_differs_in_containers(image):
+    """The image's first process has made names, too, under the number that all have."""
+    wrap = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    lib = Tree(image.folder / "lib").write({"drawn.py": DRAWS})
+    time.sleep(RACY)
+    env = {"PYTHONPATH": str(lib)}
+    image("-c", DRAWS, preload=["import drawn"], wrap=wrap, env=env)
+    runs = [image("-c", DRAWS, preload=["import drawn"], wrap=wrap, env=env) for _ in range(3)]
     assert all(restored(run) for run in runs), runs[0].err
     drawn = [word for run in runs for word in run.out.split()]
-    assert drawn.count("1") == 3 and len(set(drawn)) == 10
+    assert drawn.count("1") == 3 and len(set(drawn)) == 13, drawn
 
 
 # ---------------------------------------------------------------------------------------------- rights and mounts

@@ -8,10 +8,13 @@ library is known here; what another package needs is in `hooks/<module>.py`, whi
 
 import _io
 import contextlib
+import gc
 import os
 import sys
+import time
 
 _hooks = []
+_name_sequences = []
 
 
 def prepare(folder):
@@ -19,6 +22,12 @@ def prepare(folder):
         # To the capturing process's own /dev/null: the program will write it.
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.flush()
+    tempfile = sys.modules.get("tempfile")
+    if tempfile is not None:
+        kind = (
+            tempfile._RandomNameSequence
+        )  # multiprocessing's and loky's semaphores have some, too.
+        _name_sequences.extend(x for x in gc.get_objects() if type(x) is kind)
     folder = os.path.join(folder, "hooks")
     for name in sorted(os.listdir(folder)):
         module = sys.modules.get(name.removesuffix(".py"))
@@ -37,6 +46,7 @@ def prepare(folder):
 def resume():
     _renew_streams()
     _renew_threading()
+    _renew_logging()
     _renew_randomness()
     for hook in _hooks:
         if "resume" in hook:
@@ -80,6 +90,14 @@ def _renew_threading():
         threading.main_thread()._set_native_id()
 
 
+def _renew_logging():
+    """What records count their `relativeCreated` from: seconds, from 3.13 on nanoseconds."""
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        now = time.time_ns()
+        logging._startTime = now if isinstance(logging._startTime, int) else now / 1e9
+
+
 def _renew_randomness():
     """What `random` does at a fork, for those that do nothing then or go by the process number.
 
@@ -93,9 +111,8 @@ def _renew_randomness():
         current = process.current_process()
         if "authkey" in current._config:
             current._config["authkey"] = process.AuthenticationString(os.urandom(32))
-    tempfile = sys.modules.get("tempfile")
-    if tempfile is not None:
-        tempfile._name_sequence = None
+    for sequence in _name_sequences:
+        sequence._rng_pid = None
     uuid = sys.modules.get("uuid")
     if uuid is not None:
         uuid._last_timestamp = None

@@ -1,3 +1,4 @@
+# draws: print(distributed.client.Future._uid)
 # draws: import uuid; print(uuid.uuid1(), dask.delayed(print)().key)
 # preload: import dask, dask.array, dask.bag, distributed
 import dask

@@ -1,3 +1,5 @@
+# draws: print(transformers.utils.hub.SESSION_ID)
+# preload: import transformers
 # preload: import torch
 # preload: from transformers import BertConfig, BertForSequenceClassification
 # preload: from transformers import Trainer

@@ -1,0 +1,6 @@
+"""sympy's generators, seeded by the system when they are made (sympy/core/random.py)."""
+
+
+def resume():
+    module.rng.seed()  # noqa: F821 - given by resume.py
+    module._assumptions_rng.seed()  # noqa: F821

@@ -1,0 +1,7 @@
+"""The session's number that transformers sends to the hub, drawn when it is imported."""
+
+import uuid
+
+
+def resume():
+    module.SESSION_ID = uuid.uuid4().hex  # noqa: F821 - given by resume.py
