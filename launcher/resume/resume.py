@@ -24,9 +24,8 @@ def prepare(folder):
             stream.flush()
     tempfile = sys.modules.get("tempfile")
     if tempfile is not None:
-        kind = (
-            tempfile._RandomNameSequence
-        )  # multiprocessing's and loky's semaphores have some, too.
+        # multiprocessing's and loky's semaphores have some of their own.
+        kind = tempfile._RandomNameSequence
         _name_sequences.extend(x for x in gc.get_objects() if type(x) is kind)
     folder = os.path.join(folder, "hooks")
     for name in sorted(os.listdir(folder)):
