@@ -23,9 +23,12 @@ NAMES = sorted(x.stem.removeprefix("with_") for x in PROGRAMS.glob("with_*.py"))
 # A capture that preloading made impossible, and what is then told.
 REFUSED = {"polars": "threads are left: polars-ooc-clea"}
 
-DRAWING = [
-    x for x in NAMES if x not in REFUSED and "# draws: " in (PROGRAMS / f"with_{x}.py").read_text()
-]
+
+def having(word: str) -> list[str]:
+    """The packages whose program has such a line."""
+    text = {x: (PROGRAMS / f"with_{x}.py").read_text() for x in NAMES if x not in REFUSED}
+    return [x for x in NAMES if f"# {word}: " in text.get(x, "")]
+
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("PYLAUNCH_ECOSYSTEM") != "full", reason="slow: PYLAUNCH_ECOSYSTEM=full runs it"
@@ -97,7 +100,7 @@ def test_package_works_from_an_image(image, programs, name):
         assert complaints(got) <= complaints(expected)  # Preloading has warned when it was made.
 
 
-@pytest.mark.parametrize("name", DRAWING)
+@pytest.mark.parametrize("name", having("draws"))
 def test_package_draws_other_numbers_in_every_process(image, programs, name):
     """What it draws by chance under stock, it draws by chance from an image."""
     program = programs / f"with_{name}.py"
@@ -110,3 +113,22 @@ def test_package_draws_other_numbers_in_every_process(image, programs, name):
     assert all(x.code == 0 and x.out for x in runs), runs
     lines = [line for run in runs for line in run.out.splitlines()]
     assert len(set(lines)) == len(lines), runs
+
+
+@pytest.mark.parametrize("name", having("varies"))
+def test_variables_count_that_a_package_has_read(image, programs, name):
+    """Each makes what the package is when it is imported another, whoever in it reads it how."""
+    program = programs / f"with_{name}.py"
+    preload = header(program, "preload")
+    compile_once(image, preload)
+    image("-c", "pass", preload=preload)
+    assert image.images()
+    for line in header(program, "varies"):
+        setting, show = line.split(": ", 1)
+        show = "\n".join(["from threadpoolctl import threadpool_info", *preload, show])
+        env = dict([setting.split("=", 1)])
+        expected = image.stock("-c", show, env=env)
+        assert expected.code == 0, expected.err
+        assert expected.out != image.stock("-c", show).out
+        for _ in range(2):
+            assert image("-c", show, preload=preload, env=env).out == expected.out, line

@@ -1,3 +1,6 @@
+# varies: OPENCV_FOR_THREADS_NUM=1: print(cv2.getNumThreads())
+# varies: OPENCV_LOG_LEVEL=DEBUG: print(cv2.utils.logging.getLogLevel())
+# varies: OPENCV_CPU_DISABLE=AVX2: print(cv2.getCPUFeaturesLine())
 # preload: import cv2, numpy
 import cv2
 import numpy as np

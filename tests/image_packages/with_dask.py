@@ -1,3 +1,4 @@
+# varies: DASK_OWN__PART=3: print(dask.config.get("own.part", None))
 # draws: print(distributed.client.Future._uid)
 # draws: import uuid; print(uuid.uuid1(), dask.delayed(print)().key)
 # preload: import dask, dask.array, dask.bag, distributed

@@ -1,3 +1,4 @@
+# varies: HTTP_PROXY=http://127.0.0.1:9: print(httpx._utils.get_environment_proxies())
 # draws: import httpx._multipart; print(httpx._multipart.MultipartStream({}, {}).boundary)
 # preload: import fastapi, fastapi.testclient, httpx
 import asyncio

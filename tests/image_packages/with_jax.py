@@ -1,3 +1,5 @@
+# varies: JAX_ENABLE_X64=1: print(jax.numpy.arange(2.0).dtype)
+# varies: XLA_FLAGS=--xla_force_host_platform_device_count=3: print(jax.device_count())
 # preload: import jax, jax.numpy
 import jax
 import jax.numpy as jnp

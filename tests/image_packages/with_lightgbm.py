@@ -1,3 +1,4 @@
+# varies: OMP_NUM_THREADS=1: print(sorted(x["num_threads"] for x in threadpool_info()))
 # preload: import lightgbm
 import lightgbm as lgb
 import numpy as np

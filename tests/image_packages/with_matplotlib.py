@@ -1,3 +1,4 @@
+# varies: MPLBACKEND=svg: print(matplotlib.get_backend())
 # preload: import matplotlib.backends.backend_agg
 # preload: import matplotlib.pyplot, numpy
 import hashlib

@@ -1,3 +1,7 @@
+# varies: OMP_NUM_THREADS=1: print(pyarrow.cpu_count())
+# varies: ARROW_IO_THREADS=3: print(pyarrow.io_thread_count())
+# varies: ARROW_DEFAULT_MEMORY_POOL=system: print(pyarrow.default_memory_pool().backend_name)
+# varies: ARROW_USER_SIMD_LEVEL=NONE: print(pyarrow.runtime_info().simd_level)
 # draws: print(pandas.Series(range(10**6)).sample(2).tolist())
 # draws: print(pyarrow.compute.random(2).tolist())
 # preload: import numpy, pandas, pyarrow, pyarrow.compute, pyarrow.parquet, pyarrow.dataset

@@ -1,3 +1,5 @@
+# varies: OPENBLAS_NUM_THREADS=1: print(sorted(x["num_threads"] for x in threadpool_info()))
+# varies: OPENBLAS_CORETYPE=Nehalem: print({x["architecture"] for x in threadpool_info()})
 # draws: print(scipy.stats.norm.rvs()); print(scipy.stats.qmc.Sobol(1).random())
 # preload: import numpy, scipy.fft, scipy.integrate, scipy.linalg, scipy.optimize
 # preload: import scipy.sparse.linalg, scipy.stats

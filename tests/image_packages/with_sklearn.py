@@ -1,3 +1,5 @@
+# varies: OMP_NUM_THREADS=1: print(sorted(x["num_threads"] for x in threadpool_info()))
+# varies: SKLEARN_WORKING_MEMORY=77: print(sklearn.get_config()["working_memory"])
 # draws: print(sklearn.datasets.make_classification(10)[0].sum())
 # preload: import sklearn.datasets, sklearn.ensemble, sklearn.linear_model, sklearn.svm
 # preload: import sklearn.pipeline, sklearn.preprocessing

@@ -1,3 +1,5 @@
+# varies: OMP_NUM_THREADS=1: print(torch.get_num_threads(), torch.__config__.parallel_info())
+# varies: ATEN_CPU_CAPABILITY=default: print(torch.backends.cpu.get_cpu_capability())
 # draws: print(torch.rand(2).tolist())
 # draws: loader = torch.utils.data.DataLoader(range(10**6), batch_size=4, shuffle=True)
 # draws: print(next(iter(loader)))

@@ -1,3 +1,5 @@
+# varies: TRANSFORMERS_VERBOSITY=error: print(transformers.logging.get_verbosity())
+# varies: HF_HOME=/tmp/hf: print(transformers.utils.hub.TRANSFORMERS_CACHE)
 # draws: print(transformers.utils.hub.SESSION_ID)
 # preload: import transformers
 # preload: import torch
