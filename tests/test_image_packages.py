@@ -132,3 +132,18 @@ def test_variables_count_that_a_package_has_read(image, programs, name):
         assert expected.out != image.stock("-c", show).out
         for _ in range(2):
             assert image("-c", show, preload=preload, env=env).out == expected.out, line
+
+
+def test_what_was_not_preloaded_is_imported_after_a_restore(image, programs):
+    """Libraries come into a restored process as into any other, with threads and all."""
+    wrong = {}
+    image("-c", "pass", preload=["import numpy"])
+    for name in NAMES:
+        program = programs / f"with_{name}.py"
+        expected = image.stock(program)
+        image(program, preload=["import numpy"])
+        got = image(program, preload=["import numpy"])
+        assert restored(got), reason(got)
+        if (got.code, got.out) != (expected.code, expected.out):
+            wrong[name] = (expected, got)
+    assert not wrong
