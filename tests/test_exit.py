@@ -361,6 +361,16 @@ def test_broken_stdout_of_a_restored_program(ends, image, name):
         ends(OUTPUT_FAILS[name], image=image, stdout=full)
 
 
+def test_files_in_memory_are_in_nobody_s_way(ends, tmp_path):
+    memory = "import io\nheld = io.BytesIO(b'x'), io.StringIO('y')\nheld[0].read(1)\n"
+    (tmp_path / "lib" / "memory.py").write_text(memory)
+    assert FAST in ends("import memory; print(memory.held[1].read())", preload="memory")
+    loud = "import io\nclass L(io.BytesIO):\n    def close(self): print('closed'); super().close()\nheld = L()\n"
+    (tmp_path / "lib" / "memory.py").write_text(loud)
+    shutil.rmtree(tmp_path / "lib" / "__pycache__", ignore_errors=True)
+    assert "full teardown" in ends("print(1)", preload="memory")
+
+
 def test_the_usual_program_ends_fast(ends):
     assert FAST in ends(
         "print(1)\nf = open('f', 'w'); f.write('x')\ndef g(): pass\nclass C: pass\nc = C()"

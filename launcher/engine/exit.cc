@@ -60,6 +60,8 @@ struct FastExit {
   PyRef callbacks;   // gc.callbacks
   PyRef get_debug;   // gc.get_debug
   PyRef get_signal;  // _signal.getsignal
+  PyRef bytes_io;    // io.BytesIO
+  PyRef string_io;   // io.StringIO
 
   // Objects from before the line, by address and type only.
   std::unordered_map<PyObject*, PyTypeObject*> finalizable;
@@ -142,13 +144,17 @@ bool Prepare(FastExit* exit) {
   PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
   PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
   PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
+  PyRef io = PyRef::Steal(PyImport_ImportModule("_io"));
   PyObject* modules = PyImport_GetModuleDict();
-  if (!gc || !os || !signal || modules == nullptr || !PyDict_CheckExact(modules)) return false;
+  if (!gc || !os || !signal || !io || modules == nullptr || !PyDict_CheckExact(modules))
+    return false;
   exit->callbacks = PyRef::Steal(PyObject_GetAttrString(gc.get(), "callbacks"));
   exit->get_debug = PyRef::Steal(PyObject_GetAttrString(gc.get(), "get_debug"));
   exit->get_signal = PyRef::Steal(PyObject_GetAttrString(signal.get(), "getsignal"));
+  exit->bytes_io = PyRef::Steal(PyObject_GetAttrString(io.get(), "BytesIO"));
+  exit->string_io = PyRef::Steal(PyObject_GetAttrString(io.get(), "StringIO"));
   if (!exit->callbacks || !PyList_Check(exit->callbacks.get()) || !exit->get_debug ||
-      !exit->get_signal) {
+      !exit->get_signal || !exit->bytes_io || !exit->string_io) {
     return false;
   }
   exit->library = FileOf(PyModule_GetDict(os.get()));
@@ -287,9 +293,17 @@ bool IsInstalledCode(PyObject* owner, const char* attribute) {
   return !file.empty() && IsInstalledFile(*g_exit, file);
 }
 
+// Whose end nobody outside notices. Not of a class made from these, which may have its own close().
+bool IsFileInMemory(PyObject* object) {
+  auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
+  return type == g_exit->bytes_io.get() || type == g_exit->string_io.get();
+}
+
 // True if we may finalise this preloaded object, a little later than CPython might have: a closed
-// file, or what runs code of an installed library. An open file must be closed in its turn.
+// file, one in memory, or what runs code of an installed library. An open file must be closed in
+// its turn.
 bool IsHarmless(PyObject* object) {
+  if (IsFileInMemory(object)) return true;
   if (PyGen_CheckExact(object)) return IsInstalledCode(object, "gi_code");
   PyRef closed = PyRef::Steal(PyObject_GetAttrString(object, "closed"));
   if (closed && closed.get() == Py_True) return true;
