@@ -542,3 +542,12 @@ def ordinary_root() -> list[str]:
     if not shutil.which("setpriv"):
         pytest.skip("needs setpriv to drop root's capabilities")
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+@pytest.fixture
+def image(lab: Lab, tmp_path: Path):
+    """--image on a cache of its own."""
+    from imaged import Imaged  # Which needs this module.
+
+    lab.need_pylaunch()
+    return Imaged(lab, tmp_path / "image")

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from conftest import Tree
-from test_image import RACY, Imaged, has, image, reason, restored  # noqa: F401 - `image` is a fixture.
+from imaged import RACY, Imaged, has, reason, restored
 
 READS = {
     "get": "import os; seen = os.environ.get('SETTING')",
@@ -69,7 +69,7 @@ def readers(tmp_path_factory):
 class Reader:
     """Runs a program behind one reader, under an environment of the test's."""
 
-    def __init__(self, image: Imaged, folder):  # noqa: F811
+    def __init__(self, image: Imaged, folder):
         self.image, self.folder = image, folder
 
     def env(self, setting, **others):
@@ -89,7 +89,7 @@ class Reader:
 
 @pytest.mark.parametrize("name", [*READS, "start-get", "start-items", "start-c"])
 @pytest.mark.parametrize("first", VALUES[::3], ids=str)
-def test_what_was_read_makes_another_image(image, readers, name, first):  # noqa: F811
+def test_what_was_read_makes_another_image(image, readers, name, first):
     reader = Reader(image, readers / name)
     reader.image.make("-c", SHOW, preload=["import reader"], env=reader.env(first))
     assert restored(reader.check(first))
@@ -104,7 +104,7 @@ def test_what_was_read_makes_another_image(image, readers, name, first):  # noqa
 
 @pytest.mark.parametrize("name", NO_READS)
 @pytest.mark.parametrize("first", VALUES[::3], ids=str)
-def test_what_was_not_read_makes_none(image, readers, name, first):  # noqa: F811
+def test_what_was_not_read_makes_none(image, readers, name, first):
     reader = Reader(image, readers / name)
     reader.image.make("-c", SHOW, preload=["import reader"], env=reader.env(first))
     for value in VALUES:
@@ -116,14 +116,14 @@ def test_what_was_not_read_makes_none(image, readers, name, first):  # noqa: F81
     "name",
     ["PYTHONNEW", "LC_TIME", "TZ", "LD_BIND_NOW", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LANGUAGE"],
 )
-def test_what_is_read_where_nobody_sees_it_always_counts(image, readers, name):  # noqa: F811
+def test_what_is_read_where_nobody_sees_it_always_counts(image, readers, name):
     reader = Reader(image, readers / "nothing")
     reader.image.make("-c", SHOW, preload=["import reader"], env=reader.env(None))
     why = reason(reader.check(None, **{name: "C"}))
     assert re.fullmatch(f"none for this state: variable {name} (is new|changed)", why)
 
 
-def test_library_that_goes_through_the_whole_environment(image, tmp_path):  # noqa: F811
+def test_library_that_goes_through_the_whole_environment(image, tmp_path):
     lib = Tree(tmp_path / "lib").write(
         {
             "scan.c": "extern char** environ; int count(void) { int n = 0; while (environ[n]) ++n; return n; }",
@@ -140,7 +140,7 @@ def test_library_that_goes_through_the_whole_environment(image, tmp_path):  # no
 
 
 @pytest.mark.parametrize("package", ["tqdm.auto", "networkx"])
-def test_known_functions_use_only_a_prefix(image, package):  # noqa: F811
+def test_known_functions_use_only_a_prefix(image, package):
     """These go through the environment (launcher/engine/environ_readers.txt)."""
     if not has(package.partition(".")[0]):
         pytest.skip(f"no {package}")
@@ -153,7 +153,7 @@ def test_known_functions_use_only_a_prefix(image, package):  # noqa: F811
         assert restored(got) != (name[:4].lower() == package[:4]), got.err
 
 
-def test_copy_of_a_known_function_is_not_known(image, tmp_path):  # noqa: F811
+def test_copy_of_a_known_function_is_not_known(image, tmp_path):
     source = """import os
 def envwrap(name):
     prefix = "TQDM_"
@@ -168,7 +168,7 @@ seen = envwrap("tqdm")
     assert not restored(image("-c", "pass", preload=["import tqdm.utils"], env={**env, "ANY": "1"}))
 
 
-def test_workers_with_a_variable_each_share_one_image(image, readers):  # noqa: F811
+def test_workers_with_a_variable_each_share_one_image(image, readers):
     """As launchers of many processes set them."""
     reader = Reader(image, readers / "get")
     reader.image.make("-c", SHOW, preload=["import reader"], env=reader.env("1", RANK="0"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Result, Tree, serial
-from test_image import PYTHON, RACY, Imaged, reason, restored, why_not_made
+from imaged import PYTHON, RACY, Imaged, reason, restored, why_not_made
 
 LATE = r"^pylaunch: explain: image: imported late: (.*') ([a-z].*)$"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Result
-from test_image import RACY, Imaged, reason, restored
+from imaged import RACY, Imaged, reason, restored
 
 sys.path.insert(0, str(ROOT / "tests" / "conformance"))
 from layout import make_prefix

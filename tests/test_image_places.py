@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Tree, finish, start
-from test_image import PRELOADS, PYTHON, RACY, Imaged, has, restored
+from imaged import PRELOADS, PYTHON, RACY, Imaged, has, restored
 
 PLACES = ROOT / "tests" / "image_places"
 NUMPY = ["import numpy"] if has("numpy") else []

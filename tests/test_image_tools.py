@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Result, Tree, start, tty_session
-from test_image import PYTHON, RACY, Imaged, reason, restored
+from imaged import PYTHON, RACY, Imaged, reason, restored
 
 HOUR = 3600
 

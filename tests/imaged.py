@@ -1,0 +1,98 @@
+"""Runs programs with --image, and reads from --explain what became of it."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import Result, clean_environment, start
+
+# The interpreter with the real packages; conftest's own `lab.python` is the bare one under it.
+PYTHON = os.environ.get("PYLAUNCH_TEST_PYTHON") or sys.executable
+RACY = 2.2  # Files younger than two seconds prove nothing (cache/stamp.h).
+
+PRELOADS = {
+    "plain": [],
+    "numpy": ["import numpy"],
+    "torch": ["import torch"],
+    "transformers": ["from transformers import AutoModelForSequenceClassification, Trainer"],
+}
+
+
+class Imaged:
+    """Runs programs with --image on a cache of its own."""
+
+    def __init__(self, lab, folder: Path):
+        self.lab, self.folder = lab, folder
+        self.cwd = folder / "cwd"
+        self.cwd.mkdir(parents=True)
+        self.cache = folder / "cache"
+        self.python = PYTHON
+
+    def argv(self, *args, preload=(), explain=True) -> list[str]:
+        flags = ["--python", self.python, "--image", "--cache", str(self.cache)]
+        flags += [f"--preload={line}" for line in preload]
+        return [
+            str(self.lab.pylaunch),
+            *flags,
+            *(["--explain"] if explain else []),
+            *map(str, args),
+        ]
+
+    def env(self, env=None) -> dict[str, str]:
+        return {**clean_environment(self.lab.home), "PYLAUNCH_SEAL": "wait", **(env or {})}
+
+    def __call__(
+        self, *args, preload=(), env=None, cwd=None, wrap=(), stdin=None, **kwargs
+    ) -> Result:
+        argv = [*wrap, *self.argv(*args, preload=preload)]
+        process = start(argv, self.env(env), cwd or self.cwd, stdin=stdin, **kwargs)
+        out, err = process.communicate(timeout=300)
+        return Result(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+    def make(self, *args, **kwargs) -> Result:
+        """Runs once, so that an image is there; restores nothing itself."""
+        made = self(*args, **kwargs)
+        assert "image: being made" in made.err, made.err
+        assert not list(self.images("*.note")), [x.read_text() for x in self.images("*.note")]
+        return made
+
+    def images(self, pattern="*.img") -> list[Path]:
+        return sorted((self.cache / "images").glob(pattern))
+
+    def stock(self, *args, env=None, cwd=None, wrap=(), stdin=None, **kwargs) -> Result:
+        argv = [*wrap, self.python, *map(str, args)]
+        process = start(
+            argv,
+            clean_environment(self.lab.home, **(env or {})),
+            cwd or self.cwd,
+            stdin=stdin,
+            **kwargs,
+        )
+        out, err = process.communicate(timeout=300)
+        return Result(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+
+def restored(result: Result) -> bool:
+    return re.search(r"^pylaunch: explain: image: /.*\.img$", result.err, re.M) is not None
+
+
+def reason(result: Result) -> str:
+    """Why no image was used, as --explain tells first."""
+    found = re.search(r"^pylaunch: explain: image: (.*)$", result.err, re.M)
+    assert found, result.err
+    return found[1]
+
+
+def why_not_made(result: Result) -> str:
+    found = re.search(r"^pylaunch: explain: image: not made: (.*)$", result.err, re.M)
+    assert found, result.err
+    return found[1]
+
+
+@functools.cache
+def has(package: str) -> bool:
+    find = f"import importlib.util as u, sys; sys.exit(u.find_spec({package!r}) is None)"
+    return subprocess.run([PYTHON, "-c", find], check=False).returncode == 0
