@@ -64,8 +64,8 @@ bool HasEnviron() {
          PyDict_GetItemString(PyModule_GetDict(os), "environb") != nullptr;
 }
 
-// Stands in for importlib._bootstrap._load_unlocked until `os` is there: what loads it (`site`)
-// reads variables next.
+// Stands in for importlib._bootstrap._load_unlocked, to see the moment when `os` is there: what has
+// loaded it (`site`) reads variables next.
 PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   PyObject* module = g_load_unlocked.Call(args, count, keywords);
   // It is in sys.modules before it is whole, while it imports others.
