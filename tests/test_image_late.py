@@ -335,7 +335,10 @@ def test_image_build_makes_it_in_one_command(plan, flags):
     assert made.code == 0 and re.search(r"\.img: made in ", made.out) and made.err == "", made
     again = start()
     assert restored(again) and len(late(again)) == 2 and again.out == "True\n", again.err
-    words = [f"--preload:1:1: 'import {name}' left a thread: python" for name in ("leaver", "user")]
+    thread = Path(PYTHON).name  # Named as the program that it is started by.
+    words = [
+        f"--preload:1:1: 'import {name}' left a thread: {thread}" for name in ("leaver", "user")
+    ]
     assert made.out.splitlines()[1:] == [f"  late     {line}" for line in words]
     assert "already there" in build(start).out
     assert build(start, "--json").json["late"] == words
