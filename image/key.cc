@@ -277,21 +277,28 @@ std::string ImageOf(std::string_view key) {
   return std::string(key.substr(0, key.size() - kKeySuffix.size())) + ".img";
 }
 
+namespace {
+
+std::string StemFor(const std::string& folder, const Facts& command, const Facts& facts) {
+  return folder + "/" + Hex(HashOf(command)) + "-" + Hex(HashOf(facts));
+}
+
+}  // namespace
+
 ImageFiles FilesFor(const std::string& folder, const Facts& command, const Facts& all) {
   ImageFiles files;
   files.family = Hex(HashOf(command));
-  const std::string path = folder + "/" + files.family + "-" + Hex(HashOf(all));
-  files.key = path + std::string(kKeySuffix);
+  files.key = StemFor(folder, command, all) + std::string(kKeySuffix);
   files.image = ImageOf(files.key);
   return files;
 }
 
 std::string NoteFor(const std::string& folder, const Facts& command, const Facts& facts) {
-  return folder + "/" + Hex(HashOf(command)) + "-" + Hex(HashOf(facts)) + ".note";
+  return StemFor(folder, command, facts) + ".note";
 }
 
 std::string LateFor(const std::string& folder, const Facts& command, const Facts& facts) {
-  return folder + "/" + Hex(HashOf(command)) + "-" + Hex(HashOf(facts)) + ".late";
+  return StemFor(folder, command, facts) + ".late";
 }
 
 }  // namespace pylaunch::image

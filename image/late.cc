@@ -1,6 +1,5 @@
 #include "image/late.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 
 #include "cache/wire.h"
 #include "image/format.h"
+#include "image/own_file.h"
 #define XXH_INLINE_ALL
 #include "xxhash.h"
 
@@ -20,16 +20,12 @@ constexpr std::string_view kLateMagic = "PYLLATE\n";
 
 // Empty: there is none, or it is not to be trusted.
 std::string ReadOwn(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) return "";
-  std::string bytes;
   struct stat st;
-  if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
-      (st.st_mode & 077) == 0) {
-    bytes.resize(static_cast<size_t>(st.st_size));
-    const ssize_t n = read(fd, bytes.data(), bytes.size());
-    bytes.resize(n > 0 ? static_cast<size_t>(n) : 0);
-  }
+  const int fd = OpenOwn(path, &st);
+  if (fd < 0) return "";
+  std::string bytes(static_cast<size_t>(st.st_size), '\0');
+  const ssize_t n = read(fd, bytes.data(), bytes.size());
+  bytes.resize(n > 0 ? static_cast<size_t>(n) : 0);
   close(fd);
   return bytes;
 }

@@ -100,7 +100,7 @@ ImageAnswer LookAgain(const ImageQuery& query, char** environment) {
   Options options = query.options;
   options.cache_mode = CacheMode::kAuto;
   ImageQuery again{options,        query.plan,  query.python, query.engine,
-                   query.restorer, query.hooks, query.folder};
+                   query.restorer, query.hooks, query.folder, false};
   ImageAnswer answer = FindImage(again, environment);
   if (answer.fd >= 0) close(answer.fd);
   return answer;

@@ -18,6 +18,7 @@
 
 #include "cache/file_env.h"
 #include "image/collection.h"
+#include "image/own_file.h"
 
 namespace pylaunch {
 namespace {
@@ -127,23 +128,10 @@ std::string WhyNone(const ImageQuery& query, const Program& program) {
   return "";
 }
 
-// Opens a file that nobody else could have written; -1 otherwise.
-int OpenOwn(const std::string& path, struct stat* st) {
-  const int fd = open(path.c_str(), O_RDONLY | O_NOFOLLOW);
-  if (fd < 0) return -1;
-  if (fstat(fd, st) == 0 && S_ISREG(st->st_mode) && st->st_uid == geteuid() &&
-      (st->st_mode & 077) == 0) {
-    return fd;
-  }
-  close(fd);
-  errno = EPERM;
-  return -1;
-}
-
 // A key file, of which most starts need only the beginning.
 class KeyFile {
  public:
-  explicit KeyFile(std::string path) : path_(std::move(path)), fd_(OpenOwn(path_, &st_)) {}
+  explicit KeyFile(std::string path) : path_(std::move(path)), fd_(image::OpenOwn(path_, &st_)) {}
   ~KeyFile() {
     if (fd_ >= 0) close(fd_);
   }
@@ -189,7 +177,7 @@ int Open(const KeyFile& file, bool sealed, std::string* why) {
   if (!why->empty()) return -1;
   const std::string path = image::ImageOf(file.path());
   struct stat st;
-  const int fd = OpenOwn(path, &st);
+  const int fd = image::OpenOwn(path, &st);
   if (fd < 0) {
     *why = path + ": " + std::strerror(errno);
     return -1;
@@ -218,7 +206,8 @@ size_t CountMissing(const Facts& facts, const Facts& in) {
 // Goes through the images of one command for one that this start may use.
 class Search {
  public:
-  Search(const ImageOrder& order, bool sealed) : order_(order), sealed_(sealed) {}
+  Search(const ImageOrder& order, bool sealed, bool explain)
+      : order_(order), sealed_(sealed), explain_(explain) {}
 
   // The descriptor of the image at path(), or -1.
   int Try(const std::string& key_path) {
@@ -234,6 +223,7 @@ class Search {
       path_ = key_path;
       return Open(file, sealed_, &fault_);
     }
+    if (!explain_) return -1;
     const size_t count = CountMissing(now, head->facts) + CountMissing(head->facts, now);
     if (nearest_.empty() || count < fewest_) nearest_ = std::move(difference), fewest_ = count;
     return -1;
@@ -249,16 +239,18 @@ class Search {
  private:
   const ImageOrder& order_;
   const bool sealed_;
+  const bool explain_;   // Else nobody asks which is nearest, which takes long to tell.
   std::string path_;     // Of the last key whose facts are this start's.
   std::string fault_;    // What was wrong with that one, or with a file that is no key.
   std::string nearest_;  // How the most similar of the others differs...
   size_t fewest_ = 0;    // ...and in how many facts.
 };
 
-int Find(const std::string& folder, const ImageOrder& order, bool sealed, ImageAnswer* answer) {
+int Find(const ImageQuery& query, const ImageOrder& order, ImageAnswer* answer) {
+  const std::string& folder = query.folder;
   const std::string family = image::FilesFor(folder, order.command, {}).family;
   auto names = cache::PosixFileEnv().ListFolder(folder);
-  Search search(order, sealed);
+  Search search(order, query.options.cache_mode == CacheMode::kSealed, query.explain);
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
     if (!name.starts_with(family) || !name.ends_with(image::kKeySuffix)) continue;
     const int fd = search.Try(folder + "/" + name);
@@ -290,7 +282,7 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   order.environment = image::EnvironmentFacts(environment);
   const CacheMode mode = query.options.cache_mode;
   if (mode != CacheMode::kRefresh) {
-    answer.fd = Find(query.folder, order, mode == CacheMode::kSealed, &answer);
+    answer.fd = Find(query, order, &answer);
     if (answer.fd >= 0) return answer;
   }
   if (mode == CacheMode::kReadonly || mode == CacheMode::kSealed) return answer;

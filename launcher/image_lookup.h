@@ -17,6 +17,7 @@ struct ImageQuery {
   std::string restorer;
   std::string hooks;   // Folder of resume.py.
   std::string folder;  // Of images; empty: the cache is off.
+  bool explain = false;
 };
 
 struct ImageAnswer {

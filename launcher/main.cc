@@ -227,7 +227,8 @@ ImageQuery QueryFor(const Options& options, const std::string& self, const std::
           engine,
           LibraryFile(self, image::kRestorer),
           LibraryFile(self, "resume"),
-          cache.empty() ? "" : cache + "/" + cache::kImagesFolder};
+          cache.empty() ? "" : cache + "/" + cache::kImagesFolder,
+          options.explain};
 }
 
 // The descriptor of an image to start from, or -1; then `handoff` says whether one is to be made.

@@ -23,9 +23,9 @@ namespace {
 constexpr size_t kNoEntry = SIZE_MAX;
 std::atomic<size_t> g_entry = kNoEntry;
 
-// Names only: an image holds no values. Never freed, as any thread may be reading.
-EnvironmentReads* g_image_reads = nullptr;
-bool g_for_image = false;
+// Null: no image is to be made of what is read now. Names only: an image holds no values. Never
+// freed, as any thread may be reading.
+std::atomic<EnvironmentReads*> g_image_reads = nullptr;
 // Under the GIL.
 auto* g_prefixes = new std::set<std::string>();
 auto* g_why_all = new std::string();
@@ -35,12 +35,12 @@ Wrapped g_load_unlocked;
 
 void OnRead(const char* name, const char* value) {
   if (const size_t entry = g_entry; entry != kNoEntry) PreloadReads().Add(name, value, entry);
-  if (g_image_reads != nullptr) g_image_reads->Add(name, nullptr, 0);
+  if (EnvironmentReads* reads = g_image_reads) reads->Add(name, nullptr, 0);
 }
 
 void OnEnumerated() {
   if (g_entry != kNoEntry) PreloadReads().MarkEnumerated();
-  if (!g_for_image) return;
+  if (g_image_reads == nullptr) return;
   const EnvironReader reader = FindEnvironReader();
   if (!reader.prefix.empty()) {
     g_prefixes->insert(reader.prefix);
@@ -49,7 +49,9 @@ void OnEnumerated() {
   }
 }
 
-void OnChange(const char* name, const char*, const void*) { g_image_reads->Add(name, nullptr, 0); }
+void OnChange(const char* name, const char*, const void*) {
+  if (EnvironmentReads* reads = g_image_reads) reads->Add(name, nullptr, 0);
+}
 
 // Not 0 once a child was waited for: every process faults pages in.
 long FaultsOfChildren() {
@@ -69,7 +71,7 @@ bool HasEnviron() {
 PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   PyObject* module = g_load_unlocked.Call(args, count, keywords);
   // It is in sys.modules before it is whole, while it imports others.
-  if (module != nullptr && g_for_image && !IsEnvironHooked() && HasEnviron()) {
+  if (module != nullptr && g_image_reads != nullptr && !IsEnvironHooked() && HasEnviron()) {
     HookEnviron({OnRead, OnEnumerated});
   }
   return module;
@@ -80,19 +82,18 @@ PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObj
 ReadsRecording::ReadsRecording(size_t entry) {
   g_entry = entry;
   if (!IsEnvironHooked()) HookEnviron({OnRead, OnEnumerated});
-  if (!g_for_image) ListenToReads(OnRead);
+  if (g_image_reads == nullptr) ListenToReads(OnRead);
 }
 
 ReadsRecording::~ReadsRecording() {
   g_entry = kNoEntry;
-  if (g_for_image) return;
+  if (g_image_reads != nullptr) return;
   ListenToReads(nullptr);
   UnhookEnviron();
 }
 
 void StartImageReads() {
   g_image_reads = new EnvironmentReads;
-  g_for_image = true;
   g_faults_of_children = FaultsOfChildren();
   ListenToReads(OnRead);
   ListenToChanges(OnChange);
@@ -107,7 +108,7 @@ void FollowImportOfOs() {
 }
 
 image::VariableReads StopImageReads() {
-  g_for_image = false;
+  const EnvironmentReads& read_now = *g_image_reads.exchange(nullptr);
   ListenToReads(nullptr);
   ListenToChanges(nullptr);
   image::VariableReads reads;
@@ -116,7 +117,7 @@ image::VariableReads StopImageReads() {
   if (!IsEnvironHooked() && HasEnviron()) reads.all = "nobody saw the import of os";
   reads.prefixes.assign(g_prefixes->begin(), g_prefixes->end());
   if (IsEnvironHooked()) UnhookEnviron();
-  for (EnvironmentRead& read : g_image_reads->All()) reads.names.push_back(std::move(read.name));
+  for (EnvironmentRead& read : read_now.All()) reads.names.push_back(std::move(read.name));
   return reads;
 }
 
