@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cache/descriptor.h"
 #include "cache/stamp.h"
 #include "image/format.h"
 #define XXH_INLINE_ALL
@@ -29,20 +30,6 @@ constexpr size_t kMaxKey = size_t{256} << 20;
 constexpr size_t kMaxNote = 4096;
 constexpr int64_t kTouchAfterNs = 3600LL * 1'000'000'000;
 constexpr uint64_t kStatBlock = 512;
-
-class Descriptor {
- public:
-  explicit Descriptor(const std::string& path)
-      : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 std::string KeyPath(const std::string& image) {
   return image.substr(0, image.size() - kImage.size()) + ".key";
@@ -249,7 +236,7 @@ void NoteUse(const std::string& key) {
 }
 
 std::optional<uint64_t> ContentHash(const std::string& path) {
-  const Descriptor file(path);
+  const cache::Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   struct stat st;
   if (file.get() < 0 || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
   const auto size = static_cast<uint64_t>(st.st_size);

@@ -9,6 +9,7 @@
 #include <array>
 #include <charconv>
 
+#include "cache/descriptor.h"
 #include "image/format.h"
 
 namespace pylaunch::image {
@@ -50,20 +51,6 @@ Region::Kind KindOf(std::string_view path, uint64_t inode) {
   return Region::Kind::kFile;
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(const char* path) : fd_(open(path, O_RDONLY | O_CLOEXEC)) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 }  // namespace
 
 std::optional<Region> ParseRegion(std::string_view line, std::pmr::memory_resource* memory) {
@@ -88,7 +75,7 @@ std::optional<Region> ParseRegion(std::string_view line, std::pmr::memory_resour
 
 std::pmr::vector<Region> ReadRegions(std::pmr::memory_resource* memory) {
   std::pmr::vector<Region> regions(memory);
-  Descriptor maps("/proc/self/maps");
+  const cache::Descriptor maps(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
   std::pmr::string text(memory);
   std::array<char, 16384> buffer;
   ssize_t n;
@@ -112,7 +99,7 @@ bool IsOwnPage(uint64_t entry) {
 }
 
 bool ReadOwnPages(uint64_t start, uint64_t end, std::pmr::vector<PageRun>* runs) {
-  Descriptor pagemap("/proc/self/pagemap");
+  const cache::Descriptor pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   std::array<uint64_t, 2048> entries;
   for (uint64_t page = start / kPage; page < end / kPage;) {
     const size_t wanted = std::min<uint64_t>(entries.size(), end / kPage - page);

@@ -23,6 +23,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
+#include "cache/descriptor.h"
 #include "launcher/text.h"
 #include "nlohmann/json.hpp"
 
@@ -85,22 +86,6 @@ std::optional<FileState> Look(const std::string& path) {
                    state.st_mode};
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() { Close(); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-  bool ok() const { return fd_ >= 0; }
-  void Close() {
-    if (fd_ >= 0) close(std::exchange(fd_, -1));
-  }
-
- private:
-  int fd_;
-};
-
 // The first `limit` bytes of an open file.
 std::optional<std::string> ReadUpTo(int fd, size_t limit) {
   std::string text(limit, '\0');
@@ -117,7 +102,7 @@ std::optional<std::string> ReadUpTo(int fd, size_t limit) {
 }
 
 std::optional<std::string> ReadStart(const std::string& path, size_t limit) {
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const cache::Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   return file.ok() ? ReadUpTo(file.get(), limit) : std::nullopt;
 }
 
@@ -183,8 +168,8 @@ class Probe {
   std::optional<Answer> Run() {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return Fail(std::strerror(errno));
-    Descriptor output(ends[0]);
-    Descriptor input(ends[1]);
+    cache::Descriptor output(ends[0]);
+    cache::Descriptor input(ends[1]);
     if (const int error = Spawn(input.get()); error != 0) {
       return Fail(Cat("cannot be run: ", std::strerror(error)));
     }
@@ -351,7 +336,7 @@ std::optional<Record> FromJson(std::string_view text) try {
 
 // nullopt: none, or none that can be believed.
 std::optional<Record> LoadRecord(const std::string& path) {
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  const cache::Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat state;
   if (!file.ok() || fstat(file.get(), &state) != 0) return std::nullopt;
   const bool trusted =
@@ -371,7 +356,7 @@ void MakeFolders(const std::string& folder) {
 void SaveRecord(const std::string& path, const Record& record) {
   MakeFolders(Folder(path));
   std::string temporary = path + ".XXXXXX";
-  Descriptor file(mkostemp(temporary.data(), O_CLOEXEC));  // Mode 0600.
+  cache::Descriptor file(mkostemp(temporary.data(), O_CLOEXEC));  // Mode 0600.
   if (!file.ok()) return;
   const std::string text = ToJson(record);
   const bool written = write(file.get(), text.data(), text.size()) == std::ssize(text);

@@ -17,12 +17,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "image/written_pages.h"
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/finalize_return.h"
 #include "launcher/engine/gc_fence.h"
@@ -51,9 +53,13 @@ struct FastExit {
   std::string library;  // The standard library's folder, with '/' behind.
   // Dicts that were last changed before the line have a version up to this one.
   uint64_t last_version = 0;
-  // Modules, by address only, and whether they were installed, as against those that the user works
-  // on: these are wiped as CPython does it.
-  std::unordered_map<PyObject*, bool> preloaded;
+  // Modules, by address only.
+  struct Preloaded {
+    PyObject* names;  // Its dict, by address only.
+    // As against those that the user works on, which are wiped as CPython does it.
+    bool installed;
+  };
+  std::unordered_map<PyObject*, Preloaded> preloaded;
   Py_ssize_t modules_noted = 0;  // PyDict_Next's position in sys.modules.
   PyObject* sys_names = nullptr;
   PyObject* builtins_names = nullptr;
@@ -67,9 +73,15 @@ struct FastExit {
   std::unordered_map<PyObject*, PyTypeObject*> finalizable;
   // While hidden: weak references to these, and to classes that may still be given a __del__, so
   // that nobody has to look at a million objects that only an image's file holds.
-  std::vector<PyRef> watched;
+  struct Watched {
+    PyObject* object;  // By address only.
+    PyRef reference;
+    bool finalizable;
+  };
+  std::vector<Watched> watched;
   bool all_watched = false;
   bool resumed = false;         // This process is restored from an image.
+  image::WrittenPages written;  // Where that is so.
   bool nothing_to_say = false;  // What Py_FinalizeEx ends with, nobody would notice.
 
   // What was in sys.modules, in its order. With a reference if it is left to CPython to wipe.
@@ -93,8 +105,12 @@ volatile bool g_armed = false;
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // Since 3.12; no other clock is there.
-uint64_t Version(PyObject* dict) { return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag; }
+const uint64_t* VersionPlace(PyObject* dict) {
+  return &reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
+}
 #pragma GCC diagnostic pop
+
+uint64_t Version(PyObject* dict) { return *VersionPlace(dict); }
 
 // The version that a dict gets when it is changed now (DICT_NEXT_VERSION: one count for all dicts).
 // 0: these dicts keep no count.
@@ -123,19 +139,30 @@ bool IsInstalledFile(const FastExit& exit, const std::string& file) {
          file.find("/site-packages/") != file.npos || file.find("/dist-packages/") != file.npos;
 }
 
-bool IsInstalled(const FastExit& exit, PyObject* names) {
+// A module without a file or a spec is its package's: extensions make such (torch._C._onnx).
+bool IsInstalled(const FastExit& exit, PyObject* modules, std::string name, PyObject* names) {
   const std::string file = FileOf(names);
   if (!file.empty()) return IsInstalledFile(exit, file);
   PyObject* spec = PyDict_GetItemString(names, "__spec__");
-  return spec != nullptr && spec != Py_None;  // Built-in, frozen, or a namespace.
+  if (spec != nullptr && spec != Py_None) return true;  // Built-in, frozen, or a namespace.
+  const size_t dot = name.rfind('.');
+  if (dot == name.npos) return false;
+  name.resize(dot);
+  PyObject* package = PyDict_GetItemString(modules, name.c_str());
+  return package != nullptr && PyModule_Check(package) &&
+         IsInstalled(exit, modules, name, PyModule_GetDict(package));
 }
 
 // Takes what sys.modules has for preloaded; called again, what has come to its end since.
 void NoteModules(FastExit* exit, PyObject* modules) {
   PyObject *name, *module;
   while (PyDict_Next(modules, &exit->modules_noted, &name, &module)) {
-    if (PyModule_Check(module))
-      exit->preloaded.emplace(module, IsInstalled(*exit, PyModule_GetDict(module)));
+    const char* text =
+        PyModule_Check(module) && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : "";
+    if (text == nullptr) PyErr_Clear(), text = "";
+    if (!PyModule_Check(module)) continue;
+    PyObject* names = PyModule_GetDict(module);
+    exit->preloaded.insert({module, {names, IsInstalled(*exit, modules, text, names)}});
   }
   exit->last_version = CurrentVersion();
 }
@@ -181,7 +208,7 @@ bool Watch(PyObject* object) {
   if (Py_TYPE(object)->tp_weaklistoffset <= 0) return false;
   PyRef reference = PyRef::Steal(PyWeakref_NewRef(object, nullptr));
   if (!reference) return false;
-  g_exit->watched.push_back(std::move(reference));
+  g_exit->watched.push_back({object, std::move(reference), HasFinalizer(object)});
   return true;
 }
 
@@ -198,18 +225,26 @@ bool IsToWatch(PyObject* object) {
   return HasFinalizer(object) || (IsHeapType(object) && !GivesFinalizer(object));
 }
 
-void WatchAll(const std::vector<PyObject*>& objects) {
+void WatchAll(std::vector<PyObject*> objects) {
+  std::sort(objects.begin(), objects.end());  // As WrittenPages likes to be asked.
   for (PyObject* object : objects) {
     if (!Watch(object)) g_exit->all_watched = false;
   }
   PyErr_Clear();
 }
 
+// True for a class that nobody can have given a __del__ since the image was captured.
+bool IsUntouchedClass(const FastExit::Watched& watched) {
+  return !watched.finalizable &&
+         g_exit->written.IsUntouched(&reinterpret_cast<PyTypeObject*>(watched.object)->tp_finalize);
+}
+
 // Shows what the references refer to. False: somebody must look at all objects.
 bool VisitWatched(const GcFence::Visitor& visit) {
   if (!g_exit->all_watched) return false;
-  for (const PyRef& reference : g_exit->watched) {
-    PyObject* object = PyWeakref_GET_OBJECT(reference.get());
+  for (const FastExit::Watched& watched : g_exit->watched) {
+    if (IsUntouchedClass(watched)) continue;
+    PyObject* object = PyWeakref_GET_OBJECT(watched.reference.get());
     if (object == Py_None) continue;
     if (IsHeapType(object) && GivesFinalizer(object)) return false;
     visit(object);
@@ -356,9 +391,13 @@ const char* Obstacle() {
 }
 
 // A module that was preloaded is not wiped, unless the program has changed its names.
-bool IsLeftIntact(PyObject* module, PyObject* names) {
+bool IsLeftIntact(PyObject* module) {
   const auto known = g_exit->preloaded.find(module);
-  return known != g_exit->preloaded.end() && known->second &&
+  if (known == g_exit->preloaded.end() || !known->second.installed) return false;
+  PyObject* names = known->second.names;
+  if (g_exit->written.IsUntouched(module) && g_exit->written.IsUntouched(VersionPlace(names)))
+    return true;
+  return PyModule_Check(module) && PyModule_GetDict(module) == names &&
          Version(names) <= g_exit->last_version;
 }
 
@@ -398,11 +437,11 @@ bool SortModules(PyObject* modules, PyObject* main) {
   PyObject *name, *module;
   if (!rest) return false;
   while (PyDict_Next(modules, &position, &name, &module)) {
-    PyObject* names = PyModule_Check(module) ? PyModule_GetDict(module) : nullptr;
-    if (names != nullptr && module != main && IsLeftIntact(module, names)) {
+    if (module != main && IsLeftIntact(module)) {
       g_exit->listed.push_back({module, PyRef()});
       continue;
     }
+    PyObject* names = PyModule_Check(module) ? PyModule_GetDict(module) : nullptr;
     if (names != nullptr && !ListForCPython(module, names, main)) return false;
     if (PyDict_SetItem(rest.get(), name, module) < 0) return false;
   }
@@ -443,7 +482,24 @@ bool AddOurModule(PyObject* modules) {
          PyDict_SetItemString(modules, kName, module) == 0;
 }
 
+// What is asked about: from the first address to the last.
+void FindWrittenPages() {
+  uintptr_t first = UINTPTR_MAX, last = 0;
+  const auto extend = [&](const PyObject* object) {
+    const auto address = reinterpret_cast<uintptr_t>(object);
+    first = std::min(first, address);
+    last = std::max(last, address + sizeof(PyTypeObject));
+  };
+  for (const FastExit::Watched& watched : g_exit->watched) extend(watched.object);
+  for (const auto& [module, preloaded] : g_exit->preloaded) {
+    extend(module);
+    extend(preloaded.names);
+  }
+  if (first < last) g_exit->written.Scan(first, last);
+}
+
 void Begin() {
+  if (g_exit->resumed) FindWrittenPages();
   if (const char* obstacle = Obstacle()) {
     PyErr_Clear();
     g_exit->fence.ShowBefore();
@@ -654,8 +710,9 @@ void HidePreloaded() {
   PrepareReturnFromFinalize();
   KeepFirstDicts();
   g_exit->all_watched = true;
-  WatchAll(objects);
+  WatchAll(std::move(objects));
   g_exit->fence.HideBefore();
+  g_exit->fence.EmptyFreeLists(g_exit->callbacks.get());
 }
 
 void HideResumed(bool explain, bool full) {
@@ -668,7 +725,7 @@ void HideResumed(bool explain, bool full) {
     if (HasFinalizer(object)) g_exit->finalizable.emplace(object, Py_TYPE(object));
     if (IsToWatch(object)) objects.push_back(object);
   });
-  WatchAll(objects);
+  WatchAll(std::move(objects));
   PyObject* modules = PyImport_GetModuleDict();
   NoteModules(g_exit, modules);
   g_exit->fence.HideNew();

@@ -1,5 +1,8 @@
 #include "launcher/engine/gc_fence.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "launcher/engine/py_ref.h"
 
 namespace pylaunch::engine {
@@ -119,6 +122,18 @@ void GcFence::HideNew() {
     generations_[i].count = 0;
   }
   seam_ = &generations_[2].head;
+}
+
+void GcFence::EmptyFreeLists(PyObject* callbacks) {
+  auto* state = reinterpret_cast<State*>(generations_);
+  if (state->callbacks != callbacks || PyList_GET_SIZE(callbacks) != 0) return;
+  const State before = *state;
+  const int enabled = PyGC_Enable();
+  PyGC_Collect();
+  if (!enabled) PyGC_Disable();
+  std::copy(std::begin(before.counts), std::end(before.counts), state->counts);
+  state->long_lived_total = before.long_lived_total;
+  state->long_lived_pending = before.long_lived_pending;
 }
 
 void GcFence::ShowBefore() {

@@ -33,6 +33,11 @@ class GcFence {
   void HideBefore();
   // The line again, here and now, with all that has come since behind it. Call while hidden.
   void HideNew();
+  // A full collection of what is in sight, for what else it does: the free lists of CPython's types
+  // are let go, whose members lie on pages that each process restored from an image would have to
+  // copy when it lets them go. What gc tells and plans by stays as it was. Only where gc.callbacks
+  // is empty; that list, by which the collector is known.
+  void EmptyFreeLists(PyObject* callbacks);
   // Takes that back: what was hidden becomes the oldest again.
   void ShowBefore();
   bool hidden() const { return hidden_.next != 0; }
@@ -57,11 +62,23 @@ class GcFence {
     int count;
   };
   static constexpr int kGenerations = 3;
+  // struct gc_generation_stats.
+  struct Counts {
+    Py_ssize_t collections;
+    Py_ssize_t collected;
+    Py_ssize_t uncollectable;
+  };
   // What struct _gc_runtime_state has behind one another.
   struct State {
     Generation generations[kGenerations];
     Node* generation0;
     Generation permanent;
+    Counts counts[kGenerations];
+    int collecting;
+    PyObject* garbage;
+    PyObject* callbacks;
+    Py_ssize_t long_lived_total;
+    Py_ssize_t long_lived_pending;
   };
 
   static Node* NodeOf(PyObject* object) { return reinterpret_cast<Node*>(object) - 1; }
