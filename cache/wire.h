@@ -74,6 +74,7 @@ class WireReader {
     return bytes;
   }
   bool ok() const { return ok_; }
+  std::string_view rest() const { return rest_; }
   bool AtEnd() const { return ok_ && rest_.empty(); }
 
  private:

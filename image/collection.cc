@@ -116,12 +116,12 @@ void JudgeSummary(char** environment, ImageSummary* image) {
 
 void ReadKey(FileEnv& env, ImageSummary* image) {
   const std::string path = KeyPath(image->path);
-  const auto bytes = env.ReadFile(path, kMaxKey);
+  auto bytes = env.ReadFile(path, kMaxKey);
   if (!bytes) {
     image->error = bytes.error();
     return;
   }
-  auto key = Key::Parse(*bytes);
+  auto key = Key::Parse(std::move(*bytes));
   if (!key) {
     image->error =
         cache::Error{cache::ErrorCode::kCorrupt, path + " is damaged, or of another version"};

@@ -7,12 +7,11 @@
 #include <cctype>
 #include <cstdio>
 #include <memory>
-#include <span>
-#include <thread>
 
 #include "cache/stamp.h"
 #include "cache/wire.h"
 #include "image/format.h"
+#include "image/packed_proofs.h"
 #define XXH_INLINE_ALL
 #include "xxhash.h"
 
@@ -21,10 +20,6 @@ namespace {
 
 constexpr std::string_view kKeyMagic = "PYLKEY\r\n";
 constexpr uint64_t kSeed = 0x70796c61756e6368;
-
-int64_t Nanoseconds(const timespec& time) {
-  return static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
-}
 
 std::string Hex(uint64_t number) {
   std::array<char, 17> text;
@@ -59,8 +54,6 @@ uint64_t HashNames(const std::string& path, bool all) {
   }
   return sum;
 }
-
-void Write(cache::WireWriter* out, const FileState& state) { out->Number(state); }
 
 void Write(cache::WireWriter* out, const KeyHead& head) {
   out->List(head.facts, [out](const Fact& fact) {
@@ -103,14 +96,6 @@ std::optional<Prefix> ParsePrefix(std::string_view bytes) {
 
 uint64_t HashOf(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
-// Null if all are as they were.
-const FileProof* FirstChanged(std::span<const FileProof> files) {
-  const auto changed = std::find_if(files.begin(), files.end(), [](const FileProof& proof) {
-    return StateOf(proof.path) != proof.state;
-  });
-  return changed == files.end() ? nullptr : &*changed;
-}
-
 bool Holds(const FolderProof& proof) {
   const FileState now = StateOf(proof.path);
   if (now == proof.state) return true;
@@ -135,25 +120,6 @@ std::string Hashed(std::string_view value) {
   return Hex(hash.high64) + Hex(hash.low64);
 }
 
-FileState StateOf(const struct stat& st) {
-  return {st.st_dev, st.st_ino, static_cast<uint64_t>(st.st_size), Nanoseconds(st.st_mtim),
-          Nanoseconds(st.st_ctim)};
-}
-
-FileState StateOf(const std::string& path) {
-  struct stat st;
-  return stat(path.c_str(), &st) == 0 ? StateOf(st) : FileState();
-}
-
-std::string Text(const FileState& s) {
-  std::string text;
-  for (const uint64_t part : {s.device, s.inode, s.size, static_cast<uint64_t>(s.mtime_ns),
-                              static_cast<uint64_t>(s.ctime_ns)}) {
-    text += std::to_string(part) + " ";
-  }
-  return text;
-}
-
 FolderProof ProveFolder(const std::string& path, int64_t read_at_ns, bool all) {
   FolderProof proof{path, StateOf(path), HashNames(path, all), all};
   const bool absent = proof.state == FileState();
@@ -166,21 +132,18 @@ std::string Key::Serialize() const {
   Write(&head_out, static_cast<const KeyHead&>(*this));
   const std::string head = head_out.Take();
   cache::WireWriter out;
-  out.List(files, [&out](const FileProof& proof) {
-    out.String(proof.path);
-    Write(&out, proof.state);
-  });
   out.List(folders, [&out](const FolderProof& proof) {
     out.String(proof.path);
-    Write(&out, proof.state);
+    out.Number(proof.state);
     out.Number(proof.names);
     out.Number(proof.all);
   });
-  Write(&out, image);
+  out.Number(image);
   out.Number(table);
   out.Number(table_size);
   out.Number(content);
   out.List(late, [&out](const std::string& words) { out.String(words); });
+  out.Raw(files);
   const std::string body = out.Take();
   cache::WireWriter whole;
   whole.Raw(kKeyMagic);
@@ -210,18 +173,14 @@ std::optional<KeyHead> Key::ParseHead(std::string_view bytes) {
   return parsed;
 }
 
-std::optional<Key> Key::Parse(std::string_view bytes) {
+std::optional<Key> Key::Parse(std::string bytes) {
   std::optional<KeyHead> head = ParseHead(bytes);
   if (!head) return std::nullopt;
-  const std::string_view body = bytes.substr(HeadSize(bytes));
+  const std::string_view body = std::string_view(bytes).substr(HeadSize(bytes));
   if (HashOf(body) != ParsePrefix(bytes)->body_hash) return std::nullopt;
   cache::WireReader in(body);
   Key key;
   static_cast<KeyHead&>(key) = std::move(*head);
-  in.List(&key.files, [&in](FileProof* proof) {
-    in.String(&proof->path);
-    in.Number(&proof->state);
-  });
   in.List(&key.folders, [&in](FolderProof* proof) {
     in.String(&proof->path);
     in.Number(&proof->state);
@@ -233,7 +192,9 @@ std::optional<Key> Key::Parse(std::string_view bytes) {
   in.Number(&key.table_size);
   in.Number(&key.content);
   in.List(&key.late, [&in](std::string* words) { in.String(words); });
-  if (!in.AtEnd()) return std::nullopt;
+  if (!in.ok()) return std::nullopt;
+  bytes.erase(0, bytes.size() - in.rest().size());
+  key.files = std::move(bytes);
   return key;
 }
 
@@ -253,22 +214,14 @@ std::string Difference(const Facts& made, const Facts& now) {
 }
 
 std::string FirstChange(const Key& key) {
-  // Thousands of stat(2) calls are most of a start's time, and go side by side.
-  constexpr size_t kWorthAThread = 512;
-  const std::span files(key.files);
-  const bool alone = files.size() < kWorthAThread || std::thread::hardware_concurrency() < 2;
-  const size_t half = alone ? files.size() : files.size() / 2;
-  const FileProof* changed_behind = nullptr;
-  std::thread behind;
-  if (!alone) behind = std::thread([&] { changed_behind = FirstChanged(files.subspan(half)); });
-  const FileProof* changed = FirstChanged(files.first(half));
-  if (behind.joinable()) behind.join();
-  if (changed == nullptr) changed = changed_behind;
-  if (changed != nullptr) return changed->path + " changed";
-  for (const FolderProof& proof : key.folders) {
-    if (!Holds(proof)) return "the names in " + proof.path + " changed";
-  }
-  return "";
+  // Thousands of stat(2) calls are most of a start's time.
+  std::string folder;
+  const std::string file = FirstChanged(key.files, [&] {
+    const auto changed = std::find_if_not(key.folders.begin(), key.folders.end(), Holds);
+    if (changed != key.folders.end()) folder = changed->path;
+  });
+  if (!file.empty()) return file + " changed";
+  return folder.empty() ? "" : "the names in " + folder + " changed";
 }
 
 uint64_t TableHash(std::string_view bytes) { return HashOf(bytes); }

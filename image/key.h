@@ -1,13 +1,14 @@
 #ifndef PYLAUNCH_IMAGE_KEY_H_
 #define PYLAUNCH_IMAGE_KEY_H_
 
-#include <sys/stat.h>
-
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "image/file_state.h"
+#include "image/packed_proofs.h"
 
 // Which process may be restored from an image: the key file beside it. Two kinds of evidence: facts
 // about the host, the command and the environment, which must be equal, and the state of every file
@@ -46,22 +47,6 @@ Facts EnvironmentFacts(char** environment);
 // that shells and terminals change from start to start.
 Facts Counting(const Facts& environment, const VariableReads& reads);
 
-// What of stat(2) proves that a file is the same and unchanged; all 0 if there is none.
-struct FileState {
-  uint64_t device = 0, inode = 0, size = 0;
-  int64_t mtime_ns = 0, ctime_ns = 0;
-  bool operator==(const FileState&) const = default;
-};
-FileState StateOf(const struct stat& st);
-FileState StateOf(const std::string& path);
-// As a fact's value.
-std::string Text(const FileState& state);
-
-struct FileProof {
-  std::string path;
-  FileState state;
-};
-
 // True for a name in a folder that an import could ask for.
 bool IsImportable(std::string_view name);
 
@@ -84,7 +69,7 @@ struct KeyHead {
 };
 
 struct Key : KeyHead {
-  std::vector<FileProof> files;
+  std::string files = PackProofs({});  // packed_proofs.h
   std::vector<FolderProof> folders;
   FileState image;     // The image file's own.
   uint64_t table = 0;  // Hash of its first `table_size` bytes.
@@ -95,7 +80,7 @@ struct Key : KeyHead {
 
   std::string Serialize() const;
   // Nothing: truncated, altered, or of another format.
-  static std::optional<Key> Parse(std::string_view bytes);
+  static std::optional<Key> Parse(std::string bytes);
   // Of a key's first bytes; as many as HeadSize says.
   static std::optional<KeyHead> ParseHead(std::string_view bytes);
   // `bytes`: the first kHeadPrefix or more of a key. 0: they cannot be.

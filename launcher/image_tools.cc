@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cache/file_env.h"
+#include "image/packed_proofs.h"
 #include "launcher/tool_text.h"
 
 namespace pylaunch {
@@ -68,7 +69,7 @@ void PrintImage(const ImageSummary& image) {
     for (const std::string& option : PythonOptions(image)) options += option + " ";
     std::printf("  for      %s %s(%s in %s)\n", image.Value("python").c_str(), options.c_str(),
                 image.Value("kind of program").c_str(), image.Value("program folder").c_str());
-    std::printf("  proved   by %zu files and %zu folders\n", image.key.files.size(),
+    std::printf("  proved   by %zu files and %zu folders\n", image::CountProofs(image.key.files),
                 image.key.folders.size());
     std::printf("  read     %s\n", Reads(image.key.reads).c_str());
     for (const std::string& late : image.key.late) std::printf("  late     %s\n", late.c_str());
@@ -114,7 +115,7 @@ void PrintVerdict(const ImageSummary& image) {
     std::printf("- %s: another user's, not read\n", image.path.c_str());
   } else if (IsRight(image)) {
     std::printf("✓ %s: %.1f MiB, proved by %zu files and %zu folders (%s)\n", image.path.c_str(),
-                MiB(image.bytes), image.key.files.size(), image.key.folders.size(),
+                MiB(image.bytes), image::CountProofs(image.key.files), image.key.folders.size(),
                 Words(image).c_str());
   }
   if (IsRight(image)) return;
@@ -140,7 +141,7 @@ Json ToJson(const ImageSummary& image) {
   json["program"] = {{"kind", image.Value("kind of program")},
                      {"folder", image.Value("program folder")},
                      {"options", PythonOptions(image)}};
-  json["files"] = image.key.files.size();
+  json["files"] = image::CountProofs(image.key.files);
   json["folders"] = image.key.folders.size();
   json["variables"] = {{"all", image.key.reads.all.empty() ? Json() : Json(image.key.reads.all)},
                        {"names", image.key.reads.names},

@@ -147,6 +147,8 @@ FREE = {
 
 # A preloaded module holds something of the program: CPython must do it all.
 HELD = {
+    "database on a logger": "import logging, sqlite3\nc = sqlite3.connect('db'); c.execute('pragma journal_mode=wal'); c.execute('create table t (x)'); c.commit()\nlogging.getLogger().held = c",
+    "database of a class in a list": "import logging, sqlite3\nclass C(sqlite3.Connection): pass\nc = C('db'); c.execute('pragma journal_mode=wal'); c.execute('create table t (x)'); c.commit()\nlogging.root.filters.append([c]); del c",
     "logging filter": "import logging\nf = open('f', 'w'); f.write('data')\ndef filter(record): return True\nlogging.getLogger().addFilter(filter)",
     "logging filter and del": D
     + "import logging\nd = D('d'); f = open('f', 'w'); f.write('data')\nlogging.getLogger().addFilter(lambda record: d)",

@@ -29,6 +29,7 @@
 #include "launcher/engine/finalize_return.h"
 #include "launcher/engine/gc_fence.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/quiet_types.h"
 #include "launcher/engine/report.h"
 
 #pragma weak PyCoro_Type
@@ -61,6 +62,10 @@ struct FastExit {
   };
   std::unordered_map<PyObject*, Preloaded> preloaded;
   Py_ssize_t modules_noted = 0;  // PyDict_Next's position in sys.modules.
+  // All of sys.modules up to there, by address only, while the dict has this version: PyDict_Next
+  // would look at every name.
+  std::vector<std::pair<PyObject*, PyObject*>> in_modules;
+  uint64_t modules_version = 0;
   PyObject* sys_names = nullptr;
   PyObject* builtins_names = nullptr;
   PyRef callbacks;   // gc.callbacks
@@ -68,9 +73,11 @@ struct FastExit {
   PyRef get_signal;  // _signal.getsignal
   PyRef bytes_io;    // io.BytesIO
   PyRef string_io;   // io.StringIO
+  PyRef thread_locals;
 
-  // Objects from before the line, by address and type only.
-  std::unordered_map<PyObject*, PyTypeObject*> finalizable;
+  // Objects from before the line whose end somebody could notice, by address and type only.
+  std::unordered_map<PyObject*, PyTypeObject*> noticed;
+  QuietTypes quiet_types;
   // While hidden: weak references to these, and to classes that may still be given a __del__, so
   // that nobody has to look at a million objects that only an image's file holds.
   struct Watched {
@@ -81,7 +88,9 @@ struct FastExit {
   std::vector<Watched> watched;
   bool all_watched = false;
   bool resumed = false;         // This process is restored from an image.
-  image::WrittenPages written;  // Where that is so.
+  image::WrittenPages written;  // Where that is so; what is asked about lies between these.
+  uintptr_t lowest = UINTPTR_MAX;
+  uintptr_t highest = 0;
   bool nothing_to_say = false;  // What Py_FinalizeEx ends with, nobody would notice.
 
   // What was in sys.modules, in its order. With a reference if it is left to CPython to wipe.
@@ -134,6 +143,11 @@ bool HasFinalizer(PyObject* object) {
   return Py_TYPE(object)->tp_finalize != nullptr && !PyObject_GC_IsFinalized(object);
 }
 
+// True if it makes a difference whether and when the object is freed.
+bool IsEndNoticed(FastExit* exit, PyObject* object) {
+  return HasFinalizer(object) || !exit->quiet_types.Contain(Py_TYPE(object));
+}
+
 bool IsInstalledFile(const FastExit& exit, const std::string& file) {
   return file.starts_with(exit.library) || file.starts_with("<frozen ") ||
          file.find("/site-packages/") != file.npos || file.find("/dist-packages/") != file.npos;
@@ -153,17 +167,30 @@ bool IsInstalled(const FastExit& exit, PyObject* modules, std::string name, PyOb
          IsInstalled(exit, modules, name, PyModule_GetDict(package));
 }
 
+void AskAbout(FastExit* exit, const PyObject* object) {
+  const auto address = reinterpret_cast<uintptr_t>(object);
+  exit->lowest = std::min(exit->lowest, address);
+  exit->highest = std::max(exit->highest, address + sizeof(PyTypeObject));
+}
+
 // Takes what sys.modules has for preloaded; called again, what has come to its end since.
 void NoteModules(FastExit* exit, PyObject* modules) {
+  const bool first = exit->in_modules.empty();
   PyObject *name, *module;
   while (PyDict_Next(modules, &exit->modules_noted, &name, &module)) {
+    exit->in_modules.emplace_back(name, module);
     const char* text =
         PyModule_Check(module) && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : "";
     if (text == nullptr) PyErr_Clear(), text = "";
     if (!PyModule_Check(module)) continue;
     PyObject* names = PyModule_GetDict(module);
+    AskAbout(exit, module);
+    AskAbout(exit, names);
     exit->preloaded.insert({module, {names, IsInstalled(*exit, modules, text, names)}});
   }
+  // Changed in between: not by additions alone, perhaps.
+  if (first || exit->modules_version != Version(modules))
+    exit->modules_version = first ? Version(modules) : 0;
   exit->last_version = CurrentVersion();
 }
 
@@ -195,7 +222,7 @@ bool Prepare(FastExit* exit) {
   NoteModules(exit, modules);
   if (exit->last_version == 0 || !exit->fence.Draw()) return false;
   exit->fence.VisitBefore([exit](PyObject* object) {
-    if (HasFinalizer(object)) exit->finalizable.emplace(object, Py_TYPE(object));
+    if (IsEndNoticed(exit, object)) exit->noticed.emplace(object, Py_TYPE(object));
   });
   return true;
 }
@@ -208,6 +235,7 @@ bool Watch(PyObject* object) {
   if (Py_TYPE(object)->tp_weaklistoffset <= 0) return false;
   PyRef reference = PyRef::Steal(PyWeakref_NewRef(object, nullptr));
   if (!reference) return false;
+  AskAbout(g_exit, object);
   g_exit->watched.push_back({object, std::move(reference), HasFinalizer(object)});
   return true;
 }
@@ -263,6 +291,10 @@ PyObject* OnAtExit(PyObject*, PyObject*) {
 
 PyMethodDef kOnAtExit = {"_pylaunch_exit", OnAtExit, METH_NOARGS, nullptr};
 
+// Of thread-locals: what a preloaded module holds by them is left alone with the module. Else the
+// main thread's end takes every one of them apart.
+void KeepThreadLocals() { g_exit->thread_locals = PyRef::Share(PyThreadState_GetDict()); }
+
 // An extension's first dict, of which later imports would make copies, is let go when modules are
 // gone (_PyInterpreterState_ClearModules), which takes it apart: never.
 void KeepFirstDicts() {
@@ -315,8 +347,8 @@ bool IsRunning(PyObject* object) {
 
 // The collector may have moved a preloaded object across the line.
 bool WasBefore(PyObject* object) {
-  const auto known = g_exit->finalizable.find(object);
-  return known != g_exit->finalizable.end() && known->second == Py_TYPE(object);
+  const auto known = g_exit->noticed.find(object);
+  return known != g_exit->noticed.end() && known->second == Py_TYPE(object);
 }
 
 bool IsInstalledCode(PyObject* owner, const char* attribute) {
@@ -429,21 +461,32 @@ void Swap(PyObject* left, PyObject* right) {
   std::swap(a->ma_values, b->ma_values);
 }
 
+// Whether one entry of sys.modules goes to `rest`, which CPython shall take apart. False: failed.
+bool SortModule(PyObject* name, PyObject* module, PyObject* main, PyObject* rest) {
+  if (module != main && IsLeftIntact(module)) {
+    g_exit->listed.push_back({module, PyRef()});
+    return true;
+  }
+  PyObject* names = PyModule_Check(module) ? PyModule_GetDict(module) : nullptr;
+  if (names != nullptr && !ListForCPython(module, names, main)) return false;
+  return PyDict_SetItem(rest, name, module) == 0;
+}
+
 // Leaves in sys.modules what CPython shall take apart. What it shall not is not touched at all: in
 // a process restored from an image, looking costs less than writing, which copies a page.
-bool SortModules(PyObject* modules, PyObject* main) {
+bool SortModules(PyObject* modules, PyObject* main, bool as_noted) {
   PyRef rest = PyRef::Steal(PyDict_New());
   Py_ssize_t position = 0;
   PyObject *name, *module;
   if (!rest) return false;
-  while (PyDict_Next(modules, &position, &name, &module)) {
-    if (module != main && IsLeftIntact(module)) {
-      g_exit->listed.push_back({module, PyRef()});
-      continue;
+  if (as_noted) {
+    position = g_exit->modules_noted;
+    for (const auto& [noted_name, noted] : g_exit->in_modules) {
+      if (!SortModule(noted_name, noted, main, rest.get())) return false;
     }
-    PyObject* names = PyModule_Check(module) ? PyModule_GetDict(module) : nullptr;
-    if (names != nullptr && !ListForCPython(module, names, main)) return false;
-    if (PyDict_SetItem(rest.get(), name, module) < 0) return false;
+  }
+  while (PyDict_Next(modules, &position, &name, &module)) {
+    if (!SortModule(name, module, main, rest.get())) return false;
   }
   position = 0;
   while (PyDict_Next(rest.get(), &position, &name, &module)) {
@@ -482,24 +525,8 @@ bool AddOurModule(PyObject* modules) {
          PyDict_SetItemString(modules, kName, module) == 0;
 }
 
-// What is asked about: from the first address to the last.
-void FindWrittenPages() {
-  uintptr_t first = UINTPTR_MAX, last = 0;
-  const auto extend = [&](const PyObject* object) {
-    const auto address = reinterpret_cast<uintptr_t>(object);
-    first = std::min(first, address);
-    last = std::max(last, address + sizeof(PyTypeObject));
-  };
-  for (const FastExit::Watched& watched : g_exit->watched) extend(watched.object);
-  for (const auto& [module, preloaded] : g_exit->preloaded) {
-    extend(module);
-    extend(preloaded.names);
-  }
-  if (first < last) g_exit->written.Scan(first, last);
-}
-
 void Begin() {
-  if (g_exit->resumed) FindWrittenPages();
+  if (g_exit->resumed) g_exit->written.Scan(g_exit->lowest, g_exit->highest);
   if (const char* obstacle = Obstacle()) {
     PyErr_Clear();
     g_exit->fence.ShowBefore();
@@ -512,13 +539,14 @@ void Begin() {
       g_exit->resumed && _Py_GetConfig()->malloc_stats == 0 && AreStreamsFlushed();
   PyErr_Clear();
   PyObject* modules = PyImport_GetModuleDict();
+  const bool as_noted = Version(modules) == g_exit->modules_version;
   if (AddOurModule(modules)) {
     PyObject* main = PyDict_GetItemString(modules, "__main__");
     if (!g_exit->fence.hidden()) {
       g_exit->fence.HideBefore();
       ReturnMain(main);
     }
-    if (SortModules(modules, main) && g_exit->explain) {
+    if (SortModules(modules, main, as_noted) && g_exit->explain) {
       Explain("exit: fast, " + std::to_string(PyDict_GET_SIZE(g_exit->set_aside)) +
 
               " preloaded modules are not taken apart");
@@ -537,7 +565,7 @@ void Begin() {
 // something preloaded holds them. Had that been garbage too, they would have gone with it, or
 // later, or never; only CPython itself can tell.
 struct Survivors {
-  bool finalizable = false;
+  PyTypeObject* noticed = nullptr;  // The type of one whose end somebody could notice.
   std::vector<PyObject*> weakly_referenced;
   std::unordered_set<PyObject*> globals;  // Of functions.
 };
@@ -545,7 +573,7 @@ struct Survivors {
 Survivors FindSurvivors() {
   Survivors found;
   g_exit->fence.VisitAfter([&](PyObject* object) {
-    if (HasFinalizer(object) && !WasBefore(object)) found.finalizable = true;
+    if (IsEndNoticed(g_exit, object) && !WasBefore(object)) found.noticed = Py_TYPE(object);
     if (PyFunction_Check(object)) {
       found.globals.insert(PyFunction_GET_GLOBALS(object));
     } else if (Py_TYPE(object)->tp_weaklistoffset != 0 && !PyType_Check(object)) {
@@ -605,9 +633,11 @@ void WipeListed() {
 
 // What CPython would have done with everything in sight: another collection, then what is still
 // alive is wiped.
-void TakeAllApart() {
-  if (g_exit->explain)
-    Explain("exit: full teardown, preloaded modules hold objects of the program");
+void TakeAllApart(PyTypeObject* type) {
+  if (g_exit->explain) {
+    Explain(std::string("exit: full teardown, preloaded modules hold objects of the program, a ") +
+            type->tp_name + " among them");
+  }
   g_exit->fence.ShowBefore();
   for (FastExit::Listed& listed : g_exit->listed) {
     if (!listed.reference)
@@ -615,6 +645,7 @@ void TakeAllApart() {
   }
   if (g_exit->set_aside != nullptr) PyDict_Clear(g_exit->set_aside);
   g_exit->held.clear();
+  g_exit->thread_locals = PyRef();
   g_exit->finalizable_now.clear();
   g_exit->streams.clear();
   const int enabled = PyGC_Enable();
@@ -636,8 +667,8 @@ void OnModulesRemoved(PyObject*) {
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   Survivors survivors = FindSurvivors();
-  if (survivors.finalizable) {
-    TakeAllApart();
+  if (survivors.noticed != nullptr) {
+    TakeAllApart(survivors.noticed);
   } else {
     LeavePreloadedIntact(survivors);
   }
@@ -709,6 +740,7 @@ void HidePreloaded() {
   });
   PrepareReturnFromFinalize();
   KeepFirstDicts();
+  KeepThreadLocals();
   g_exit->all_watched = true;
   WatchAll(std::move(objects));
   g_exit->fence.HideBefore();
@@ -722,7 +754,7 @@ void HideResumed(bool explain, bool full) {
   g_exit->resumed = true;
   std::vector<PyObject*> objects;
   g_exit->fence.VisitAfter([&objects](PyObject* object) {
-    if (HasFinalizer(object)) g_exit->finalizable.emplace(object, Py_TYPE(object));
+    if (IsEndNoticed(g_exit, object)) g_exit->noticed.emplace(object, Py_TYPE(object));
     if (IsToWatch(object)) objects.push_back(object);
   });
   WatchAll(std::move(objects));

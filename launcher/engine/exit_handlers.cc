@@ -2,19 +2,29 @@
 
 #include <dlfcn.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <deque>
+#include <memory_resource>
 #include <mutex>
 #include <string_view>
 #include <unordered_map>
 
+#include "launcher/engine/library_ends.h"
 #include "launcher/engine/name_list.h"
+
+extern "C" {
+extern struct _IO_FILE_plus* _IO_list_all;  // Of all streams: a list by FILE::_chain.
+extern __attribute__((visibility("hidden"))) void* __dso_handle;
+}
 
 namespace pylaunch::engine {
 namespace {
 
 using Handler = void (*)(void*);
 using Register = int (*)(Handler, void*, void*);
+using OnExit = int (*)(void (*)(int, void*), void*);
 
 struct Handlers {
   struct Record {
@@ -22,18 +32,29 @@ struct Handlers {
     void* argument;
     void* library;  // Its __dso_handle, an address inside of it; null for the executable.
     bool quiet = false;
+    bool done = false;
   };
   std::mutex mutex;
-  std::deque<Record> records;  // The C library has their addresses.
+  // The C library has the addresses of the records. Close together: at the end all are looked at.
+  std::pmr::monotonic_buffer_resource memory{size_t{64} << 10};
+  std::pmr::deque<Record> records{&memory};
+  LibraryEnds ends;
 };
 
 Handlers* g_handlers = nullptr;
 bool g_leave_out = false;
+bool g_all_recorded = true;
 
 void Run(void* pointer) {
-  const auto* record = static_cast<Handlers::Record*>(pointer);
+  auto* record = static_cast<Handlers::Record*>(pointer);
+  record->done = true;
   if (record->quiet && g_leave_out) return;
   record->function(record->argument);
+}
+
+OnExit RealOnExit() {
+  static const auto real = reinterpret_cast<OnExit>(dlsym(RTLD_NEXT, "on_exit"));
+  return real;
 }
 
 Handlers::Record* Remember(Handler function, void* argument, void* library) {
@@ -45,8 +66,7 @@ Handlers::Record* Remember(Handler function, void* argument, void* library) {
 bool IsQuiet(void* library, const NameList& names) {
   Dl_info info;
   if (library == nullptr || dladdr(library, &info) == 0 || info.dli_fname == nullptr) return false;
-  std::string_view name = info.dli_fname;
-  return names.count(name.substr(name.rfind('/') + 1)) != 0;
+  return IsListed(info.dli_fname, names);
 }
 
 // Each thread is a folder in it: a link more (proc_task_getattr in fs/proc/base.c).
@@ -55,22 +75,68 @@ bool IsOnlyThread() {
   return stat("/proc/self/task", &st) == 0 && st.st_nlink == 3;
 }
 
+// What the C library does to its streams at the end (_IO_cleanup in glibc's libio/genops.c) is for
+// those that are read from more than a flush: what was read ahead is given back.
+bool MustRewind(const FILE* stream) {
+  return stream->_mode > 0 || stream->_IO_read_ptr != stream->_IO_read_end;
+}
+
+bool StreamsNeedOnlyFlushing() {
+  const FILE* stream = reinterpret_cast<const FILE*>(_IO_list_all);
+  while (stream != nullptr && !MustRewind(stream)) stream = stream->_chain;
+  return stream == nullptr;
+}
+
+// Goes through what must run, as exit(3) does: last registered first, and what handlers register
+// comes next.
+class Backwards {
+ public:
+  Handlers::Record* Next() {
+    std::lock_guard<std::mutex> lock(g_handlers->mutex);
+    if (g_handlers->records.size() > seen_) at_ = seen_ = g_handlers->records.size();
+    while (at_ > 0) {
+      Handlers::Record& record = g_handlers->records[--at_];
+      if (!record.done && !record.quiet) return &record;
+    }
+    return nullptr;
+  }
+
+ private:
+  size_t seen_ = 0;
+  size_t at_ = 0;
+};
+
+// The first thing that exit(3) runs: the whole of it, less what nobody would notice. To return
+// means to leave it to the C library.
+void EndProcess(int status, void*) {
+  if (!IsOnlyThread() || !g_handlers->ends.AreKnown() || !StreamsNeedOnlyFlushing()) return;
+  Backwards backwards;
+  while (Handlers::Record* record = backwards.Next()) Run(record);
+  g_handlers->ends.Run();
+  std::fflush(nullptr);
+  _exit(status);
+}
+
 }  // namespace
 
 void RecordExitHandlers() { g_handlers = new Handlers; }
 
-void MarkQuietLibraries(const std::string& list) {
+void MarkQuietLibraries(const std::string& folder) {
   if (g_handlers == nullptr) return;
-  const NameList names = ReadNameList(list);
+  const NameList names = ReadNameList(folder + "/quiet_libraries.txt");
   std::unordered_map<void*, bool> known;
   for (Handlers::Record& record : g_handlers->records) {
     const auto [place, is_new] = known.try_emplace(record.library, false);
     if (is_new) place->second = IsQuiet(record.library, names);
     record.quiet = place->second;
   }
+  g_handlers->ends.Note(names, ReadNameList(folder + "/separate_libraries.txt"));
 }
 
-void LeaveOutQuietHandlers() { g_leave_out = g_handlers != nullptr && IsOnlyThread(); }
+void LeaveOutQuietHandlers() {
+  g_leave_out = g_handlers != nullptr && IsOnlyThread();
+  if (g_leave_out && g_all_recorded) RealOnExit()(EndProcess, nullptr);
+}
 
 }  // namespace pylaunch::engine
 
@@ -79,6 +145,15 @@ extern "C" __attribute__((visibility("default"))) int __cxa_atexit(void (*functi
                                                                    void* library) noexcept {
   namespace engine = pylaunch::engine;
   static const auto real = reinterpret_cast<engine::Register>(dlsym(RTLD_NEXT, "__cxa_atexit"));
-  if (engine::g_handlers == nullptr) return real(function, argument, library);
+  if (engine::g_handlers == nullptr) {
+    if (library != &__dso_handle) engine::g_all_recorded = false;
+    return real(function, argument, library);
+  }
   return real(engine::Run, engine::Remember(function, argument, library), library);
+}
+
+extern "C" __attribute__((visibility("default"))) int on_exit(void (*function)(int, void*),
+                                                              void* argument) noexcept {
+  pylaunch::engine::g_all_recorded = false;
+  return pylaunch::engine::RealOnExit()(function, argument);
 }

@@ -9,13 +9,15 @@ namespace pylaunch::engine {
 // (Itanium C++ ABI, 3.3.6.3), and C's atexit(3) functions. In a process restored from an image
 // those of big libraries cost more than the program: they take apart what only the image's file
 // holds, and every page of it is copied first. Those that are known to free memory and nothing else
-// are left out; the list of such libraries is data (launcher/resume/quiet_libraries.txt).
+// are left out; the list of such libraries is data (launcher/resume/quiet_libraries.txt). Where the
+// rest is known too (library_ends.h), we go through it ourselves instead of the C library, whose
+// lists lie on hundreds of pages.
 
 // From now on remembers what is registered. Before Python starts, on the main thread.
 void RecordExitHandlers();
-// Of what is registered by now, that of libraries named in the file `list`
+// Of what is registered by now, that of libraries named in `folder`/quiet_libraries.txt
 // (name_list.h) is quiet. In the capturing process. Without a readable file none is.
-void MarkQuietLibraries(const std::string& list);
+void MarkQuietLibraries(const std::string& folder);
 // The process is about to exit with Python gone: leaves out what is quiet, unless there is another
 // thread, which may be using it. dlclose(3) still runs them.
 void LeaveOutQuietHandlers();

@@ -17,6 +17,7 @@
 #include "image/capture.h"
 #include "image/collection.h"
 #include "image/key.h"
+#include "image/packed_proofs.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/environ_users.h"
 #include "launcher/engine/exit_handlers.h"
@@ -119,13 +120,15 @@ class KeyMaker {
   std::string Make(const std::vector<std::string>& mapped, image::Key* key) {
     files_.insert(mapped.begin(), mapped.end());
     AddFacts(key);
+    std::vector<image::FileProof> proofs;
     for (const std::string& path : files_) {
       const image::FileState state = image::StateOf(path);
       if (!IsSettled(state, handoff_.image.started_ns)) {
         return path + std::string(image::kTooYoung);
       }
-      key->files.push_back({path, state});
+      proofs.push_back({path, state});
     }
+    key->files = image::PackProofs(proofs);
     for (const std::string& path : folders_) {
       if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
       key->folders.push_back(image::ProveFolder(path, RealtimeNs(), /*all=*/false));

@@ -138,7 +138,7 @@ std::string Resumption::Prepare(const std::string& folder) {
   if (!CurrentProgram().verbose) {
     ArmFastExit(/*explain=*/false);
     HidePreloaded();
-    MarkQuietLibraries(folder + "/quiet_libraries.txt");
+    MarkQuietLibraries(folder);
   }
   environment_.Scrub();
   return "";

@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "image/packed_proofs.h"
+
 namespace pylaunch::image {
 namespace {
 
@@ -35,7 +37,7 @@ Key Sample() {
   Key key;
   key.facts = {{"boot id", "1"}, {"variable HOME", "2"}};
   key.reads = {{"HOME", "NOT_SET"}, {"TQDM_"}, "x"};
-  key.files = {{"/a", {1, 2, 3, 4, 5}}};
+  key.files = PackProofs({{"/a", {1, 2, 3, 4, 5}}});
   key.folders = {{"/b", {1, 2, 3, 4, 5}, 6, true}};
   key.image = {5, 4, 3, 2, 1};
   key.table = 7;
@@ -49,7 +51,7 @@ TEST_F(KeyTest, ComesBackAsItWas) {
   const std::optional<Key> key = Key::Parse(Sample().Serialize());
   ASSERT_TRUE(key.has_value());
   EXPECT_EQ(key->facts, Sample().facts);
-  EXPECT_EQ(key->files[0].state, Sample().files[0].state);
+  EXPECT_EQ(key->files, Sample().files);
   EXPECT_EQ(key->folders[0].path, "/b");
   EXPECT_TRUE(key->folders[0].all);
   EXPECT_EQ(key->image, Sample().image);
@@ -93,7 +95,7 @@ TEST_F(KeyTest, DifferenceNamesTheFact) {
 TEST_F(KeyTest, ChangedReplacedAndNewFilesAreNamed) {
   const std::string path = Write("m.py", "x = 1");
   Key key;
-  key.files = {{path, StateOf(path)}, {folder_ + "/absent", FileState()}};
+  key.files = PackProofs({{path, StateOf(path)}, {folder_ + "/absent", FileState()}});
   EXPECT_EQ(FirstChange(key), "");
   Write("absent", "");
   EXPECT_EQ(FirstChange(key), folder_ + "/absent changed");

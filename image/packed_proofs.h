@@ -1,0 +1,32 @@
+#ifndef PYLAUNCH_IMAGE_PACKED_PROOFS_H_
+#define PYLAUNCH_IMAGE_PACKED_PROOFS_H_
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "image/file_state.h"
+
+namespace pylaunch::image {
+
+// Proofs of thousands of files as a key has them, to be checked where they lie. The files are
+// grouped by a folder that many of them are below, which is opened once: what stat(2) costs is for
+// the most part the way from the root.
+//
+// u32 files | u32 groups | for each group: u64 where it begins | then each group: folder, u64
+// number, and of each file its path from the folder on and its FileState. Strings after a u64 of
+// their length, with a NUL that it counts.
+std::string PackProofs(const std::vector<FileProof>& files);
+
+size_t CountProofs(std::string_view packed);
+
+// The path of a file that is not as it was, or an empty string. On several threads where there are
+// many, this one among them when it is done with `meanwhile`.
+std::string FirstChanged(
+    std::string_view packed, const std::function<void()>& meanwhile = [] {});
+
+}  // namespace pylaunch::image
+
+#endif  // PYLAUNCH_IMAGE_PACKED_PROOFS_H_

@@ -1,0 +1,107 @@
+#include "launcher/engine/library_ends.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+namespace pylaunch::engine {
+namespace {
+
+using Function = void (*)();
+
+// -1: any byte.
+template <size_t N>
+bool StartsWith(const unsigned char* code, const std::array<int, N>& pattern) {
+  for (size_t i = 0; i < N; ++i) {
+    if (pattern[i] >= 0 && code[i] != pattern[i]) return false;
+  }
+  return true;
+}
+
+const unsigned char* CodeOf(Function function) {
+  constexpr std::array<int, 4> kEndbr64 = {0xf3, 0x0f, 0x1e, 0xfa};
+  const auto* code = reinterpret_cast<const unsigned char*>(function);
+  return StartsWith(code, kEndbr64) ? code + kEndbr64.size() : code;
+}
+
+// libgcc/crtstuff.c, in what GCC and Clang make of it: cmpb $0, completed(%rip); jne
+bool IsDtorsAux(Function function) {
+  return StartsWith<8>(CodeOf(function), {0x80, 0x3d, -1, -1, -1, -1, 0x00, 0x75});
+}
+
+// glibc's sysdeps/x86_64/crti.S and crtn.S: sub $8, %rsp; add $8, %rsp; ret
+bool IsEmptyFini(Function function) {
+  return StartsWith<9>(CodeOf(function), {0x48, 0x83, 0xec, 0x08, 0x48, 0x83, 0xc4, 0x08, 0xc3});
+}
+
+// What is no function of the compiler's, in the order in which it would run.
+std::vector<Function> EndsOf(const link_map& library) {
+  const ElfW(Addr)* array = nullptr;
+  size_t size = 0;
+  Function fini = nullptr;
+  for (const ElfW(Dyn)* entry = library.l_ld; entry->d_tag != DT_NULL; ++entry) {
+    const ElfW(Addr) address = library.l_addr + entry->d_un.d_ptr;
+    if (entry->d_tag == DT_FINI_ARRAY) array = reinterpret_cast<const ElfW(Addr)*>(address);
+    if (entry->d_tag == DT_FINI_ARRAYSZ) size = entry->d_un.d_val / sizeof(ElfW(Addr));
+    if (entry->d_tag == DT_FINI) fini = reinterpret_cast<Function>(address);
+  }
+  std::vector<Function> functions;
+  for (size_t i = array == nullptr ? 0 : size; i-- > 0;) {
+    const auto function = reinterpret_cast<Function>(array[i]);
+    if (!IsDtorsAux(function)) functions.push_back(function);
+  }
+  if (fini != nullptr && !IsEmptyFini(fini)) functions.push_back(fini);
+  return functions;
+}
+
+size_t CountUnloaded() {
+  size_t count = 0;
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* to) {
+        *static_cast<size_t*>(to) = info->dlpi_subs;
+        return 1;
+      },
+      &count);
+  return count;
+}
+
+}  // namespace
+
+std::string_view LibraryName(std::string_view path) {
+  const std::string_view file = path.substr(path.rfind('/') + 1);
+  return file.substr(0, file.find_first_of("-."));
+}
+
+bool IsListed(std::string_view path, const NameList& names) {
+  const std::string_view name = LibraryName(path);
+  if (names.count(name) != 0) return true;
+  const std::string_view folder = path.substr(0, std::max(path.rfind('/'), size_t{1}));
+  const size_t from = folder.rfind('/') + 1;
+  return names.count(path.substr(from, folder.size() - from + 1 + name.size())) != 0;
+}
+
+void LibraryEnds::Note(const NameList& quiet, const NameList& separate) {
+  known_ = true;
+  for (const link_map* library = _r_debug.r_map; library != nullptr; library = library->l_next) {
+    last_ = library;
+    const std::vector<Function> functions = EndsOf(*library);
+    if (functions.empty() || IsListed(library->l_name, quiet)) continue;
+    if (!IsListed(library->l_name, separate)) known_ = false;
+    functions_.insert(functions_.end(), functions.begin(), functions.end());
+  }
+  unloaded_ = CountUnloaded();
+}
+
+bool LibraryEnds::AreKnown() const {
+  if (!known_ || CountUnloaded() != unloaded_) return false;
+  for (const link_map* library = last_->l_next; library != nullptr; library = library->l_next) {
+    if (!EndsOf(*library).empty()) return false;
+  }
+  return true;
+}
+
+void LibraryEnds::Run() const {
+  for (const Function function : functions_) function();
+}
+
+}  // namespace pylaunch::engine

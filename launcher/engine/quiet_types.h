@@ -1,0 +1,38 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_QUIET_TYPES_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_QUIET_TYPES_H_
+
+#include <Python.h>
+
+#include <array>
+#include <cstdint>
+
+#include "launcher/engine/name_list.h"
+
+namespace pylaunch::engine {
+
+// Tells the types whose objects only give back memory and references when they are freed: those of
+// the interpreter's own library and of those named in launcher/resume/quiet_types.txt, and classes
+// made from these. One of another extension may close or write something then (sqlite3.Connection),
+// with no finalizer to tell it by.
+class QuietTypes {
+ public:
+  QuietTypes();
+  // Remembers what it found; a type must not change or be freed in between.
+  bool Contain(PyTypeObject* type);
+
+ private:
+  bool IsQuiet(PyTypeObject* type) const;
+
+  struct Known {
+    PyTypeObject* type = nullptr;
+    bool quiet = false;
+  };
+  // By address; the newer one takes the place.
+  std::array<Known, 1024> known_;
+  const void* interpreter_;
+  NameList libraries_;
+};
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_QUIET_TYPES_H_

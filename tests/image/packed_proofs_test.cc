@@ -1,0 +1,99 @@
+#include "image/packed_proofs.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace pylaunch::image {
+namespace {
+
+namespace fs = std::filesystem;
+
+class PackedProofsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    root_ = fs::path(testing::TempDir()) / "packed_proofs";
+    fs::remove_all(root_);
+    // Enough for several groups of one folder, and for more than one thread.
+    for (int package = 0; package < 4; ++package) {
+      for (int module = 0; module < 300; ++module) {
+        Write(std::to_string(package) + "/m" + std::to_string(module) + ".py");
+      }
+    }
+    Write("alone/deep/below/m.py");
+    files_.push_back({(root_ / "0/absent.py").string(), FileState()});
+    files_.push_back({(root_ / "absent/m.py").string(), FileState()});
+    packed_ = PackProofs(files_);
+  }
+
+  void Write(const std::string& name) {
+    const fs::path path = root_ / name;
+    fs::create_directories(path.parent_path());
+    std::ofstream(path) << name;
+    files_.push_back({path.string(), StateOf(path.string())});
+  }
+
+  fs::path root_;
+  std::vector<FileProof> files_;
+  std::string packed_;
+};
+
+TEST_F(PackedProofsTest, NothingChanged) {
+  EXPECT_EQ(CountProofs(packed_), files_.size());
+  EXPECT_EQ(FirstChanged(packed_), "");
+  EXPECT_EQ(FirstChanged(PackProofs({})), "");
+}
+
+TEST_F(PackedProofsTest, EachFileCounts) {
+  for (size_t i = 0; i < files_.size(); i += 37) {
+    std::vector<FileProof> files = files_;
+    ++files[i].state.ctime_ns;
+    EXPECT_EQ(FirstChanged(PackProofs(files)), files[i].path);
+  }
+}
+
+TEST_F(PackedProofsTest, EditedRemovedAndNewFiles) {
+  std::ofstream(files_[700].path) << "longer than it was before";
+  EXPECT_EQ(FirstChanged(packed_), files_[700].path);
+  files_[700].state = StateOf(files_[700].path);
+  packed_ = PackProofs(files_);
+  EXPECT_EQ(FirstChanged(packed_), "");
+  fs::remove(root_ / "alone/deep/below/m.py");
+  EXPECT_EQ(FirstChanged(packed_), root_ / "alone/deep/below/m.py");
+  std::ofstream(root_ / "alone/deep/below/m.py") << "another";
+  EXPECT_EQ(FirstChanged(packed_), root_ / "alone/deep/below/m.py");
+}
+
+TEST_F(PackedProofsTest, AFolderThatIsGoneOrReplaced) {
+  fs::rename(root_ / "2", root_ / "away");
+  EXPECT_TRUE(FirstChanged(packed_).starts_with((root_ / "2/").string()));
+  fs::create_directory_symlink(root_ / "1", root_ / "2");
+  EXPECT_TRUE(FirstChanged(packed_).starts_with((root_ / "2/").string()));
+  fs::remove(root_ / "2");
+  fs::create_directory_symlink(root_ / "away", root_ / "2");
+  EXPECT_EQ(FirstChanged(packed_), "");
+  fs::create_directory(root_ / "absent");
+  EXPECT_EQ(FirstChanged(packed_), "");
+  std::ofstream(root_ / "absent/m.py") << "";
+  EXPECT_EQ(FirstChanged(packed_), root_ / "absent/m.py");
+}
+
+TEST_F(PackedProofsTest, RelativePathsStayRelative) {
+  const fs::path before = fs::current_path();
+  fs::current_path(root_);
+  const std::string packed = PackProofs({{"3/m1.py", StateOf("3/m1.py")}, {"m", FileState()}});
+  EXPECT_EQ(FirstChanged(packed), "");
+  fs::current_path(root_ / "3");
+  EXPECT_EQ(FirstChanged(packed), "3/m1.py");
+  fs::current_path(before);
+}
+
+TEST_F(PackedProofsTest, ABrokenListHoldsForNothing) {
+  for (size_t size = 0; size < packed_.size(); size += 101) {
+    EXPECT_NE(FirstChanged(packed_.substr(0, size)), "") << size;
+  }
+}
+
+}  // namespace
+}  // namespace pylaunch::image

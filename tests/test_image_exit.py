@@ -1,0 +1,107 @@
+# ruff: noqa: E501 - programs in strings read better on long lines.
+"""What the C library and the dynamic loader do at the end of a process, when the process is restored from an image.
+
+A restored process goes through exit handlers itself (launcher/engine/exit_handlers); nobody may be able to tell.
+"""
+
+import shutil
+import subprocess
+import time
+
+import pytest
+from imaged import RACY, restored
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+
+LIBRARY = """
+#define _DEFAULT_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void say(const char* text) { write(1, text, strlen(text)); }
+static void first(void) { say(NAME " atexit, registered first\\n"); }
+static void added(void) { say(NAME " atexit, registered by a handler\\n"); }
+static void second(void) { say(NAME " atexit, registered second\\n"); atexit(added); }
+static void status(int code, void* unused) { say(code == 7 ? NAME " on_exit 7\\n" : NAME " on_exit\\n"); }
+static FILE* file;
+
+void arm(void) { atexit(first); atexit(second); }
+void arm_status(void) { on_exit(status, NULL); }
+void leave_open(const char* path) { file = fopen(path, "w"); fputs("not flushed", file); }
+int one_byte(void) { return getchar(); }
+void quit_now(void) { say(NAME " exits\\n"); exit(3); }
+#ifdef DESTRUCTOR
+__attribute__((destructor)) static void end(void) { say(NAME " destructor\\n"); }
+#endif
+"""
+
+MODULE = "import ctypes, os\nlib = ctypes.CDLL(os.path.join(os.path.dirname(__file__), {name!r}))\nlib.arm()\n"
+
+# `early` was loaded when the image was made, `late` is loaded by the program.
+LATE = "import ctypes, os, sys, early\nlate = ctypes.CDLL(os.path.join(os.path.dirname(early.__file__), 'liblate.so'))\n"
+PROGRAMS = {
+    "nothing": "import early",
+    "exit code": "import sys, early; sys.exit(7)",
+    "late library": LATE + "late.arm()",
+    "early and late": LATE + "late.arm(); early.lib.arm()",
+    "on_exit": "import sys, early; early.lib.arm_status(); early.lib.arm(); sys.exit(7)",
+    "open FILE": "import early; early.lib.leave_open(b'left'); import os; print(os.path.getsize('left'), flush=True)",
+    "C's own exit": "import early; early.lib.quit_now()",
+    "unloaded": LATE + "import _ctypes; _ctypes.dlclose(late._handle)",
+    "fork": "import os, early\nif os.fork() == 0: early.lib.arm(); raise SystemExit\nos.wait()",
+    "thread": "import threading, time, early; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+}
+
+
+def build(folder, name, *flags):
+    (folder / "lib.c").write_text(LIBRARY)
+    command = ["cc", "-shared", "-fPIC", f'-DNAME="{name}"', *flags, "lib.c", "-o", f"lib{name}.so"]
+    subprocess.run(command, cwd=folder, check=True)
+
+
+@pytest.fixture(scope="module", params=["destructors", "no destructors"])
+def made(request, lab, tmp_path_factory):
+    from imaged import Imaged
+
+    lab.need_pylaunch()
+    folder = tmp_path_factory.mktemp("exit")
+    lib = folder / "lib"
+    lib.mkdir()
+    flags = ["-DDESTRUCTOR"] if request.param == "destructors" else []
+    build(lib, "early", *flags)
+    build(lib, "late", *flags)
+    (lib / "early.py").write_text(MODULE.format(name="libearly.so"))
+    image = Imaged(lab, folder)
+    image.library = {"PYTHONPATH": str(lib)}
+    time.sleep(RACY)
+    image.make("-c", "pass", preload=["import early"], env=image.library)
+    return image
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_handlers_and_destructors_run_as_in_stock(made, name):
+    program = ["-c", PROGRAMS[name]]
+    stock = made.stock(*program, env=made.library)
+    left = made.cwd / "left"
+    wanted = left.read_text() if left.exists() else None
+    left.unlink(missing_ok=True)
+    result = made(*program, preload=["import early"], env=made.library)
+    assert restored(result), result.err
+    assert (result.code, result.out) == (stock.code, stock.out)
+    assert "atexit, registered first" in stock.out
+    assert (left.read_text() if left.exists() else None) == wanted
+    left.unlink(missing_ok=True)
+
+
+def test_input_that_was_read_ahead_is_given_back(made, tmp_path):
+    (tmp_path / "input").write_text("abcdef")
+    program = "import early; print(chr(early.lib.one_byte()), flush=True)"
+    ends = []
+    for run, extra in ((made.stock, {}), (made, {"preload": ["import early"]})):
+        with open(tmp_path / "input", "rb", buffering=0) as source:
+            result = run("-c", program, env=made.library, stdin=source, **extra)
+            ends.append((result.code, result.out, source.read()))
+    assert ends[0] == ends[1]
+    assert ends[0][2] == b"bcdef"
