@@ -28,6 +28,7 @@
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/finalize_return.h"
 #include "launcher/engine/gc_fence.h"
+#include "launcher/engine/preloaded_modules.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/quiet_types.h"
 #include "launcher/engine/report.h"
@@ -52,20 +53,7 @@ struct FastExit {
   bool explain = false;
   bool full = false;    // What was hidden for the program's time is given back at its end.
   std::string library;  // The standard library's folder, with '/' behind.
-  // Dicts that were last changed before the line have a version up to this one.
-  uint64_t last_version = 0;
-  // Modules, by address only.
-  struct Preloaded {
-    PyObject* names;  // Its dict, by address only.
-    // As against those that the user works on, which are wiped as CPython does it.
-    bool installed;
-  };
-  std::unordered_map<PyObject*, Preloaded> preloaded;
-  Py_ssize_t modules_noted = 0;  // PyDict_Next's position in sys.modules.
-  // All of sys.modules up to there, by address only, while the dict has this version: PyDict_Next
-  // would look at every name.
-  std::vector<std::pair<PyObject*, PyObject*>> in_modules;
-  uint64_t modules_version = 0;
+  PreloadedModules preloaded;
   PyObject* sys_names = nullptr;
   PyObject* builtins_names = nullptr;
   PyRef callbacks;   // gc.callbacks
@@ -112,33 +100,6 @@ volatile bool g_armed = false;
 // ------------------------------------------------------------------------------------------------
 // Before the program
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // Since 3.12; no other clock is there.
-const uint64_t* VersionPlace(PyObject* dict) {
-  return &reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
-}
-#pragma GCC diagnostic pop
-
-uint64_t Version(PyObject* dict) { return *VersionPlace(dict); }
-
-// The version that a dict gets when it is changed now (DICT_NEXT_VERSION: one count for all dicts).
-// 0: these dicts keep no count.
-uint64_t CurrentVersion() {
-  PyRef dict = PyRef::Steal(PyDict_New());
-  if (!dict || PyDict_SetItemString(dict.get(), "a", dict.get()) < 0) return 0;
-  const uint64_t first = Version(dict.get());
-  const bool changed = PyDict_SetItemString(dict.get(), "a", Py_None) == 0;
-  const uint64_t second = Version(dict.get());
-  PyDict_Clear(dict.get());
-  return changed && second > first ? second : 0;
-}
-
-std::string FileOf(PyObject* names) {
-  std::string file;
-  FileSystemBytes(PyDict_GetItemString(names, "__file__"), &file);
-  return file;
-}
-
 bool HasFinalizer(PyObject* object) {
   return Py_TYPE(object)->tp_finalize != nullptr && !PyObject_GC_IsFinalized(object);
 }
@@ -148,50 +109,11 @@ bool IsEndNoticed(FastExit* exit, PyObject* object) {
   return HasFinalizer(object) || !exit->quiet_types.Contain(Py_TYPE(object));
 }
 
-bool IsInstalledFile(const FastExit& exit, const std::string& file) {
-  return file.starts_with(exit.library) || file.starts_with("<frozen ") ||
-         file.find("/site-packages/") != file.npos || file.find("/dist-packages/") != file.npos;
-}
-
-// A module without a file or a spec is its package's: extensions make such (torch._C._onnx).
-bool IsInstalled(const FastExit& exit, PyObject* modules, std::string name, PyObject* names) {
-  const std::string file = FileOf(names);
-  if (!file.empty()) return IsInstalledFile(exit, file);
-  PyObject* spec = PyDict_GetItemString(names, "__spec__");
-  if (spec != nullptr && spec != Py_None) return true;  // Built-in, frozen, or a namespace.
-  const size_t dot = name.rfind('.');
-  if (dot == name.npos) return false;
-  name.resize(dot);
-  PyObject* package = PyDict_GetItemString(modules, name.c_str());
-  return package != nullptr && PyModule_Check(package) &&
-         IsInstalled(exit, modules, name, PyModule_GetDict(package));
-}
-
-void AskAbout(FastExit* exit, const PyObject* object) {
+// What WrittenPages will be asked for lies between the lowest and the highest address.
+void AskAbout(FastExit* exit, const void* object) {
   const auto address = reinterpret_cast<uintptr_t>(object);
   exit->lowest = std::min(exit->lowest, address);
   exit->highest = std::max(exit->highest, address + sizeof(PyTypeObject));
-}
-
-// Takes what sys.modules has for preloaded; called again, what has come to its end since.
-void NoteModules(FastExit* exit, PyObject* modules) {
-  const bool first = exit->in_modules.empty();
-  PyObject *name, *module;
-  while (PyDict_Next(modules, &exit->modules_noted, &name, &module)) {
-    exit->in_modules.emplace_back(name, module);
-    const char* text =
-        PyModule_Check(module) && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : "";
-    if (text == nullptr) PyErr_Clear(), text = "";
-    if (!PyModule_Check(module)) continue;
-    PyObject* names = PyModule_GetDict(module);
-    AskAbout(exit, module);
-    AskAbout(exit, names);
-    exit->preloaded.insert({module, {names, IsInstalled(*exit, modules, text, names)}});
-  }
-  // Changed in between: not by additions alone, perhaps.
-  if (first || exit->modules_version != Version(modules))
-    exit->modules_version = first ? Version(modules) : 0;
-  exit->last_version = CurrentVersion();
 }
 
 bool Prepare(FastExit* exit) {
@@ -219,8 +141,7 @@ bool Prepare(FastExit* exit) {
     if (found == nullptr || !PyModule_Check(found)) return false;
     *names = PyModule_GetDict(found);
   }
-  NoteModules(exit, modules);
-  if (exit->last_version == 0 || !exit->fence.Draw()) return false;
+  if (!exit->preloaded.Note(modules, exit->library) || !exit->fence.Draw()) return false;
   exit->fence.VisitBefore([exit](PyObject* object) {
     if (IsEndNoticed(exit, object)) exit->noticed.emplace(object, Py_TYPE(object));
   });
@@ -357,7 +278,7 @@ bool IsInstalledCode(PyObject* owner, const char* attribute) {
   std::string file;
   FileSystemBytes(name.get(), &file);
   PyErr_Clear();
-  return !file.empty() && IsInstalledFile(*g_exit, file);
+  return !file.empty() && IsInstalledFile(g_exit->library, file);
 }
 
 // Whose end nobody outside notices. Not of a class made from these, which may have its own close().
@@ -422,20 +343,9 @@ const char* Obstacle() {
   return nullptr;
 }
 
-// A module that was preloaded is not wiped, unless the program has changed its names.
-bool IsLeftIntact(PyObject* module) {
-  const auto known = g_exit->preloaded.find(module);
-  if (known == g_exit->preloaded.end() || !known->second.installed) return false;
-  PyObject* names = known->second.names;
-  if (g_exit->written.IsUntouched(module) && g_exit->written.IsUntouched(VersionPlace(names)))
-    return true;
-  return PyModule_Check(module) && PyModule_GetDict(module) == names &&
-         Version(names) <= g_exit->last_version;
-}
-
 // __main__ is older than the line, but the program's.
 void ReturnMain(PyObject* main) {
-  if (main == nullptr || !PyModule_Check(main) || g_exit->preloaded.count(main) == 0) return;
+  if (main == nullptr || !PyModule_Check(main) || !g_exit->preloaded.Contains(main)) return;
   g_exit->fence.MoveAfter(main);
   g_exit->fence.MoveAfter(PyModule_GetDict(main));
 }
@@ -444,7 +354,7 @@ void ReturnMain(PyObject* main) {
 bool ListForCPython(PyObject* module, PyObject* names, PyObject* main) {
   PyRef reference = PyRef::Steal(PyWeakref_NewRef(module, nullptr));
   if (!reference) return false;
-  if (module != main && g_exit->preloaded.count(module) != 0) {
+  if (module != main && g_exit->preloaded.Contains(module)) {
     g_exit->held.push_back(PyRef::Share(module));
   } else {
     g_exit->program_dicts.push_back(names);
@@ -463,7 +373,7 @@ void Swap(PyObject* left, PyObject* right) {
 
 // Whether one entry of sys.modules goes to `rest`, which CPython shall take apart. False: failed.
 bool SortModule(PyObject* name, PyObject* module, PyObject* main, PyObject* rest) {
-  if (module != main && IsLeftIntact(module)) {
+  if (module != main && g_exit->preloaded.IsIntact(module, g_exit->written)) {
     g_exit->listed.push_back({module, PyRef()});
     return true;
   }
@@ -478,17 +388,10 @@ bool SortModules(PyObject* modules, PyObject* main, bool as_noted) {
   PyRef rest = PyRef::Steal(PyDict_New());
   Py_ssize_t position = 0;
   PyObject *name, *module;
-  if (!rest) return false;
-  if (as_noted) {
-    position = g_exit->modules_noted;
-    for (const auto& [noted_name, noted] : g_exit->in_modules) {
-      if (!SortModule(noted_name, noted, main, rest.get())) return false;
-    }
-  }
-  while (PyDict_Next(modules, &position, &name, &module)) {
-    if (!SortModule(name, module, main, rest.get())) return false;
-  }
-  position = 0;
+  const auto sort = [&](PyObject* key, PyObject* value) {
+    return SortModule(key, value, main, rest.get());
+  };
+  if (!rest || !g_exit->preloaded.Visit(modules, as_noted, sort)) return false;
   while (PyDict_Next(rest.get(), &position, &name, &module)) {
     if (PyDict_DelItem(modules, name) < 0) return false;
   }
@@ -539,7 +442,7 @@ void Begin() {
       g_exit->resumed && _Py_GetConfig()->malloc_stats == 0 && AreStreamsFlushed();
   PyErr_Clear();
   PyObject* modules = PyImport_GetModuleDict();
-  const bool as_noted = Version(modules) == g_exit->modules_version;
+  const bool as_noted = g_exit->preloaded.IsAsNoted(modules);
   if (AddOurModule(modules)) {
     PyObject* main = PyDict_GetItemString(modules, "__main__");
     if (!g_exit->fence.hidden()) {
@@ -548,7 +451,6 @@ void Begin() {
     }
     if (SortModules(modules, main, as_noted) && g_exit->explain) {
       Explain("exit: fast, " + std::to_string(PyDict_GET_SIZE(g_exit->set_aside)) +
-
               " preloaded modules are not taken apart");
     }
   } else {
@@ -739,6 +641,8 @@ void HidePreloaded() {
     if (IsToWatch(object)) objects.push_back(object);
   });
   PrepareReturnFromFinalize();
+  g_exit->preloaded.NoteEntries();
+  g_exit->preloaded.VisitAddresses([](const void* address) { AskAbout(g_exit, address); });
   KeepFirstDicts();
   KeepThreadLocals();
   g_exit->all_watched = true;
@@ -759,7 +663,7 @@ void HideResumed(bool explain, bool full) {
   });
   WatchAll(std::move(objects));
   PyObject* modules = PyImport_GetModuleDict();
-  NoteModules(g_exit, modules);
+  g_exit->preloaded.Note(modules, g_exit->library);
   g_exit->fence.HideNew();
   ReturnMain(PyDict_GetItemString(modules, "__main__"));
 }
