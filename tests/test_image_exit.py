@@ -105,3 +105,22 @@ def test_input_that_was_read_ahead_is_given_back(made, tmp_path):
             ends.append((result.code, result.out, source.read()))
     assert ends[0] == ends[1]
     assert ends[0][2] == b"bcdef"
+
+
+@pytest.mark.parametrize(
+    "program", ["pass", "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)"]
+)
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_job_in_the_background_ends_fast_too(image, program, ignored):
+    """A shell that is no terminal's ignores SIGINT in what it starts with `&`."""
+    wrap = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"] if ignored else []
+    image.make("-c", "pass", preload=["import json"], wrap=wrap)
+    result = image("-c", program, preload=["import json"], wrap=wrap)
+    assert restored(result) and "exit: fast" in result.err
+    assert (result.code, result.out) == (0, "")
+    # The signals that a child is given are the program's own.
+    tells = "import atexit, signal, subprocess, sys; atexit.register(lambda: subprocess.run([sys.executable, '-c', 'import signal; print([signal.getsignal(n) for n in (2, 34, 63, 64)])']))"
+    assert (
+        image("-c", tells, preload=["import json"], wrap=wrap).out
+        == image.stock("-c", tells, wrap=wrap).out
+    )

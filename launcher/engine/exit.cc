@@ -1,6 +1,7 @@
 // Three places in Py_FinalizeEx (Python/pylifecycle.c, the same in 3.10 to 3.13) call us:
 // - OnSignalReset: after atexit callbacks and the flush of the standard streams, no other thread
-//   can run Python any more, and the first collection comes next: _PySignal_Fini gives SIGINT back.
+//   can run Python any more, and the first collection comes next: _PySignal_Fini gives SIGINT back
+//   (or another signal, see TakeSpareSignal).
 // - OnModulesRemoved: sys.modules is empty, all garbage has been finalised and freed, and
 //   finalize_modules goes on to wipe the modules that still live, last imported first: the first of
 //   these is a module of ours.
@@ -96,6 +97,7 @@ struct FastExit {
 
 FastExit* g_exit = nullptr;
 volatile bool g_armed = false;
+volatile int g_first_reset = SIGINT;  // The first signal that _PySignal_Fini will give back.
 
 // ------------------------------------------------------------------------------------------------
 // Before the program
@@ -201,11 +203,35 @@ bool VisitWatched(const GcFence::Visitor& visit) {
   return true;
 }
 
-// Begin() comes only where SIGINT has a handler of Python's. After all atexit callbacks but those
-// of preloaded modules.
+bool HasHandlerOfPythons(int number) {
+  PyRef handler = PyRef::Steal(PyObject_CallFunction(g_exit->get_signal.get(), "i", number));
+  return handler && PyCallable_Check(handler.get());
+}
+
+PyObject* OnSpareSignal(PyObject*, PyObject*) { Py_RETURN_NONE; }
+
+PyMethodDef kOnSpareSignal = {"_pylaunch_signal", OnSpareSignal, METH_VARARGS, nullptr};
+
+// _PySignal_Fini gives back only signals with a handler of Python's. A job that a script has put
+// into the background ignores SIGINT; a real-time signal that nobody uses gets a handler for the
+// last moments.
+bool TakeSpareSignal() {
+  PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
+  PyRef handler = PyRef::Steal(PyCFunction_New(&kOnSpareSignal, nullptr));
+  for (int number = SIGRTMAX; signal && handler && number >= SIGRTMIN; --number) {
+    struct sigaction action;
+    if (sigaction(number, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
+    if (!PyRef::Steal(PyObject_CallMethod(signal.get(), "signal", "iO", number, handler.get())))
+      return false;
+    g_first_reset = number;
+    return true;
+  }
+  return false;
+}
+
+// After all atexit callbacks but those of preloaded modules.
 PyObject* OnAtExit(PyObject*, PyObject*) {
-  PyRef handler = PyRef::Steal(PyObject_CallFunction(g_exit->get_signal.get(), "i", SIGINT));
-  if (!handler || !PyCallable_Check(handler.get())) g_exit->fence.ShowBefore();
+  if (!HasHandlerOfPythons(SIGINT) && !TakeSpareSignal()) g_exit->fence.ShowBefore();
   PyErr_Clear();
   Py_RETURN_NONE;
 }
@@ -673,6 +699,7 @@ void HideResumed(bool explain, bool full) {
 extern "C" __attribute__((visibility("default"))) int sigaction(int number,
                                                                 const struct sigaction* action,
                                                                 struct sigaction* old) noexcept {
-  if (number == SIGINT && action != nullptr) pylaunch::engine::OnSignalReset();
+  if (number == pylaunch::engine::g_first_reset && action != nullptr)
+    pylaunch::engine::OnSignalReset();
   return pylaunch::engine::RealSigAction()(number, action, old);
 }
