@@ -451,9 +451,15 @@ def test_image_builds_at_once(empty):
 
 
 def test_image_build_draws_a_bar_on_terminals_only(empty):
-    preload = ["import json", "import wave, decimal", "import asyncio"]
+    lib = empty.folder / "lib"
+    lib.mkdir()
+    # Enough that it takes a while to be written.
+    (lib / "big.py").write_text("import os; held = os.urandom(1 << 20) * 100\n")
+    time.sleep(RACY)
+    preload = ["import json", "import wave, decimal", "import big"]
     argv = empty.argv("--image-build", "-c", "pass", preload=preload, explain=False)
-    code, shown = tty_session(argv, {**empty.env(), "TERM": "xterm"}, empty.cwd, [])
+    env = {**empty.env(), "TERM": "xterm", "PYTHONPATH": str(lib)}
+    code, shown = tty_session(argv, env, empty.cwd, [])
     assert code == 0 and "] 3/4 entries" in shown and "made in" in shown
     assert re.search(r"\[[#.]+\] \d+/\d+ MiB", shown), shown
     assert shown.index("entries") < shown.index("MiB\x1b")
