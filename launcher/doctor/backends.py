@@ -11,7 +11,7 @@ from . import chain
 from .distributions import Inventory, normalized
 from .model import Surroundings
 
-REQUIRES = re.compile(r"(\w+) requires the (\w+) library but it was not found")
+REQUIRES = re.compile(r"(\w+) requires the ([\w, ]+) library but it was not found")
 # What a library's backend is called, where no distribution has that name.
 DISTRIBUTIONS = {"tf": "tensorflow", "vision": "pillow", "pytorch": "torch", "speech": "torchaudio"}
 SWITCHES = {
@@ -67,5 +67,5 @@ def explain(s: Surroundings, inventory: Inventory, error: BaseException) -> tupl
     found = REQUIRES.search(chain.text(error))
     if found is None:
         return None
-    cause, hint = explain_missing(s, inventory, found.group(1), [found.group(2)])
+    cause, hint = explain_missing(s, inventory, found.group(1), found.group(2).split(", "))
     return cause, hint

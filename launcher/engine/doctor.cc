@@ -43,7 +43,8 @@ void AskDoctor(const std::string& folder, const PreloadEntry& entry, Failure* fa
   }
   const char *cause = nullptr, *hint = nullptr;
   if (words && PyTuple_Check(words.get()) && PyArg_ParseTuple(words.get(), "ss", &cause, &hint)) {
-    failure->cause = std::string(cause) + "; Python says: " + failure->cause;
+    if (failure->cause != cause)
+      failure->cause = std::string(cause) + "; Python says: " + failure->cause;
     failure->hint = std::string(hint) + ", or mark the entry 'optional'";
   }
   PyErr_Clear();

@@ -17,7 +17,7 @@ struct Failure {
   bool interrupted = false;
   std::string cause;
   std::string hint;
-  PyRef exception;  // What was raised; null for a placeholder.
+  PyRef exception;  // What was raised, or would be; null if that cannot be had.
 };
 
 // Takes the current exception (and clears it). REQUIRES: PyErr_Occurred().

@@ -88,6 +88,9 @@ std::optional<Failure> Load(const PreloadEntry& entry, size_t index) {
     failure.cause =
         "'" + name + "' is only a placeholder: it needs " + backends + ", which is not installed";
     failure.hint = "install " + backends + ", or mark the entry 'optional'";
+    // What the placeholder would raise when it is used, by which the doctor knows it.
+    const std::string raised = name + " requires the " + backends + " library but it was not found";
+    failure.exception = PyRef::Steal(PyObject_CallFunction(PyExc_ImportError, "s", raised.c_str()));
     return failure;
   }
   if (entry.kind == PreloadEntry::Kind::kCall) {
