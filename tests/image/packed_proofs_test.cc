@@ -1,6 +1,7 @@
 #include "image/packed_proofs.h"
 
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
@@ -13,8 +14,8 @@ namespace fs = std::filesystem;
 class PackedProofsTest : public testing::Test {
  protected:
   void SetUp() override {
-    root_ = fs::path(testing::TempDir()) / "packed_proofs";
-    fs::remove_all(root_);
+    std::string name = testing::TempDir() + "proofs-XXXXXX";
+    root_ = mkdtemp(name.data());
     // Enough for several groups of one folder, and for more than one thread.
     for (int package = 0; package < 4; ++package) {
       for (int module = 0; module < 300; ++module) {
@@ -26,6 +27,8 @@ class PackedProofsTest : public testing::Test {
     files_.push_back({(root_ / "absent/m.py").string(), FileState()});
     packed_ = PackProofs(files_);
   }
+
+  void TearDown() override { fs::remove_all(root_); }
 
   void Write(const std::string& name) {
     const fs::path path = root_ / name;
