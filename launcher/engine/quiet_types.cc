@@ -6,6 +6,8 @@
 
 #include "launcher/engine/library_ends.h"
 
+#pragma weak PyType_Type
+
 namespace pylaunch::engine {
 namespace {
 
