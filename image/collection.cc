@@ -238,7 +238,7 @@ void NoteUse(const std::string& key) {
 std::optional<uint64_t> ContentHash(const std::string& path) {
   const cache::Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   struct stat st;
-  if (file.get() < 0 || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  if (!file.ok() || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
   const auto size = static_cast<uint64_t>(st.st_size);
   uint64_t sum = size;
   for (uint64_t at = 0; at < size;) {

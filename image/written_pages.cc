@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cache/descriptor.h"
+#include "image/format.h"
 
 namespace pylaunch::image {
 namespace {
@@ -28,12 +29,11 @@ struct ScanArguments {
 constexpr uint64_t kFile = 1 << 2;
 constexpr uint64_t kPresent = 1 << 3;
 constexpr uint64_t kSwapped = 1 << 4;
-constexpr uintptr_t kPageSize = 4096;
 
 }  // namespace
 
 bool WrittenPages::Scan(uintptr_t begin, uintptr_t end) {
-  begin_ = end_ = begin & -kPageSize;
+  begin_ = end_ = begin & -kPage;
   runs_.clear();
   const cache::Descriptor pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   if (!pagemap.ok()) return false;
@@ -41,7 +41,7 @@ bool WrittenPages::Scan(uintptr_t begin, uintptr_t end) {
   ScanArguments arguments = {};
   arguments.size = sizeof arguments;
   arguments.start = begin_;
-  arguments.end = (end + kPageSize - 1) & -kPageSize;
+  arguments.end = (end + kPage - 1) & -kPage;
   arguments.vec = reinterpret_cast<uint64_t>(batch.data());
   arguments.vec_len = batch.size();
   arguments.category_inverted = kFile;

@@ -16,6 +16,7 @@
 #include <optional>
 #include <string_view>
 
+#include "cache/descriptor.h"
 #include "cache/file_env.h"
 #include "image/collection.h"
 #include "image/own_file.h"
@@ -132,11 +133,6 @@ std::string WhyNone(const ImageQuery& query, const Program& program) {
 class KeyFile {
  public:
   explicit KeyFile(std::string path) : path_(std::move(path)), fd_(image::OpenOwn(path_, &st_)) {}
-  ~KeyFile() {
-    if (fd_ >= 0) close(fd_);
-  }
-  KeyFile(const KeyFile&) = delete;
-  KeyFile& operator=(const KeyFile&) = delete;
 
   const std::string& path() const { return path_; }
   std::optional<image::KeyHead> Head() const {
@@ -146,21 +142,21 @@ class KeyFile {
   std::optional<image::Key> Whole() const { return image::Key::Parse(Bytes(SIZE_MAX)); }
   // Why there is no head or no key.
   std::string Fault() const {
-    return fd_ < 0 ? path_ + ": another user could have written it" : path_ + " is damaged";
+    return !fd_.ok() ? path_ + ": another user could have written it" : path_ + " is damaged";
   }
 
  private:
   std::string Bytes(size_t most) const {
-    if (fd_ < 0) return "";
+    if (!fd_.ok()) return "";
     std::string bytes(std::min(most, static_cast<size_t>(st_.st_size)), '\0');
-    const ssize_t n = pread(fd_, bytes.data(), bytes.size(), 0);
+    const ssize_t n = pread(fd_.get(), bytes.data(), bytes.size(), 0);
     bytes.resize(n > 0 ? static_cast<size_t>(n) : 0);
     return bytes;
   }
 
   std::string path_;
   struct stat st_ = {};
-  int fd_;
+  cache::Descriptor fd_;
 };
 
 bool TableIsWhole(int fd, const image::Key& key) {

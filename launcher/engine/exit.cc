@@ -500,6 +500,7 @@ struct Survivors {
 
 Survivors FindSurvivors() {
   Survivors found;
+  g_exit->quiet_types.Forget();  // Types have come and gone since, and their addresses with them.
   g_exit->fence.VisitAfter([&](PyObject* object) {
     if (IsEndNoticed(g_exit, object) && !WasBefore(object)) found.noticed = Py_TYPE(object);
     if (PyFunction_Check(object)) {
@@ -683,6 +684,7 @@ void HideResumed(bool explain, bool full) {
   g_exit->full = full;
   g_exit->resumed = true;
   std::vector<PyObject*> objects;
+  g_exit->quiet_types.Forget();
   g_exit->fence.VisitAfter([&objects](PyObject* object) {
     if (IsEndNoticed(g_exit, object)) g_exit->noticed.emplace(object, Py_TYPE(object));
     if (IsToWatch(object)) objects.push_back(object);

@@ -17,8 +17,9 @@ namespace pylaunch::engine {
 class QuietTypes {
  public:
   QuietTypes();
-  // Remembers what it found; a type must not change or be freed in between.
+  // Remembers what it found until Forget(); a type must not change or be freed in between.
   bool Contain(PyTypeObject* type);
+  void Forget() { known_.fill({}); }
 
  private:
   bool IsQuiet(PyTypeObject* type) const;
