@@ -190,7 +190,7 @@ void AttachToParent(PyObject* name, PyObject* module) {
   PyRef child = PyRef::Steal(PyUnicode_Substring(name, dot + 1, PyUnicode_GET_LENGTH(name)));
   PyRef parent = parent_name ? InModules(parent_name.get()) : PyRef();
   if (child && parent && Py_IS_TYPE(parent.get(), &PyModule_Type))
-    PyDict_SetItem(PyModule_GetDict(parent.get()), child.get(), module);
+    PyObject_SetAttr(parent.get(), child.get(), module);
 }
 
 void Loaded(PyObject* spec, PyObject* module) {
