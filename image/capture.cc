@@ -153,13 +153,15 @@ bool IsSecretName(std::string_view name) {
 // Shorter values are found everywhere.
 constexpr size_t kShortestSecret = 8;
 
-void CollectSecrets(std::pmr::memory_resource* memory,
+void CollectSecrets(std::pmr::memory_resource* memory, const std::vector<std::string>& allowed,
                     std::pmr::vector<DumpContext::Secret>* secrets) {
   for (char** e = environ; *e != nullptr; ++e) {
     const std::string_view entry = *e;
     const size_t equals = entry.find('=');
-    if (equals == entry.npos || !IsSecretName(entry.substr(0, equals)) ||
-        entry.size() - equals - 1 < kShortestSecret) {
+    const std::string_view name = entry.substr(0, equals);
+    if (equals == entry.npos || !IsSecretName(name) ||
+        entry.size() - equals - 1 < kShortestSecret ||
+        std::find(allowed.begin(), allowed.end(), name) != allowed.end()) {
       continue;
     }
     auto* copy = static_cast<char*>(memory->allocate(entry.size(), 1));
@@ -191,7 +193,7 @@ class Capturer {
                                                std::pmr::null_memory_resource());
     std::pmr::vector<DumpContext::Secret> secrets(&memory);
     if (refusal.empty()) {
-      CollectSecrets(&memory, &secrets);
+      CollectSecrets(&memory, request_.allowed_secrets, &secrets);
       context_.secrets = &secrets;
       refusal = request_.prepare();
     }

@@ -21,6 +21,8 @@ struct CaptureRequest {
   std::string path;  // Where the pages are to be written; the file must not exist.
   // The capturing process is waited for. Otherwise it is a grandchild that the program cannot see.
   bool wait = false;
+  // Variables whose values the image may hold although their names say that they are secret.
+  std::vector<std::string> allowed_secrets;
   // Nothing is captured: only threads are looked for.
   bool threads_only = false;
   // Called now and then while it is waited for; may be empty.

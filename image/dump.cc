@@ -238,7 +238,9 @@ class Dumper {
       if (found == nullptr) continue;
       why_ = "preloading has copied the value of ";
       why_ += secret.name;
-      why_ += ", a secret by its name; set it in the program, or after the image was made";
+      why_ +=
+          ", a secret by its name; set it in the program, or let images hold it: --image-allow ";
+      why_ += secret.name;
       return true;
     }
     return false;

@@ -68,6 +68,7 @@ void Write(WireWriter* out, const ImageOrder& order) {
   Write(out, order.facts);
   Write(out, order.environment);
   out->String(image::Serialize(order.late));
+  out->List(order.allowed, [out](const std::string& name) { out->String(name); });
   out->String(order.hooks);
   out->Number(order.stack_limit);
   out->Number(order.started_ns);
@@ -81,6 +82,7 @@ void Read(WireReader* in, ImageOrder* order) {
   std::string late;
   in->String(&late);
   order->late = image::ParseLate(late).value_or(image::LateEntries());
+  in->List(&order->allowed, [in](std::string* name) { in->String(name); });
   in->String(&order->hooks);
   in->Number(&order->stack_limit);
   in->Number(&order->started_ns);

@@ -24,14 +24,15 @@ inline constexpr char kHandoffVariable[] = "PYLAUNCH_HANDOFF";
 
 // What an image of the preloaded process is to be made from and for (image/key.h).
 struct ImageOrder {
-  std::string folder;        // Of images; empty: no image is wanted.
-  image::Facts command;      // Which images belong together.
-  image::Facts facts;        // All that must be equal, but the environment.
-  image::Facts environment;  // All of it; what preloading reads of it must be equal.
-  image::LateEntries late;   // What it is to be made without.
-  std::string hooks;         // Folder of resume.py.
-  uint64_t stack_limit = 0;  // The soft RLIMIT_STACK, which the front end has lifted.
-  int64_t started_ns = 0;    // CLOCK_REALTIME before anything was read.
+  std::string folder;                // Of images; empty: no image is wanted.
+  image::Facts command;              // Which images belong together.
+  image::Facts facts;                // All that must be equal, but the environment.
+  image::Facts environment;          // All of it; what preloading reads of it must be equal.
+  image::LateEntries late;           // What it is to be made without.
+  std::vector<std::string> allowed;  // Secret variables whose values it may hold.
+  std::string hooks;                 // Folder of resume.py.
+  uint64_t stack_limit = 0;          // The soft RLIMIT_STACK, which the front end has lifted.
+  int64_t started_ns = 0;            // CLOCK_REALTIME before anything was read.
 };
 
 struct Handoff {

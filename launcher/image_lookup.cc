@@ -16,6 +16,7 @@
 #include <optional>
 #include <string_view>
 
+#include "absl/strings/str_join.h"
 #include "cache/descriptor.h"
 #include "cache/file_env.h"
 #include "image/collection.h"
@@ -96,6 +97,10 @@ Facts AllFacts(const ImageQuery& query, const Facts& command) {
   facts.push_back({"engine file", image::Text(image::StateOf(query.engine))});
   facts.push_back({"restorer", image::Text(image::StateOf(query.restorer))});
   if (DependsOnFolder(getenv("PYTHONPATH"))) facts.push_back({"working directory", Folder()});
+  // Who allows nothing gets no image with a secret in it.
+  if (!query.options.image_allow.empty()) {
+    facts.push_back({"allowed secrets", absl::StrJoin(query.options.image_allow, ",")});
+  }
   for (Fact& fact : image::MachineFacts()) facts.push_back(std::move(fact));
   return facts;
 }
@@ -287,6 +292,7 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   order.stack_limit = stack.rlim_cur;
   order.started_ns = now.tv_sec * 1'000'000'000 + now.tv_nsec;
   order.hooks = query.hooks;
+  order.allowed = query.options.image_allow;
   order.folder = query.folder;
   order.late = image::ReadLate(image::LateFor(order.folder, order.command, order.facts),
                                query.plan.entries.size());

@@ -11,6 +11,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "absl/strings/str_split.h"
 #include "launcher/text.h"
 
 // Reading order: kOwnOptions says what there is, CommandLine parts our words from Python's,
@@ -32,6 +33,8 @@ constexpr OwnOption kOwnOptions[] = {
     {"--image", nullptr, "PYLAUNCH_IMAGE", "start from an image of what was preloaded"},
     {"--image-build", nullptr, "PYLAUNCH_IMAGE_BUILD",
      "make the image that --image will use here, and end"},
+    {"--image-allow", "NAMES", "PYLAUNCH_IMAGE_ALLOW",
+     "secret variables (A,B) whose values an image may hold"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
      "executable, name on PATH or folder (default: active)"},
     {"--cache", "DIR", "PYLAUNCH_CACHE", "the folder of archives (default: ~/.cache/pylaunch)"},
@@ -47,8 +50,8 @@ constexpr OwnOption kOwnOptions[] = {
      "archive what ARGS name (else --preload, else all); end"},
     {"--export", "FILE", "PYLAUNCH_EXPORT", "write this Python's archive to FILE, and end"},
     {"--import", "FILE", "PYLAUNCH_IMPORT", "add what --export wrote to the archive; end"},
-    {"--stats", nullptr, "PYLAUNCH_STATS", "show what archives and images hold, and end"},
-    {"--verify", nullptr, "PYLAUNCH_VERIFY", "check every byte of them, and end; 1 if wrong"},
+    {"--stats", nullptr, "PYLAUNCH_STATS", "show what archives and images hold, or check it; end"},
+    {"--verify", nullptr, "PYLAUNCH_VERIFY", ""},
     {"--prune", nullptr, "PYLAUNCH_PRUNE", "cut that folder down to --cache-size, and end"},
     {"--doctor", nullptr, "PYLAUNCH_DOCTOR", "examine the environment, and end; 1 if it is ill"},
     {"--json", nullptr, nullptr, "let these report as JSON"},
@@ -252,6 +255,7 @@ class OwnParser {
         ->check(CLI::IsMember(std::vector<std::string>(kCacheModes.begin(), kCacheModes.end())));
     AddSwitch("--image", &options_.image);
     AddSwitch("--image-build", &options_.image_build);
+    AddValue("--image-allow", &image_allow_);
     AddValue("--cache-size", &cache_size_);
     AddValue("--record", &options_.record);
     AddValue("--report", &options_.report);
@@ -260,8 +264,8 @@ class OwnParser {
     AddSwitch("--build", &options_.build);
     AddValue("--export", &options_.export_to);
     AddValue("--import", &options_.import_from);
-    AddSwitch("--stats", &options_.stats);
-    AddSwitch("--verify", &options_.verify);
+    AddSwitch("--stats", &options_.stats)->option_text("| --verify");
+    AddSwitch("--verify", &options_.verify)->group("");  // Shown with --stats.
     AddSwitch("--prune", &options_.prune);
     AddSwitch("--doctor", &options_.doctor);
     AddSwitch("--json", &options_.json);
@@ -283,6 +287,7 @@ class OwnParser {
     preload_.clear();
     cache_mode_.clear();
     cache_size_.clear();
+    image_allow_.clear();
     exit_.clear();
     try {
       app_.parse(std::move(reversed));
@@ -293,6 +298,14 @@ class OwnParser {
       options_.cache_size = ParseSize(cache_size_);
       if (!options_.cache_size)
         return Refused("--cache-size: no size: " + cache_size_, words, twin);
+    }
+    if (image_allow_.find('=') != image_allow_.npos) {
+      return Refused("--image-allow: wants the names of variables, not their values", words, twin);
+    }
+    if (!image_allow_.empty()) {
+      // Shells' lists have blanks.
+      options_.image_allow =
+          absl::StrSplit(image_allow_, absl::ByAnyChar(", \t"), absl::SkipEmpty());
     }
     for (std::string& text : preload_) {
       options_.preload.push_back({std::move(text), twin.empty() ? "--preload" : std::string(twin)});
@@ -343,6 +356,7 @@ class OwnParser {
   std::vector<std::string> preload_;
   std::string cache_mode_;
   std::string cache_size_;
+  std::string image_allow_;
   std::string exit_;
   CLI::App app_;
 };

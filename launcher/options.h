@@ -25,6 +25,8 @@ struct Options {
   std::string cache;                     // --cache: the folder of archives; empty: the default one.
   CacheMode cache_mode = CacheMode::kAuto;
   bool image = false;  // --image: start from an image of the preloaded process, and make one.
+  std::vector<std::string>
+      image_allow;                     // --image-allow: secret variables whose values it may hold.
   std::optional<uint64_t> cache_size;  // --cache-size in bytes; 0: no bound.
   std::string record;                  // --record: the preload file to write; empty: none.
   std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
@@ -53,10 +55,10 @@ struct Options {
 
 // `environment` ("NAME=value") is searched for the twins (PYLAUNCH_PRELOAD, PYLAUNCH_PYTHON,
 // PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_CACHE_SIZE, PYLAUNCH_RECORD, PYLAUNCH_REPORT,
-// PYLAUNCH_EXIT, PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_IMAGE_BUILD,
-// PYLAUNCH_EXPORT, PYLAUNCH_IMPORT, PYLAUNCH_STATS, PYLAUNCH_VERIFY, PYLAUNCH_PRUNE,
-// PYLAUNCH_DOCTOR) unless -E or -I is given; a flag wins over its twin, except that --preload adds;
-// an empty variable counts as unset.
+// PYLAUNCH_EXIT, PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_IMAGE, PYLAUNCH_IMAGE_BUILD,
+// PYLAUNCH_IMAGE_ALLOW, PYLAUNCH_EXPORT, PYLAUNCH_IMPORT, PYLAUNCH_STATS, PYLAUNCH_VERIFY,
+// PYLAUNCH_PRUNE, PYLAUNCH_DOCTOR) unless -E or -I is given; a flag wins over its twin, except that
+// --preload adds; an empty variable counts as unset.
 //
 // Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
 // '--', or the first argument that is no option; they may stand between Python's. `--name=value`

@@ -375,6 +375,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     Progress progress(handoff->image_only);
     image::CaptureRequest request;
     request.path = publisher.temp();
+    request.allowed_secrets = handoff->image.allowed;
     request.threads_only = !left.empty();
     request.wait = handoff->wait_for_seal || handoff->image_only;
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };

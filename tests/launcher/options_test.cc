@@ -122,6 +122,13 @@ TEST(Options, ValuesAreTakenAttachedAndSeparate) {
   EXPECT_THAT(options.python_argv, ElementsAre("p", "-B", "x.py"));
 }
 
+TEST(Options, SecretsAreAllowedByNameAlone) {
+  EXPECT_THAT(Parse("p --image-allow=HF_TOKEN,,API_KEY, x.py").image_allow,
+              ElementsAre("HF_TOKEN", "API_KEY"));
+  EXPECT_THAT(Error({"p", "--image-allow", "HF_TOKEN=abc", "x.py"}),
+              AllOf(HasSubstr("--image-allow"), Not(HasSubstr("abc"))));
+}
+
 TEST(Options, TheProgramBeginsWhereCPythonStopsReadingOptions) {
   for (const char* line : kPythonLines) {
     Words argv = Split(line);
@@ -355,13 +362,17 @@ TEST(Help, FitsATerminalAndNamesEverything) {
   EXPECT_THAT(help, StartsWith("usage: pylaunch"));
   EXPECT_LE(count, 24);
   EXPECT_THAT(last, HasSubstr("pylaunch -h"));
-  for (const char* word : {"--preload",     "--python",      "--cache",
-                           "--cache-mode",  "--cache-size",  "--record",
-                           "--report",      "--exit",        "--explain",
-                           "--build",       "--image-build", "--export",
-                           "--import",      "--stats",       "--verify",
-                           "--prune",       "--doctor",      "--json",
-                           "--help",        "--version",     "PYLAUNCH_CACHE_MODE",
+  for (const char* word : {"--preload",     "--python",
+                           "--cache",       "--cache-mode",
+                           "--cache-size",  "--record",
+                           "--report",      "--exit",
+                           "--explain",     "--build",
+                           "--image-build", "--image-allow",
+                           "--export",      "--import",
+                           "--stats",       "--verify",
+                           "--prune",       "--doctor",
+                           "--json",        "--help",
+                           "--version",     "PYLAUNCH_CACHE_MODE",
                            "auto (default)"}) {
     EXPECT_THAT(help, HasSubstr(word));
   }
