@@ -167,12 +167,14 @@ def test_a_fresh_environment_with_pip_is_healthy(lab, tmp_path, work):
     Venv(tmp_path / "pip", lab).doctor(cwd=work).healthy()
 
 
-@has("numpy", "dateutil")
-def test_pandas_and_pyarrow_are_healthy(session_venv, work):
-    venv = session_venv("pandas", "pandas", "pyarrow", linked=True)
-    report = venv.doctor("--preload", "pandas", "--preload", "pyarrow.compute", cwd=work)
+@has("numpy", "scipy", "dateutil")
+def test_pandas_pyarrow_and_jax_are_healthy(session_venv, work):
+    jax = ("jax", "jaxlib", "ml_dtypes", "opt_einsum")
+    venv = session_venv("pandas", "pandas", "pyarrow", *jax, linked=True)
+    entries = ("pandas", "pyarrow.compute", "jax.numpy")
+    report = venv.doctor(*(word for x in entries for word in ("--preload", x)), cwd=work)
     report.healthy()
-    assert len(report.of_status("ok", "entries")) == 2
+    assert len(report.of_status("ok", "entries")) == len(entries)
 
 
 def test_a_project_in_front_that_hides_nothing_is_healthy(linked, work):
