@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import zipfile
+from pathlib import Path
 
 import pytest
 from conftest import Tree
@@ -345,6 +346,19 @@ def test_both_failures_are_told(run, env, lib):
     result = run("-c", PROGRAM, env=env, flags=preload("import twice"))
     assert (result.code, result.out) == (1, "")
     assert "try 1" in result.err and "try 2" in result.err
+
+
+def test_no_second_try_after_an_extension_module_was_loaded(run, env, lib):
+    native = Path(run.stock("-c", "import _queue; print(_queue.__file__)").out.strip())
+    lib.write(
+        {
+            "pkg/__init__.py": "print('body', flush=True)\nfrom . import _queue\nraise RuntimeError('late')\n",
+            f"pkg/{native.name}": native.read_bytes(),
+        }
+    )
+    result = run("-c", PROGRAM, env=env, flags=preload("import pkg"))
+    assert (result.code, result.out) == (1, "body\n")
+    assert "late" in result.err and "twice" not in result.err and "second try" not in result.err
 
 
 def test_interrupt_while_preloading(run, env):
