@@ -25,8 +25,8 @@ struct Options {
   std::string cache;                     // --cache: the folder of archives; empty: the default one.
   CacheMode cache_mode = CacheMode::kAuto;
   bool image = false;  // --image: start from an image of the preloaded process, and make one.
-  std::vector<std::string>
-      image_allow;                     // --image-allow: secret variables whose values it may hold.
+  // --image-allow: the names of secret variables whose values it may hold.
+  std::vector<std::string> image_allow;
   std::optional<uint64_t> cache_size;  // --cache-size in bytes; 0: no bound.
   std::string record;                  // --record: the preload file to write; empty: none.
   std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
