@@ -593,32 +593,37 @@ def test_builder_s_environment_and_arguments_are_not_in_the_image(image):
     assert restored(got) and got.out.startswith(f"{len(TOKEN)} ")
 
 
-def test_copied_secret_is_refused(image, tmp_path):
+@pytest.fixture
+def keeper(tmp_path) -> dict[str, str]:
+    """The environment in which `import keeper` copies a secret."""
     lib = Tree(tmp_path / "lib").write({"keeper.py": "import os\nkept = os.environ['API_KEY']\n"})
     time.sleep(RACY)
-    env = {"PYTHONPATH": str(lib), "API_KEY": TOKEN}
-    image("-c", "pass", preload=["import keeper"], env=env)
-    got = image("-c", "import keeper; print(keeper.kept)", preload=["import keeper"], env=env)
+    return {"PYTHONPATH": str(lib), "API_KEY": TOKEN}
+
+
+SHOW_KEPT = ("-c", "import keeper; print(keeper.kept)")
+
+
+def test_copied_secret_is_refused(image, keeper):
+    image("-c", "pass", preload=["import keeper"], env=keeper)
+    got = image(*SHOW_KEPT, preload=["import keeper"], env=keeper)
     assert "copied the value of API_KEY" in reason(got) and got.out == TOKEN + "\n"
     assert "--image-allow API_KEY" in reason(got)
     assert not image.images()
 
 
-def test_copied_secret_is_allowed_by_name(image, tmp_path):
-    lib = Tree(tmp_path / "lib").write({"keeper.py": "import os\nkept = os.environ['API_KEY']\n"})
-    time.sleep(RACY)
-    env = {"PYTHONPATH": str(lib), "API_KEY": TOKEN, "HF_TOKEN": TOKEN[::-1]}
-    program = ["-c", "import keeper; print(keeper.kept)"]
+def test_copied_secret_is_allowed_by_name(image, keeper):
+    env = {**keeper, "HF_TOKEN": TOKEN[::-1]}
     allowed = {**env, "PYLAUNCH_IMAGE_ALLOW": "OTHER, API_KEY"}
-    image.make(*program, preload=["import keeper"], env=allowed)
-    got = image(*program, preload=["import keeper"], env=allowed)
+    image.make(*SHOW_KEPT, preload=["import keeper"], env=allowed)
+    got = image(*SHOW_KEPT, preload=["import keeper"], env=allowed)
     assert restored(got) and got.out == TOKEN + "\n"
     for path in image.images("*"):
         assert TOKEN[::-1].encode() not in path.read_bytes()
-    got = image(*program, preload=["import keeper"], env=env)
+    got = image(*SHOW_KEPT, preload=["import keeper"], env=env)
     assert not restored(got) and got.out == TOKEN + "\n"
     other = {**allowed, "API_KEY": TOKEN + "2"}
-    got = image(*program, preload=["import keeper"], env=other)
+    got = image(*SHOW_KEPT, preload=["import keeper"], env=other)
     assert not restored(got) and got.out == TOKEN + "2\n"
 
 

@@ -42,7 +42,6 @@ STATEMENTS = (
     "import_module('xml.dom.minidom')",
 )
 
-
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
 libc.ptrace.restype = ctypes.c_long
@@ -61,10 +60,11 @@ def instructions(argv: list[str], env: dict[str, str]) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            trace(TRACEME, 0)
+            try:
+                trace(TRACEME, 0)
+            except PermissionError:  # Some sandboxes' seccomp filters.
+                os._exit(FORBIDDEN)
             os.execve(argv[0], argv, env)
-        except PermissionError:  # Some sandboxes' seccomp filters.
-            os._exit(FORBIDDEN)
         finally:
             os._exit(127)
     rounds: list[int] = []
