@@ -34,11 +34,39 @@ Result<void> CheckFrame(std::string_view frame, uint32_t raw_size) {
   return {};
 }
 
+// A frame of one raw block, in the one form that we write: magic, a descriptor that says "single
+// segment, content size in four bytes", that size, the block's header (RFC 8878 3.1.1).
+constexpr char kStoredDescriptor = '\xA0';
+constexpr size_t kStoredHeader = 4 + 1 + 4 + 3;
+
+uint32_t LastRawBlock(size_t size) { return static_cast<uint32_t>(size) << 3 | 1; }
+
+void AppendNumber(uint32_t number, size_t bytes, std::string* to) {
+  for (size_t i = 0; i < bytes; ++i) to->push_back(static_cast<char>(number >> 8 * i));
+}
+
+std::string Store(std::string_view raw) {
+  std::string frame;
+  frame.reserve(kStoredHeader + raw.size());
+  AppendNumber(ZSTD_MAGICNUMBER, 4, &frame);
+  frame.push_back(kStoredDescriptor);
+  AppendNumber(static_cast<uint32_t>(raw.size()), 4, &frame);
+  AppendNumber(LastRawBlock(raw.size()), 3, &frame);
+  return frame.append(raw);
+}
+
+// REQUIRES: CheckFrame has passed.
+bool IsStored(std::string_view frame, uint32_t raw_size) {
+  return frame.size() == kStoredHeader + raw_size && frame[4] == kStoredDescriptor &&
+         format::Load<uint32_t>(frame.data() + 8) >> 8 == LastRawBlock(raw_size);
+}
+
 }  // namespace
 
 void FreeDCtx::operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
 
 Result<std::string> Compress(std::string_view raw, int level) try {
+  if (raw.size() <= kStoredSize) return Store(raw);
   const std::unique_ptr<ZSTD_CCtx, FreeCCtx> context(ZSTD_createCCtx());
   if (context == nullptr) return MakeError(ErrorCode::kIo, "zstd: out of memory");
   ZSTD_CCtx_setParameter(context.get(), ZSTD_c_compressionLevel, level);
@@ -58,6 +86,10 @@ Result<std::string> Compress(std::string_view raw, int level) try {
 Result<void> DecompressWith(DCtxPtr* context, std::string_view frame, uint32_t raw_size,
                             std::string* out) try {
   if (auto checked = CheckFrame(frame, raw_size); !checked) return checked;
+  if (IsStored(frame, raw_size)) {
+    out->assign(frame.substr(kStoredHeader));
+    return {};
+  }
   if (*context == nullptr) context->reset(ZSTD_createDCtx());
   if (*context == nullptr) return MakeError(ErrorCode::kIo, "zstd: out of memory");
   out->resize(raw_size);

@@ -19,21 +19,37 @@ TEST(Codec, RoundTripsEverySize) {
   }
 }
 
-TEST(Codec, FrameStatesItsSize) {
-  const auto frame = Compress(CodeOf(1), 3);
-  ASSERT_TRUE(frame);
-  EXPECT_EQ(ZSTD_getFrameContentSize(frame->data(), frame->size()), 600u);
+// One that is stored as it is, and one that is compressed.
+constexpr uint32_t kSizes[] = {600, kStoredSize + 100};
+
+TEST(Codec, ZstdItselfReadsEveryFrame) {
+  for (const size_t size : {size_t{1}, size_t{600}, kStoredSize, kStoredSize + 1}) {
+    const std::string code = CodeOf(1, size);
+    const auto frame = Compress(code, 3);
+    ASSERT_TRUE(frame);
+    EXPECT_EQ(ZSTD_getFrameContentSize(frame->data(), frame->size()), size);
+    std::string out(size, '\0');
+    EXPECT_EQ(ZSTD_decompress(out.data(), size, frame->data(), frame->size()), size);
+    EXPECT_EQ(out, code);
+  }
+}
+
+TEST(Codec, OnlyWhatIsLargeIsCompressed) {
+  EXPECT_GT(Compress(std::string(kStoredSize, 'x'), 3)->size(), kStoredSize);
+  EXPECT_LT(Compress(std::string(kStoredSize + 1, 'x'), 3)->size(), 100u);
 }
 
 TEST(Codec, WrongRawSizeIsRefusedBeforeAnythingIsAllocated) {
-  const auto frame = Compress(CodeOf(1), 3);
-  ASSERT_TRUE(frame);
-  for (const uint32_t size : {0u, 599u, 601u, 1u << 30, ~0u}) {
-    std::string out;
-    const auto done = Decompress(*frame, size, &out);
-    ASSERT_FALSE(done) << size;
-    EXPECT_EQ(done.error().code, ErrorCode::kCorrupt);
-    EXPECT_LT(out.capacity(), 100u);
+  for (const uint32_t right : kSizes) {
+    const auto frame = Compress(CodeOf(1, right), 3);
+    ASSERT_TRUE(frame);
+    for (const uint32_t size : {0u, right - 1, right + 1, 1u << 30, ~0u}) {
+      std::string out;
+      const auto done = Decompress(*frame, size, &out);
+      ASSERT_FALSE(done) << size;
+      EXPECT_EQ(done.error().code, ErrorCode::kCorrupt);
+      EXPECT_LT(out.capacity(), 100u);
+    }
   }
 }
 
@@ -64,28 +80,32 @@ TEST(Codec, TheDensestContentStillFits) {
 }
 
 TEST(Codec, OneFrameExactly) {
-  const std::string code = CodeOf(1);
-  const std::string frame = *Compress(code, 3);
-  std::string out;
-  EXPECT_FALSE(Decompress(frame + frame, 600, &out));
-  EXPECT_FALSE(Decompress(frame + "x", 600, &out));
-  EXPECT_FALSE(Decompress("", 600, &out));
-  const std::string skippable("\x50\x2a\x4d\x18\x04\x00\x00\x00zstd", 12);
-  EXPECT_FALSE(Decompress(skippable, 0, &out));
-  EXPECT_FALSE(Decompress(skippable + frame, 600, &out));
+  for (const uint32_t size : kSizes) {
+    const std::string code = CodeOf(1, size);
+    const std::string frame = *Compress(code, 3);
+    std::string out;
+    EXPECT_FALSE(Decompress(frame + frame, size, &out));
+    EXPECT_FALSE(Decompress(frame + "x", size, &out));
+    EXPECT_FALSE(Decompress("", size, &out));
+    const std::string skippable("\x50\x2a\x4d\x18\x04\x00\x00\x00zstd", 12);
+    EXPECT_FALSE(Decompress(skippable, 0, &out));
+    EXPECT_FALSE(Decompress(skippable + frame, size, &out));
+  }
 }
 
 TEST(Codec, EveryCutIsDetectedAndEveryFlipGivesThatManyBytesOrNone) {
-  const std::string code = CodeOf(7);
-  const std::string frame = *Compress(code, 3);
-  std::string out;
-  for (size_t i = 0; i < frame.size(); ++i) {
-    EXPECT_FALSE(Decompress(std::string_view(frame).substr(0, i), 600, &out)) << i;
-    for (int bit = 0; bit < 8; ++bit) {
-      std::string bad = frame;
-      bad[i] ^= static_cast<char>(1 << bit);
-      if (Decompress(bad, 600, &out)) {
-        EXPECT_EQ(out.size(), code.size()) << i << " " << bit;
+  for (const uint32_t size : kSizes) {
+    const std::string code = CodeOf(7, size);
+    const std::string frame = *Compress(code, 3);
+    std::string out;
+    for (size_t i = 0; i < frame.size(); ++i) {
+      EXPECT_FALSE(Decompress(std::string_view(frame).substr(0, i), size, &out)) << i;
+      for (int bit = 0; bit < 8; ++bit) {
+        std::string bad = frame;
+        bad[i] ^= static_cast<char>(1 << bit);
+        if (Decompress(bad, size, &out)) {
+          EXPECT_EQ(out.size(), code.size()) << i << " " << bit;
+        }
       }
     }
   }
