@@ -16,24 +16,10 @@
 #include <sys/stat.h>
 
 #include "image/format.h"
+#include "image/system_call.h"
 
 namespace pylaunch::image {
 namespace {
-
-long Call(long number, uint64_t a = 0, uint64_t b = 0, uint64_t c = 0, uint64_t d = 0,
-          uint64_t e = 0, uint64_t f = 0) {
-  long result;
-  register uint64_t r10 asm("r10") = d;
-  register uint64_t r8 asm("r8") = e;
-  register uint64_t r9 asm("r9") = f;
-  asm volatile("syscall"
-               : "=a"(result)
-               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-               : "rcx", "r11", "memory");
-  return result;
-}
-
-uint64_t Address(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
 
 // What is in the way of a piece: another layout may have room for it (EEXIST); anything else will
 // not get better.
@@ -46,9 +32,9 @@ Outcome Judge(long result) {
 
 Outcome Map(uint64_t address, uint64_t size, uint32_t protection, int flags, int fd,
             uint64_t offset) {
-  return Judge(Call(__NR_mmap, address, size, protection,
-                    static_cast<uint64_t>(flags | MAP_FIXED_NOREPLACE), static_cast<uint64_t>(fd),
-                    offset));
+  return Judge(SystemCall(__NR_mmap, address, size, protection,
+                          static_cast<uint64_t>(flags | MAP_FIXED_NOREPLACE),
+                          static_cast<uint64_t>(fd), offset));
 }
 
 struct Arguments {
@@ -103,7 +89,8 @@ class Restorer {
 
   Outcome Run() {
     struct stat st;
-    if (Call(__NR_fstat, static_cast<uint64_t>(image_), Address(&st)) != 0) return Outcome::kFailed;
+    if (SystemCall(__NR_fstat, static_cast<uint64_t>(image_), Address(&st)) != 0)
+      return Outcome::kFailed;
     Outcome outcome = MapTable(static_cast<uint64_t>(st.st_size));
     if (outcome == Outcome::kDone) outcome = MapPieces();
     if (outcome == Outcome::kDone) outcome = MoveKernelPages();
@@ -114,16 +101,16 @@ class Restorer {
   [[noreturn]] void Jump() {
     const Header h = *header_;
     // The kernel's view of the thread, as clone(2) and glibc's start-up leave it.
-    Call(__NR_arch_prctl, ARCH_SET_FS, h.thread_pointer);
+    SystemCall(__NR_arch_prctl, ARCH_SET_FS, h.thread_pointer);
     auto* tid = reinterpret_cast<int*>(h.thread_pointer + h.tid_offset);
-    *tid = static_cast<int>(Call(__NR_set_tid_address, Address(tid)));
-    Call(__NR_set_robust_list, h.robust_list, h.robust_list_size);
-    Call(__NR_prctl, PR_SET_NAME, Address(h.name));
+    *tid = static_cast<int>(SystemCall(__NR_set_tid_address, Address(tid)));
+    SystemCall(__NR_set_robust_list, h.robust_list, h.robust_list_size);
+    SystemCall(__NR_prctl, PR_SET_NAME, Address(h.name));
     static Restored restored;
     restored = {arguments_.argc, arguments_.argv, arguments_.envp};
     const uint64_t entry = h.entry, stack = h.stack;
-    Call(__NR_munmap, kTableAddress, table_size_);
-    Call(__NR_close, static_cast<uint64_t>(image_));
+    SystemCall(__NR_munmap, kTableAddress, table_size_);
+    SystemCall(__NR_close, static_cast<uint64_t>(image_));
     asm volatile(
         "mov %0, %%rsp\n"
         "xor %%ebp, %%ebp\n"
@@ -159,7 +146,7 @@ class Restorer {
     for (uint32_t i = 0; i < header_->piece_count && outcome == Outcome::kDone; ++i) {
       outcome = MapPiece(pieces_[i]);
     }
-    if (file_ >= 0) Call(__NR_close, static_cast<uint64_t>(file_));
+    if (file_ >= 0) SystemCall(__NR_close, static_cast<uint64_t>(file_));
     return outcome;
   }
 
@@ -184,12 +171,12 @@ class Restorer {
     const Outcome outcome = Map(p.address, p.size, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (outcome != Outcome::kDone) return outcome;
     for (uint64_t done = 0; done < p.copy_size;) {
-      const long n = Call(__NR_pread64, static_cast<uint64_t>(image_), p.copy_address + done,
-                          p.copy_size - done, p.offset + done);
+      const long n = SystemCall(__NR_pread64, static_cast<uint64_t>(image_), p.copy_address + done,
+                                p.copy_size - done, p.offset + done);
       if (n <= 0) return Outcome::kFailed;
       done += static_cast<uint64_t>(n);
     }
-    return Judge(Call(__NR_mprotect, p.address, p.size, p.protection));
+    return Judge(SystemCall(__NR_mprotect, p.address, p.size, p.protection));
   }
 
   // The pieces of one file stand together, so one descriptor at a time is enough. The file may have
@@ -197,12 +184,12 @@ class Restorer {
   bool Open(const Piece& p) {
     const char* path = paths_ + p.path;
     if (path == open_path_) return true;
-    if (file_ >= 0) Call(__NR_close, static_cast<uint64_t>(file_));
+    if (file_ >= 0) SystemCall(__NR_close, static_cast<uint64_t>(file_));
     const int flags = O_RDONLY | O_CLOEXEC;
-    file_ = static_cast<int>(Call(__NR_open, Address(path), static_cast<uint64_t>(flags)));
+    file_ = static_cast<int>(SystemCall(__NR_open, Address(path), static_cast<uint64_t>(flags)));
     open_path_ = path;
     struct stat st;
-    return file_ >= 0 && Call(__NR_fstat, static_cast<uint64_t>(file_), Address(&st)) == 0 &&
+    return file_ >= 0 && SystemCall(__NR_fstat, static_cast<uint64_t>(file_), Address(&st)) == 0 &&
            st.st_ino == p.inode;
   }
 
@@ -220,8 +207,8 @@ class Restorer {
     }
     for (uint32_t i = 0; i < h.special_count; ++i) {
       const SpecialRegion& to = h.special[i];
-      const long moved = Call(__NR_mremap, to.address + distance, to.size, to.size,
-                              MREMAP_MAYMOVE | MREMAP_FIXED, to.address);
+      const long moved = SystemCall(__NR_mremap, to.address + distance, to.size, to.size,
+                                    MREMAP_MAYMOVE | MREMAP_FIXED, to.address);
       if (moved < 0) return Outcome::kFailed;
     }
     return Outcome::kDone;
@@ -230,7 +217,7 @@ class Restorer {
   // glibc's malloc would believe that the image's heap ends at this process's break. With a page in
   // the way brk(2) fails, and malloc turns to mmap.
   Outcome GuardBreak() {
-    const auto at = static_cast<uint64_t>(Call(__NR_brk, 0));
+    const auto at = static_cast<uint64_t>(SystemCall(__NR_brk, 0));
     const uint64_t page = (at + kPage - 1) & ~(kPage - 1);
     const Outcome outcome = Map(page, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return outcome == Outcome::kCollision ? Outcome::kDone : outcome;
@@ -247,11 +234,11 @@ class Restorer {
 };
 
 [[noreturn]] void Exit(int code) {
-  for (;;) Call(__NR_exit_group, static_cast<uint64_t>(code));
+  for (;;) SystemCall(__NR_exit_group, static_cast<uint64_t>(code));
 }
 
 void Execute(const char* path, const Arguments& arguments) {
-  Call(__NR_execve, Address(path), Address(arguments.argv), Address(arguments.envp));
+  SystemCall(__NR_execve, Address(path), Address(arguments.argv), Address(arguments.envp));
 }
 
 [[noreturn]] void Main(uint64_t* stack) {

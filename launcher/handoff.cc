@@ -1,6 +1,8 @@
 #include "launcher/handoff.h"
 
+#include "cache/prune.h"
 #include "cache/wire.h"
+#include "launcher/text.h"
 
 namespace pylaunch {
 namespace {
@@ -93,11 +95,9 @@ void Read(WireReader* in, ImageOrder* order) {
 std::string Handoff::Serialize() const {
   WireWriter out;
   out.String(python);
-  out.String(sealer);
-  out.String(doctor);
-  out.String(builder);
+  out.String(library);
+  out.Number(build);
   out.Number(json);
-  out.String(reporter);
   out.String(record);
   out.String(report);
   out.String(cache_folder);
@@ -121,11 +121,9 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   WireReader in(bytes);
   Handoff h;
   in.String(&h.python);
-  in.String(&h.sealer);
-  in.String(&h.doctor);
-  in.String(&h.builder);
+  in.String(&h.library);
+  in.Number(&h.build);
   in.Number(&h.json);
-  in.String(&h.reporter);
   in.String(&h.record);
   in.String(&h.report);
   in.String(&h.cache_folder);
@@ -145,5 +143,19 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   if (!in.AtEnd()) return std::nullopt;
   return h;
 }
+
+std::optional<Handoff> Handoff::ParseUsual(std::string_view text) {
+  const size_t first = text.find(kUsualSeparator);
+  const size_t second = text.find(kUsualSeparator, first + 1);
+  if (first == text.npos || second == text.npos) return std::nullopt;
+  Handoff h;
+  h.python = text.substr(0, first);
+  h.library = text.substr(first + 1, second - first - 1);
+  h.cache_folder = text.substr(second + 1);
+  h.cache_size = cache::kDefaultMaxBytes;
+  return h;
+}
+
+std::string Handoff::LibraryFile(std::string_view name) const { return Cat(library, "/", name); }
 
 }  // namespace pylaunch

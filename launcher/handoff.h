@@ -20,7 +20,22 @@ namespace pylaunch {
 // wants behind it. The engine removes it before anything of Python
 // runs. The process id, which execve keeps, tells an engine that was meant for this process from
 // one that a child inherited.
+//
+// Or "PYLAUNCH_HANDOFF=usual:<pid>:<python>\n<library>\n<cache folder>" (usual_start.cc): these
+// three, and all else as it is where nobody asked for anything.
 inline constexpr char kHandoffVariable[] = "PYLAUNCH_HANDOFF";
+inline constexpr char kUsualMark[] = "usual";
+inline constexpr char kUsualSeparator = '\n';
+
+// What lies in Handoff::library: beside the front end in a build tree, where it has not
+// kInstalledLibrary, seen from there.
+inline constexpr char kInstalledLibrary[] = "../lib/pylaunch";
+inline constexpr char kEnginePrefix[] = "engine-cpython-";  // "<major>.<minor>.so"
+inline constexpr char kSealerFile[] = "pylaunch-sealer";
+inline constexpr char kDoctorFolder[] = "doctor";
+inline constexpr char kReporterFile[] = "report/__main__.py";
+inline constexpr char kBuilderFile[] = "builder/__main__.py";
+inline constexpr char kResumeFolder[] = "resume";
 
 // What an image of the preloaded process is to be made from and for (image/key.h).
 struct ImageOrder {
@@ -38,12 +53,9 @@ struct ImageOrder {
 struct Handoff {
   std::string
       python;  // What CPython must take for its program name: decides sys.prefix and friends.
-  std::string engine;        // Absolute path of the engine, as it stands first in LD_PRELOAD.
-  std::string sealer;        // Absolute path of pylaunch-sealer.
-  std::string doctor;        // Absolute path of the doctor's folder.
-  std::string builder;       // --build: the script that runs instead of the program; else empty.
+  std::string library;       // Absolute path of the folder of engine, sealer and scripts.
+  bool build = false;        // --build: the builder runs instead of the program.
   bool json = false;         // Its report as JSON.
-  std::string reporter;      // Absolute path of the script that writes `record` and `report`.
   std::string record;        // --record: absolute; empty: not asked for.
   std::string report;        // --report: absolute; empty: not asked for.
   std::string cache_folder;  // Empty: no archive.
@@ -62,6 +74,10 @@ struct Handoff {
 
   std::string Serialize() const;
   static std::optional<Handoff> Parse(std::string_view bytes);
+  // What stands behind the process id of a usual start.
+  static std::optional<Handoff> ParseUsual(std::string_view text);
+
+  std::string LibraryFile(std::string_view name) const;
 };
 
 }  // namespace pylaunch

@@ -1,7 +1,8 @@
 // The front end: argv -> options -> which Python -> execve of that Python with our engine preloaded
-// by the dynamic loader. It is static and knows no libpython, so that it costs one cheap execve;
-// everything else happens in the real executable, which is why /proc/self/exe, a debugger and the
-// loader's map see what they see under stock python.
+// by the dynamic loader. Nearly all starts are over before main() is called: usual_start.cc. It is
+// static and knows no libpython, so that it costs one cheap execve; everything else happens in the
+// real executable, which is why /proc/self/exe, a debugger and the loader's map see what they see
+// under stock python.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -70,17 +71,15 @@ std::string StartedBesidePth(const char* argv0, const PythonHome& home) {
   return absl::StrCat(cwd, "/", argv0);
 }
 
-// Engine and sealer lie beside the front end in a build tree and in <prefix>/lib/pylaunch when
-// installed.
-std::string LibraryFile(const std::string& self, const std::string& name) {
-  std::string folder = self.substr(0, self.rfind('/') + 1);
-  std::string built = absl::StrCat(folder, name);
-  if (access(built.c_str(), R_OK) == 0) return built;
-  return absl::StrCat(folder, "../lib/pylaunch/", name);
+std::string LibraryFolder(const std::string& self) {
+  const std::string folder = self.substr(0, self.rfind('/'));
+  const std::string built = absl::StrCat(folder, "/", kSealerFile);
+  if (access(built.c_str(), R_OK) == 0) return folder;
+  return absl::StrCat(folder, "/", kInstalledLibrary);
 }
 
 std::string EngineName(const PythonHome& home) {
-  return absl::StrCat("engine-cpython-", home.major, ".", home.minor, ".so");
+  return absl::StrCat(kEnginePrefix, home.major, ".", home.minor, ".so");
 }
 
 // Why the engine cannot enter this Python; empty if it can.
@@ -208,25 +207,24 @@ int Version(const PythonHome& home) {
 }
 
 // Becomes the Python that is examined, without the engine: what is wrong must be Python's own.
-int Doctor(const Options& options, const PythonHome& home, const std::string& self,
-           const PreloadPlan& plan, Environment& environment) {
-  int fd = MemoryFile(DoctorRequest(options, home, plan));
+int Doctor(const Options& options, const PythonHome& home, const Handoff& handoff,
+           Environment& environment) {
+  int fd = MemoryFile(DoctorRequest(options, home, handoff.plan));
   if (fd < 0) {
     return Fail(absl::InternalError(absl::StrCat("no memory file: ", std::strerror(errno))));
   }
-  std::string script = LibraryFile(self, "doctor/__main__.py");
+  const std::string script = absl::StrCat(handoff.LibraryFile(kDoctorFolder), "/__main__.py");
   return Exec(home.executable, DoctorArguments(options, home, script, fd), environment);
 }
 
-ImageQuery QueryFor(const Options& options, const std::string& self, const std::string& engine,
-                    const Handoff& handoff) {
+ImageQuery QueryFor(const Options& options, const std::string& engine, const Handoff& handoff) {
   const std::string& cache = handoff.cache_folder;
   return {options,
           handoff.plan,
           handoff.python,
           engine,
-          LibraryFile(self, image::kRestorer),
-          LibraryFile(self, "resume"),
+          handoff.LibraryFile(image::kRestorer),
+          handoff.LibraryFile(kResumeFolder),
           cache.empty() ? "" : cache + "/" + cache::kImagesFolder,
           options.explain};
 }
@@ -271,7 +269,8 @@ int Main(int argc, char** argv) {
     if (!path.ok()) return Fail(path.status());
     to = *path;
   }
-  std::string self = SelfPath(argv[0]);
+  const std::string self = SelfPath(argv[0]);
+  handoff.library = LibraryFolder(self);
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
   handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
   if (options->stats) return Stats(handoff.cache_folder, environ, options->json);
@@ -293,21 +292,18 @@ int Main(int argc, char** argv) {
 
   Environment environment(environ);
   environment.Apply(handoff.plan.environment);
-  if (options->doctor) return Doctor(*options, *home, self, handoff.plan, environment);
+  if (options->doctor) return Doctor(*options, *home, handoff, environment);
   if (!options->ignore_environment) {  // They are about this process; its children write nothing.
     environment.Remove("PYLAUNCH_RECORD");
     environment.Remove("PYLAUNCH_REPORT");
   }
-  std::string engine = LibraryFile(self, EngineName(*home));
+  std::string engine = handoff.LibraryFile(EngineName(*home));
   std::string obstacle = WhyNotEnter(*home, engine);
   int fd = -1;
   int image = -1;
   if (obstacle.empty()) {
     handoff.python = StartedBesidePth(argv[0], *home);
     if (handoff.python.empty()) handoff.python = home->executable;
-    handoff.sealer = LibraryFile(self, "pylaunch-sealer");
-    handoff.doctor = LibraryFile(self, "doctor");
-    handoff.reporter = LibraryFile(self, "report/__main__.py");
     if (options->cache_mode == CacheMode::kOff) handoff.cache_folder.clear();
     handoff.cache_readonly = options->cache_mode == CacheMode::kReadonly;
     handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;
@@ -318,12 +314,12 @@ int Main(int argc, char** argv) {
     handoff.json = options->json;
     handoff.import_from = options->import_from;
     if (options->build) {
-      handoff.builder = LibraryFile(self, "builder/__main__.py");
+      handoff.build = true;
       // What follows Python's options are the builder's arguments.
       options->python_argv.insert(
           options->python_argv.begin() + static_cast<std::ptrdiff_t>(options->program), {"-c", ""});
     } else if (options->image || options->image_build) {
-      const ImageQuery query = QueryFor(*options, self, engine, handoff);
+      const ImageQuery query = QueryFor(*options, engine, handoff);
       if (options->image_build) {
         const std::optional<int> done = BuildImage(query, environ, options->json);
         if (done) return *done;
@@ -350,7 +346,7 @@ int Main(int argc, char** argv) {
     if (image >= 0) {
       environment.Set(kHandoffVariable,
                       absl::StrCat(fd, ":", image, ":", getpid(), ":0:", home->executable));
-      Exec(LibraryFile(self, image::kRestorer), options->python_argv, environment);
+      Exec(handoff.LibraryFile(image::kRestorer), options->python_argv, environment);
     }
     environment.Set(kHandoffVariable, absl::StrCat(fd, ":", engine_fd, ":", getpid()));
   }

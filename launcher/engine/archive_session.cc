@@ -56,7 +56,7 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
   readonly_ = handoff.cache_readonly || sealed_;
   refresh_ = handoff.cache_refresh;
   max_bytes_ = handoff.cache_size;
-  sealer_ = handoff.sealer;
+  sealer_ = handoff.LibraryFile(kSealerFile);
   key_ = key;
   path_ = handoff.cache_folder + "/" + key.FileName();
   enabled_ = true;

@@ -152,8 +152,8 @@ void EndSession() {
 int BuildArchive() {
   int status = 1;
   if (g_session->writable()) {
-    status =
-        Build(g_handoff->builder, g_session, g_handoff->json, !g_handoff->plan.entries.empty());
+    status = Build(g_handoff->LibraryFile(kBuilderFile), g_session, g_handoff->json,
+                   !g_handoff->plan.entries.empty());
   } else {
     ErrorReport("--build: there is no archive that could be written", "",
                 "see 'pylaunch --explain'; -v and an unwritable cache folder prevent it");
@@ -229,7 +229,8 @@ std::optional<int> PreloadEarly(const Program& program, EntryWatch* watch) {
     if (watched) watch->Before(entry);
   };
   const std::optional<int> stop =
-      Preload(g_handoff->plan, early, program, g_handoff->doctor, g_handoff->explain, before);
+      Preload(g_handoff->plan, early, program, g_handoff->LibraryFile(kDoctorFolder),
+              g_handoff->explain, before);
   if (watched) watch->End();
   return stop;
 }
@@ -244,7 +245,8 @@ std::optional<int> PreloadLate(const image::LateEntries& late) {
       Explain("image: imported late: " + InWords(g_handoff->plan, entry));
     }
   }
-  return Preload(g_handoff->plan, indices, CurrentProgram(), g_handoff->doctor, g_handoff->explain);
+  return Preload(g_handoff->plan, indices, CurrentProgram(), g_handoff->LibraryFile(kDoctorFolder),
+                 g_handoff->explain);
 }
 
 int Run(int argc, char** argv) {
@@ -267,7 +269,7 @@ int Run(int argc, char** argv) {
     }
   }
   if (!g_handoff->image.folder.empty()) EndOfPreload();
-  if (!g_handoff->builder.empty()) return BuildArchive();
+  if (g_handoff->build) return BuildArchive();
   if (!g_handoff->plan.entries.empty()) g_session->Seal(/*ending=*/false);
   const std::optional<bool> resumed = CaptureOrResume(watch);
   if (!resumed) return 1;

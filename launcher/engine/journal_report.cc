@@ -228,10 +228,10 @@ void ExplainThreads() {
 // By a Python of its own, isolated and without the engine, which tells on our stderr what it cannot
 // do.
 void WriteFiles(const std::string& journal) {
-  const ChildProcess child{
-      g_handoff->python,
-      {g_handoff->python, "-I", "-S", "-B", g_handoff->reporter, std::to_string(kJobFd)},
-      environ};
+  const ChildProcess child{g_handoff->python,
+                           {g_handoff->python, "-I", "-S", "-B",
+                            g_handoff->LibraryFile(kReporterFile), std::to_string(kJobFd)},
+                           environ};
   int status;
   std::string error = RunChild(child, journal, &status);
   const bool told = WIFEXITED(status) && WEXITSTATUS(status) <= 1;

@@ -3,40 +3,53 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include <cstdlib>
-#include <sstream>
+#include <algorithm>
+#include <charconv>
 
 namespace pylaunch::engine {
 namespace {
 
-std::vector<std::string> Split(const std::string& text) {
-  std::vector<std::string> parts;
-  std::istringstream in(text);
-  for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
+// No streams: the first one of a process sets up a locale, and every start comes through here.
+std::vector<std::string_view> Split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(separator, at), text.size());
+    if (end > at) parts.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
   return parts;
 }
 
-void SetField(const std::string& field, KnownFunction* function) {
-  const size_t equals = field.find('=');
-  const std::string name = field.substr(0, equals), value = field.substr(equals + 1);
-  if (name == "tree") function->tree = std::strtoul(value.c_str(), nullptr, 10);
-  if (name == "skip") function->skip = value;
-  if (name == "prefix") function->prefix = value;
-  if (name == "uses") function->uses = Split(value);
-  if (name != "source") return;
-  for (const std::string& digest : Split(value))
-    function->sources.push_back(std::strtoull(digest.c_str(), nullptr, 16));
+uint64_t Number(std::string_view digits, int base) {
+  uint64_t number = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), number, base);
+  return number;
 }
 
-KnownFunction ParseLine(const std::string& line) {
+void SetField(std::string_view field, KnownFunction* function) {
+  const size_t equals = std::min(field.find('='), field.size());
+  const std::string_view name = field.substr(0, equals);
+  const std::string_view value = field.substr(std::min(equals + 1, field.size()));
+  if (name == "tree") function->tree = Number(value, 10);
+  if (name == "skip") function->skip = value;
+  if (name == "prefix") function->prefix = value;
+  for (std::string_view part : Split(value, ',')) {
+    if (name == "uses") function->uses.emplace_back(part);
+    if (name == "source") function->sources.push_back(Number(part, 16));
+  }
+}
+
+KnownFunction ParseLine(std::string_view line) {
   KnownFunction function;
-  std::istringstream in(line);
-  std::string field;
-  in >> field;
-  const size_t colon = field.find(':');
-  function.module = field.substr(0, colon);
-  function.name = field.substr(colon + 1);
-  while (in >> field) SetField(field, &function);
+  for (std::string_view field : Split(line, ' ')) {
+    if (!function.module.empty()) {
+      SetField(field, &function);
+      continue;
+    }
+    const size_t colon = std::min(field.find(':'), field.size() - 1);
+    function.module = field.substr(0, colon);
+    function.name = field.substr(colon + 1);
+  }
   return function;
 }
 
@@ -84,8 +97,7 @@ std::string_view Binding(std::string_view source, std::string_view name) {
 
 std::vector<KnownFunction> ParseKnownFunctions(const char* list) {
   std::vector<KnownFunction> functions;
-  std::istringstream in(list);
-  for (std::string line; std::getline(in, line);) functions.push_back(ParseLine(line));
+  for (std::string_view line : Split(list, '\n')) functions.push_back(ParseLine(line));
   return functions;
 }
 

@@ -59,12 +59,25 @@ std::string ReadAll(int fd) {
   return bytes;
 }
 
+// `rest` is ":<pid>:<what Handoff::ParseUsual takes>".
+std::optional<Handoff> TakeUsual(char** variable, char* rest) {
+  if (*rest++ != ':') return std::nullopt;
+  const long pid = std::strtol(rest, &rest, 10);
+  if (pid != getpid() || *rest++ != ':') return std::nullopt;
+  std::optional<Handoff> handoff = Handoff::ParseUsual(rest);
+  Remove(variable);
+  RestorePreload();
+  return handoff;
+}
+
 }  // namespace
 
 std::optional<Handoff> TakeHandoff() {
   char** variable = FindVariable(kHandoffVariable);
   if (variable == nullptr) return std::nullopt;
   char* value = *variable + std::strlen(kHandoffVariable) + 1;
+  constexpr size_t kMark = sizeof kUsualMark - 1;
+  if (std::strncmp(value, kUsualMark, kMark) == 0) return TakeUsual(variable, value + kMark);
   int fd = static_cast<int>(std::strtol(value, &value, 10));
   int engine_fd = *value == ':' ? static_cast<int>(std::strtol(value + 1, &value, 10)) : -1;
   long pid = *value == ':' ? std::strtol(value + 1, &value, 10) : 0;

@@ -1,0 +1,379 @@
+// The start that nearly all are, before and without the C library: no option and no variable of
+// ours but the cache folder's, an environment or PATH that leads straight to a CPython. glibc's own
+// start-up takes 0.5 ms, twice what is left to do (README, "How fast"); a start of python takes 10.
+//
+// Everything here is what Main (main.cc) would do. Wherever it is not plain what that is, this
+// gives up, the C library starts, and Main does it: an unusual start, not an error. Nothing that
+// happened before leaves a trace.
+//
+// No function of the C library may be called, not even memcpy: which one the processor has is
+// chosen by relocations (IRELATIVE) that are not applied yet; nor may anything use thread-local
+// storage. See CMakeLists.txt for the options that keep the compiler from it.
+
+#include <asm/unistd.h>
+#include <elf.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "image/system_call.h"
+#include "launcher/handoff.h"
+
+namespace pylaunch {
+namespace {
+
+bool StartsWith(const char* text, const char* prefix) {
+  for (; *prefix != '\0'; ++text, ++prefix) {
+    if (*text != *prefix) return false;
+  }
+  return true;
+}
+
+bool Contains(const char* text, char wanted) {
+  for (; *text != '\0'; ++text) {
+    if (*text == wanted) return true;
+  }
+  return false;
+}
+
+// A string of bounded size. What does not fit makes it bad for good; a bad one is empty.
+class Text {
+ public:
+  Text() { Cut(0); }  // The rest is not touched: it is a page of the stack.
+  Text(const Text&) = delete;
+  Text& operator=(const Text&) = delete;
+
+  Text& Add(const char* text) {
+    for (; *text != '\0'; ++text) Add(*text);
+    return *this;
+  }
+  Text& Add(char c) {
+    if (size_ + 1 == sizeof bytes_) good_ = false;
+    if (good_) bytes_[size_++] = c;
+    Cut(good_ ? size_ : 0);
+    return *this;
+  }
+  Text& Add(uint64_t number) {
+    if (number >= 10) Add(number / 10);
+    return Add(static_cast<char>('0' + number % 10));
+  }
+  void Cut(size_t size) { bytes_[size_ = size] = '\0'; }
+  // Cuts at the last slash. False: there is none but the first character, if that.
+  bool ToFolder() {
+    size_t slash = size_;
+    while (slash > 0 && bytes_[slash] != '/') --slash;
+    if (slash > 0) Cut(slash);
+    return slash > 0;
+  }
+  const char* AfterLastSlash() const {
+    size_t start = size_;
+    while (start > 0 && bytes_[start - 1] != '/') --start;
+    return bytes_ + start;
+  }
+  bool good() const { return good_; }
+  size_t size() const { return size_; }
+  const char* get() const { return bytes_; }
+  char* get() { return bytes_; }
+
+ private:
+  char bytes_[PATH_MAX];
+  size_t size_ = 0;
+  bool good_ = true;
+};
+
+bool Stat(const char* path, struct stat* state) {
+  return SystemCall(__NR_stat, Address(path), Address(state)) == 0;
+}
+
+bool Exists(const char* path) {
+  struct stat state;
+  return Stat(path, &state);
+}
+
+bool IsReadable(const char* path) { return SystemCall(__NR_access, Address(path), R_OK) == 0; }
+
+bool ReadLink(const char* path, Text* to) {
+  char target[PATH_MAX];
+  const long size = SystemCall(__NR_readlink, Address(path), Address(target), sizeof target - 1);
+  if (size <= 0) return false;
+  target[size] = '\0';
+  to->Cut(0);
+  to->Add(target);
+  return to->good();
+}
+
+// What the kernel has put on the stack (arch/x86, ABI 3.4.1).
+struct Process {
+  char** argv;
+  char** environment;
+  size_t variables;
+  const char* file;  // AT_EXECFN: as execve(2) was told.
+};
+
+Process ReadProcess(uint64_t* stack) {
+  Process process = {};
+  process.argv = reinterpret_cast<char**>(stack + 1);
+  process.environment = process.argv + stack[0] + 1;
+  while (process.environment[process.variables] != nullptr) ++process.variables;
+  auto* auxv = reinterpret_cast<Elf64_auxv_t*>(process.environment + process.variables + 1);
+  for (; auxv->a_type != AT_NULL; ++auxv) {
+    if (auxv->a_type == AT_EXECFN) process.file = reinterpret_cast<const char*>(auxv->a_un.a_val);
+  }
+  return process;
+}
+
+// True if every word up to the program is a plain one of Python's (CommandLine in options.cc).
+bool IsUsualCommand(char** argv) {
+  if (argv[0] == nullptr) return false;
+  for (char** word = argv + 1; *word != nullptr; ++word) {
+    const char* letter = *word;
+    if (letter[0] != '-' || letter[1] == '\0') return true;
+    for (++letter; *letter != '\0'; ++letter) {
+      if (*letter == 'c' || *letter == 'm') return true;
+      if (*letter == 'W' || *letter == 'X') {
+        if (letter[1] == '\0' && *++word == nullptr) return true;
+        break;
+      }
+      if (!Contains("bBdhiOPqRsSuvVx?", *letter)) return false;  // -E and -I change what counts.
+    }
+  }
+  return true;
+}
+
+// The first of each name counts (getenv(3)); empty is as good as unset.
+struct Variables {
+  const char* cache = nullptr;
+  const char* xdg_cache = nullptr;
+  const char* home = nullptr;
+  const char* virtual_env = nullptr;
+  const char* conda_prefix = nullptr;
+  const char* path = nullptr;
+  char** preload = nullptr;
+  bool usual = true;
+};
+
+void Take(const char* setting, const char* name, const char** value) {
+  if (*value != nullptr || !StartsWith(setting, name)) return;
+  while (*setting++ != '=') {
+  }
+  *value = setting;
+}
+
+Variables ReadVariables(char** environment) {
+  Variables found;
+  for (; *environment != nullptr; ++environment) {
+    const char* setting = *environment;
+    Take(setting, "PYLAUNCH_CACHE=", &found.cache);
+    Take(setting, "XDG_CACHE_HOME=", &found.xdg_cache);
+    Take(setting, "HOME=", &found.home);
+    Take(setting, "VIRTUAL_ENV=", &found.virtual_env);
+    Take(setting, "CONDA_PREFIX=", &found.conda_prefix);
+    Take(setting, "PATH=", &found.path);
+    if (found.preload == nullptr && StartsWith(setting, "LD_PRELOAD=")) found.preload = environment;
+    if (StartsWith(setting, "PYLAUNCH_") && !StartsWith(setting, "PYLAUNCH_CACHE=/")) {
+      found.usual = false;
+    }
+  }
+  return found;
+}
+
+bool IsSet(const char* value) { return value != nullptr && *value != '\0'; }
+
+// Where FindPython (python_home.cc) looks first, and how it tells what a file is by its name.
+class Search {
+ public:
+  Search(const Text& self, const Variables& variables) : self_(self), variables_(variables) {}
+
+  // False: nothing, or nothing that is plainly a CPython.
+  bool Run() { return Choose() && python_.good() && IsOtherProgram() && IsNamedAfterVersion(); }
+  const Text& python() const { return python_; }
+  uint64_t minor() const { return minor_; }
+
+ private:
+  bool Choose() {
+    Text folder;
+    folder.Add(self_.get());
+    if (!folder.ToFolder()) return false;
+    const size_t size = folder.size();
+    folder.Add("/pyvenv.cfg");
+    if (Exists(folder.get())) return false;
+    folder.Cut(size);
+    if (!folder.ToFolder()) return false;
+    const size_t above = folder.size();
+    folder.Add("/pyvenv.cfg");
+    if (Exists(folder.get())) {
+      folder.Cut(above);
+      return InPrefix(folder.get());
+    }
+    if (IsSet(variables_.virtual_env)) return InPrefix(variables_.virtual_env);
+    if (IsSet(variables_.conda_prefix)) return InPrefix(variables_.conda_prefix);
+    return IsSet(variables_.path) && OnPath(variables_.path);
+  }
+
+  bool InPrefix(const char* prefix) {
+    python_.Add(prefix).Add("/bin/python");
+    return prefix[0] == '/' && Exists(python_.get());
+  }
+
+  bool OnPath(const char* path) {
+    while (*path == '/') {  // A relative folder is not plain.
+      python_.Cut(0);
+      for (; *path != '\0' && *path != ':'; ++path) python_.Add(*path);
+      if (python_.good() && python_.get()[python_.size() - 1] != '/') python_.Add('/');
+      python_.Add("python3");
+      if (!python_.good()) return false;
+      if (Exists(python_.get())) return true;
+      if (*path == ':') ++path;
+    }
+    return false;
+  }
+
+  bool IsOtherProgram() const {
+    struct stat self;
+    struct stat python;
+    if (!Stat(self_.get(), &self) || !Stat(python_.get(), &python)) return false;
+    const bool same = self.st_dev == python.st_dev && self.st_ino == python.st_ino;
+    return S_ISREG(python.st_mode) && (python.st_mode & 0111) != 0 && !same;
+  }
+
+  // An ELF file called "python3.<minor>", symbolic links resolved.
+  bool IsNamedAfterVersion() {
+    const long fd =
+        SystemCall(__NR_open, Address(python_.get()), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return false;
+    char magic[SELFMAG];
+    const long size = SystemCall(__NR_read, static_cast<uint64_t>(fd), Address(magic), SELFMAG);
+    Text link;
+    link.Add("/proc/self/fd/").Add(static_cast<uint64_t>(fd));
+    Text file;
+    const bool resolved = ReadLink(link.get(), &file);
+    SystemCall(__NR_close, static_cast<uint64_t>(fd));
+    const bool elf = size == SELFMAG && magic[0] == ELFMAG0 && magic[1] == ELFMAG1 &&
+                     magic[2] == ELFMAG2 && magic[3] == ELFMAG3;
+    return resolved && elf && ReadMinor(file.AfterLastSlash());
+  }
+
+  bool ReadMinor(const char* name) {
+    if (!StartsWith(name, "python3.")) return false;
+    name += sizeof "python3." - 1;
+    if (*name == '\0' || name[0] == '0') return false;
+    for (; *name != '\0'; ++name) {
+      if (*name < '0' || *name > '9' || minor_ > 9) return false;
+      minor_ = minor_ * 10 + static_cast<uint64_t>(*name - '0');
+    }
+    return true;
+  }
+
+  const Text& self_;
+  const Variables& variables_;
+  Text python_;
+  uint64_t minor_ = 0;
+};
+
+// The folder of engine and sealer (LibraryFolder in main.cc).
+bool FindLibrary(const Text& self, Text* library) {
+  library->Add(self.get());
+  if (!library->ToFolder()) return false;
+  const size_t size = library->size();
+  const bool built = IsReadable(library->Add("/").Add(kSealerFile).get());
+  library->Cut(size);
+  if (!built) library->Add("/").Add(kInstalledLibrary);
+  return library->good();
+}
+
+// CacheFolder in python_home.cc. Empty: there is none.
+void FindCache(const Variables& variables, Text* cache) {
+  if (IsSet(variables.cache)) {
+    cache->Add(variables.cache);
+  } else if (variables.xdg_cache != nullptr && variables.xdg_cache[0] == '/') {
+    cache->Add(variables.xdg_cache).Add("/pylaunch");
+  } else if (variables.home != nullptr && variables.home[0] == '/') {
+    cache->Add(variables.home).Add("/.cache/pylaunch");
+  }
+}
+
+// StartedBesidePth in main.cc.
+bool IsBesidePth(const Process& process, uint64_t minor) {
+  if (minor < 11) return false;
+  Text file;
+  file.Add(Contains(process.argv[0], '/') || process.file == nullptr ? process.argv[0]
+                                                                     : process.file);
+  return !file.good() || IsReadable(file.Add("._pth").get());
+}
+
+bool AddPath(const Text& path, Text* handoff) {
+  handoff->Add(path.get());
+  return path.good() && handoff->good() && !Contains(path.get(), kUsualSeparator);
+}
+
+// Returns where this is not the usual start.
+void TryUsualStart(const Process& process) {
+  constexpr size_t kMaxVariables = 1000;
+  if (process.variables > kMaxVariables || !IsUsualCommand(process.argv)) return;
+  const Variables variables = ReadVariables(process.environment);
+  Text self;
+  if (!variables.usual || !ReadLink("/proc/self/exe", &self)) return;
+  Search search(self, variables);
+  if (!search.Run() || IsBesidePth(process, search.minor())) return;
+
+  Text library;
+  if (!FindLibrary(self, &library)) return;
+  Text engine;
+  engine.Add(library.get()).Add("/").Add(kEnginePrefix).Add("3.").Add(search.minor()).Add(".so");
+  const bool preloadable = !Contains(engine.get(), ':') && !Contains(engine.get(), ' ');
+  if (!preloadable || !IsReadable(engine.get())) return;
+  Text cache;
+  FindCache(variables, &cache);
+
+  Text handoff;
+  handoff.Add(kHandoffVariable).Add("=").Add(kUsualMark).Add(":");
+  handoff.Add(static_cast<uint64_t>(SystemCall(__NR_getpid))).Add(":");
+  if (!AddPath(search.python(), &handoff) || !AddPath(library, &handoff.Add(kUsualSeparator)) ||
+      !AddPath(cache, &handoff.Add(kUsualSeparator))) {
+    return;
+  }
+  Text preload;
+  preload.Add("LD_PRELOAD=").Add(engine.get());
+  if (variables.preload != nullptr) {
+    preload.Add(':').Add(*variables.preload + sizeof "LD_PRELOAD=" - 1);
+  }
+  if (!preload.good()) return;
+
+  char* environment[kMaxVariables + 3];
+  size_t size = 0;
+  for (char** setting = process.environment; *setting != nullptr; ++setting) {
+    environment[size++] = setting == variables.preload ? preload.get() : *setting;
+  }
+  if (variables.preload == nullptr) environment[size++] = preload.get();
+  environment[size++] = handoff.get();
+  environment[size] = nullptr;
+  SystemCall(__NR_execve, Address(search.python().get()), Address(process.argv),
+             Address(environment));
+}
+
+}  // namespace
+}  // namespace pylaunch
+
+// Called on the stack as the kernel left it.
+extern "C" void PylaunchTryUsualStart(uint64_t* stack) {
+  pylaunch::TryUsualStart(pylaunch::ReadProcess(stack));
+}
+
+// The executable's entry point. _start, the C library's, wants stack and %rdx as they were.
+asm(R"(
+.pushsection .text.pylaunch_start, "ax", @progbits
+.globl pylaunch_start
+.type pylaunch_start, @function
+pylaunch_start:
+  xor %ebp, %ebp
+  mov %rsp, %rdi
+  push %rdx
+  sub $8, %rsp
+  call PylaunchTryUsualStart
+  add $8, %rsp
+  pop %rdx
+  jmp _start
+.size pylaunch_start, . - pylaunch_start
+.popsection
+)");
