@@ -597,6 +597,38 @@ def test_collector_after_preload_is_as_stock_leaves_it(run, env):
     assert result.out == stock.out
 
 
+def test_full_collections_are_held_back_while_preloading_and_not_longer(run, env, lib):
+    lib.write(
+        {
+            "many.py": (
+                "import gc, weakref\n"
+                "class Node: pass\n"
+                "def garbage():\n"
+                "    node = Node(); node.node = node\n"
+                "    return weakref.ref(node)\n"
+                "young = garbage()\n"
+                "keep = [[i] for i in range(300_000)]\n"
+                "died_young = young() is None\n"
+            )
+        }
+    )
+    # A few objects more are no reason for a full collection, three times as many are, as in stock.
+    program = (
+        "import gc, many; full = lambda: gc.get_stats()[2]['collections']\n"
+        "begin = full(); few = [[i] for i in range(30_000)]; print(many.died_young, full() - begin)\n"
+        "many = [[i] for i in range(900_000)]; print(full() > begin)\n"
+    )
+    stock = run.stock("-c", program, env=env)
+    assert stock.out == "True 0\nTrue\n"
+    result = fine(run("-c", program, env=env, flags=preload("import many")))
+    assert result.out == stock.out
+    program = (
+        "import gc; print(gc.get_stats()[2]['collections'], gc.get_stats()[0]['collections'] > 100)"
+    )
+    assert int(run.stock("-c", f"import many; {program}", env=env).out.split()[0]) > 0
+    assert fine(run("-c", program, env=env, flags=preload("import many"))).out == "0 True\n"
+
+
 def test_module_that_sets_the_collector_is_obeyed(run, env, lib):
     lib.write(
         {

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "launcher/engine/gc_state.h"
+
 namespace pylaunch::engine {
 
 // Tells the objects that were there before the program from the program's own, by their place in
@@ -50,48 +52,15 @@ class GcFence {
   void VisitAfter(const Visitor& visit) const;  // Without what the program has frozen.
 
  private:
-  // PyGC_Head, which only internal headers declare. The two lowest bits of `prev` are flags.
-  struct Node {
-    uintptr_t next;
-    uintptr_t prev;
-  };
-  // struct gc_generation.
-  struct Generation {
-    Node head;
-    int threshold;
-    int count;
-  };
-  static constexpr int kGenerations = 3;
-  // struct gc_generation_stats.
-  struct Counts {
-    Py_ssize_t collections;
-    Py_ssize_t collected;
-    Py_ssize_t uncollectable;
-  };
-  // What struct _gc_runtime_state has behind one another.
-  struct State {
-    Generation generations[kGenerations];
-    Node* generation0;
-    Generation permanent;
-    Counts counts[kGenerations];
-    int collecting;
-    PyObject* garbage;
-    PyObject* callbacks;
-    Py_ssize_t long_lived_total;
-    Py_ssize_t long_lived_pending;
-  };
+  using Node = gc::Node;
 
-  static Node* NodeOf(PyObject* object) { return reinterpret_cast<Node*>(object) - 1; }
-  static Node* Next(const Node* node) { return reinterpret_cast<Node*>(node->next); }
-  static Node* Previous(const Node* node);
   static void Link(Node* left, Node* right);
-  static void Unlink(Node* node) { Link(Previous(node), Next(node)); }
+  static void Unlink(Node* node) { Link(gc::Previous(node), gc::Next(node)); }
   static void InsertBefore(Node* node, Node* place);
   static void Visit(const Node* begin, const Node* end, const Visitor& visit);
-  static void MoveAll(Generation* from, Node* place);
-  bool FindGenerations();
+  static void MoveAll(gc::Generation* from, Node* place);
 
-  Generation* generations_ = nullptr;
+  gc::State* state_ = nullptr;
   PyObject* first_ = nullptr;
   PyObject* last_ = nullptr;
   Node* seam_ = nullptr;

@@ -74,19 +74,6 @@ int OnAuditEvent(const char* event, PyObject*, void*) {
 
 void DropFirstEntryLater() { g_drop_first = PySys_AddAuditHook(OnAuditEvent, nullptr) == 0; }
 
-// Moves all objects into the oldest generation, where they would be after the collections that did
-// not happen. Freezing and thawing does it for nothing, but thaws what was frozen before, too: 3.12
-// starts with some that are.
-void MakeAllOld(PyObject* gc) {
-  PyRef frozen = PyRef::Steal(PyObject_CallMethod(gc, "get_freeze_count", nullptr));
-  if (frozen && PyLong_AsLong(frozen.get()) == 0) {
-    PyRef freeze = PyRef::Steal(PyObject_CallMethod(gc, "freeze", nullptr));
-    PyRef thaw = PyRef::Steal(PyObject_CallMethod(gc, "unfreeze", nullptr));
-  } else {
-    PyRef collected = PyRef::Steal(PyObject_CallMethod(gc, "collect", "i", 1));
-  }
-}
-
 }  // namespace
 
 ProgramPath::ProgramPath(const Program& program) {
@@ -130,29 +117,21 @@ MainFile::~MainFile() {
   PyErr_Clear();
 }
 
+// gc_collect_generations() (Modules/gcmodule.c, Python/gc.c) begins no full collection before a
+// quarter as many objects are new as the last one left.
 CollectionHeldBack::CollectionHeldBack() {
-  gc_ = PyRef::Steal(PyImport_ImportModule("gc"));
-  if (gc_) thresholds_ = PyRef::Steal(PyObject_CallMethod(gc_.get(), "get_threshold", nullptr));
-  if (thresholds_ && PyTuple_Check(thresholds_.get()) && PyTuple_GET_SIZE(thresholds_.get()) == 3) {
-    PyRef done = PyRef::Steal(PyObject_CallMethod(gc_.get(), "set_threshold", "i", 0));
-    if (done) return;
-  }
-  PyErr_Clear();
-  thresholds_ = PyRef();
+  PyRef newest = PyRef::Steal(PyList_New(0));
+  if (newest && PyObject_GC_IsTracked(newest.get())) state_ = gc::FindState(newest.get());
+  if (state_ == nullptr) return;
+  long_lived_ = state_->long_lived_total;
+  state_->long_lived_total = PY_SSIZE_T_MAX;
 }
 
 CollectionHeldBack::~CollectionHeldBack() {
-  if (!thresholds_) return;
-  PyRef now = PyRef::Steal(PyObject_CallMethod(gc_.get(), "get_threshold", nullptr));
-  // Another value means that a preloaded module chose its own.
-  if (now && PyTuple_Check(now.get()) && PyLong_AsLong(PyTuple_GetItem(now.get(), 0)) == 0) {
-    PyRef set_threshold = PyRef::Steal(PyObject_GetAttrString(gc_.get(), "set_threshold"));
-    PyRef done = set_threshold
-                     ? PyRef::Steal(PyObject_CallObject(set_threshold.get(), thresholds_.get()))
-                     : PyRef();
-    MakeAllOld(gc_.get());
-  }
-  PyErr_Clear();
+  // Another value is that of a full collection that a module has asked for.
+  if (state_ == nullptr || state_->long_lived_total != PY_SSIZE_T_MAX) return;
+  state_->long_lived_total = long_lived_ + state_->long_lived_pending;
+  state_->long_lived_pending = 0;
 }
 
 EntryEnvironment::EntryEnvironment(const std::vector<EnvSetting>& settings) {
