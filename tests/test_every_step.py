@@ -25,19 +25,19 @@ from test_hostile import traced as traced
 
 FULL = os.environ.get("PYLAUNCH_HOSTILE") == "full"
 
-# What a call may fail with, as far as the code tells it apart. "=0" is no error but the result 0: the end of a file that was cut
-# off, a write that wrote nothing.
+# What a call may fail with, as far as the code tells it apart. "+": and ever after, as on a disk that is full. "=0" is no error but
+# the result 0: the end of a file that was cut off, a write that wrote nothing.
 ERRORS = {
-    "openat": ["ENOENT", "EIO", "EINTR", "ELOOP", "EEXIST"],
-    "newfstatat": ["ENOENT", "EIO"],
-    "read": ["EIO", "EINTR", "=0"],
-    "pwrite64": ["ENOSPC", "EIO", "EINTR", "=0"],
+    "openat": ["ENOENT", "EIO", "EIO+", "EINTR", "ELOOP", "EEXIST"],
+    "newfstatat": ["ENOENT", "EIO", "EIO+"],
+    "read": ["EIO", "EIO+", "EINTR", "=0"],
+    "pwrite64": ["ENOSPC", "ENOSPC+", "EIO", "EINTR", "=0"],
     "fsync": ["EIO", "EINTR", "EINVAL"],
-    "rename": ["EIO", "ENOSPC", "EROFS"],
+    "rename": ["EIO", "ENOSPC", "EROFS+"],
     "unlink": ["EIO", "ENOENT"],
     "mkdir": ["EACCES", "EEXIST", "ENOENT"],
-    "flock": ["EIO", "EINTR", "EWOULDBLOCK", "ENOLCK", "EOPNOTSUPP", "ENOSYS"],
-    "mmap": ["ENOMEM", "ENODEV"],
+    "flock": ["EIO", "EINTR", "EAGAIN", "EAGAIN+", "ENOLCK", "EOPNOTSUPP", "ENOSYS"],
+    "mmap": ["ENOMEM", "ENOMEM+", "ENODEV"],
     "mremap": ["ENOMEM"],
     "munmap": ["EINVAL"],
     "close": ["EIO", "EINTR"],
@@ -80,7 +80,7 @@ class Stage:
         return f"import colorsys, {', '.join(modules)}; print([len(m.X) for m in ({', '.join(modules)},)])"
 
     def env(self) -> dict[str, str]:
-        # Without .pyc files, so that no run changes the tree; colorsys and the interpreter's own come from theirs.
+        # Without .pyc files, so that no run changes the tree; with -S, so that a test is short. colorsys and the interpreter's own come from theirs.
         return {
             "PYTHONPATH": str(self.tree),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -122,7 +122,7 @@ def stage(lab, tmp_path_factory) -> Stage:
         if name == "delta":
             shutil.copytree(stage.caches / "base", cache)
         runner = Runner(lab, "warm", folder, cache)
-        assert runner.again("-c", stage.program(names), env=stage.env()).err == ""
+        assert runner.again("-S", "-c", stage.program(names), env=stage.env()).err == ""
         assert len(list(cache.glob("*.pla"))) == (2 if name == "delta" else 1)
     return stage
 
@@ -133,7 +133,7 @@ class Trial:
     def __init__(self, runner: Runner, stage: Stage, cache: str, names: str):
         self.runner, self.stage, self.cache = runner, stage, cache
         self.program = stage.program(names)
-        self.expected = runner.stock_once("-c", self.program, env=stage.env())
+        self.expected = runner.stock_once("-S", "-c", self.program, env=stage.env())
         assert self.expected.code == 0 and self.expected.err == ""
         self.log = runner.base / "log"
         self.kills = self.faults = 0
@@ -147,7 +147,9 @@ class Trial:
 
     def run(self, flags=(), wrap=()) -> Result:
         """As stock, but for one line of warning at most."""
-        result = self.runner.again("-c", self.program, env=self.stage.env(), flags=flags, wrap=wrap)
+        result = self.runner.again(
+            "-S", "-c", self.program, env=self.stage.env(), flags=flags, wrap=wrap
+        )
         kept = result.without_pylaunch_lines()
         assert kept == self.expected, result
         if not flags:
@@ -190,7 +192,8 @@ def attempts(call: str, count: int) -> list[tuple[int, str]]:
 
 
 def failing(call: str, n: int, error: str) -> str:
-    return f"{call}:{'retval' if error[0] == '=' else 'error='}{error}:when={n}"
+    kind = "retval" if error[0] == "=" else "error="
+    return f"{call}:{kind}{error.rstrip('+')}:when={n}{'+' * error.endswith('+')}"
 
 
 # ---------------------------------------------------------------------------------------------- writing
