@@ -112,7 +112,7 @@ def seal_with(runner: Runner, inject: str) -> bool:
     return "INJECTED" in log or "killed by SIGKILL" in log
 
 
-# What the sealer does to write an archive, in the order of doing it.
+# What the sealer does to write an archive, in the order of doing it; a sample of it, test_every_step.py has all.
 STEPS = [
     ("mkdir", 1), ("flock", 1), ("openat", 3), ("pwrite64", 1), ("pwrite64", 2), ("pwrite64", 60),
     ("pwrite64", 129), ("fsync", 1), ("rename", 1), ("fsync", 2),
