@@ -157,6 +157,8 @@ HELD = {
     + "import json\njson.held = D('held'); json.file = open('f', 'w'); json.file.write('data')",
     "class attribute": D
     + "import logging\nlogging.Formatter.held = D('held'); logging.Handler.file = open('f', 'w'); logging.Handler.file.write('data')",
+    "preloaded object of the program's class": "import logging\nclass W(logging.Formatter):\n    def __del__(self): print('W gone')\nlogging._defaultFormatter.__class__ = W",
+    "preloaded class given __del__": "import logging\nlogging.Formatter.__del__ = lambda self: print('formatter gone')",
     "appended to a list": D
     + "import re, random, copy, collections\ncollections.abc.Sized.list = [D('a'), open('f', 'w')]; collections.abc.Sized.list[1].write('data')",
     "typing cache": D

@@ -14,6 +14,7 @@
 
 #include <Python.h>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -67,8 +68,9 @@ struct FastExit {
   // Objects from before the line whose end somebody could notice, by address and type only.
   std::unordered_map<PyObject*, PyTypeObject*> noticed;
   QuietTypes quiet_types;
-  // While hidden: weak references to these, and to classes that may still be given a __del__, so
-  // that nobody has to look at a million objects that only an image's file holds.
+  // Weak references to these, and to classes that may still be given a __del__, so that nobody has
+  // to look at all objects in the end, of an image maybe a million that only its file holds.
+  // Classes have theirs already, for __subclasses__().
   struct Watched {
     PyObject* object;  // By address only.
     PyRef reference;
@@ -182,6 +184,15 @@ void WatchAll(std::vector<PyObject*> objects) {
     if (!Watch(object)) g_exit->all_watched = false;
   }
   PyErr_Clear();
+}
+
+void WatchBefore() {
+  std::vector<PyObject*> objects;
+  g_exit->fence.VisitBefore([&objects](PyObject* object) {
+    if (IsToWatch(object)) objects.push_back(object);
+  });
+  g_exit->all_watched = true;
+  WatchAll(std::move(objects));
 }
 
 // True for a class that nobody can have given a __del__ since the image was captured.
@@ -498,11 +509,24 @@ struct Survivors {
   std::unordered_set<PyObject*> globals;  // Of functions.
 };
 
+// A preloaded object whose class (`__class__`) has become one of these, or null.
+PyObject* FindInstance(const std::unordered_set<PyTypeObject*>& types) {
+  PyObject* found = nullptr;
+  if (types.empty()) return found;
+  g_exit->fence.VisitBefore([&](PyObject* object) {
+    if (types.count(Py_TYPE(object)) != 0) found = object;
+  });
+  return found;
+}
+
 Survivors FindSurvivors() {
   Survivors found;
+  std::unordered_set<PyTypeObject*> finalizing_types;
   g_exit->quiet_types.Forget();  // Types have come and gone since, and their addresses with them.
   g_exit->fence.VisitAfter([&](PyObject* object) {
     if (IsEndNoticed(g_exit, object) && !WasBefore(object)) found.noticed = Py_TYPE(object);
+    if (IsHeapType(object) && GivesFinalizer(object))
+      finalizing_types.insert(reinterpret_cast<PyTypeObject*>(object));
     if (PyFunction_Check(object)) {
       found.globals.insert(PyFunction_GET_GLOBALS(object));
     } else if (Py_TYPE(object)->tp_weaklistoffset != 0 && !PyType_Check(object)) {
@@ -510,6 +534,7 @@ Survivors FindSurvivors() {
         found.weakly_referenced.push_back(object);
     }
   });
+  if (PyObject* object = FindInstance(finalizing_types)) found.noticed = Py_TYPE(object);
   return found;
 }
 
@@ -583,7 +608,13 @@ void TakeAllApart(PyTypeObject* type) {
   WipeListed();
 }
 
+// What comes now mostly frees: a million pieces by the destructors of libraries. Without fastbins
+// each is joined with its neighbours once, and not put aside first (malloc_consolidate in glibc's
+// malloc.c): a tenth of that time.
+void ExpectFrees() { mallopt(M_MXFAST, 0); }
+
 void LeavePreloadedIntact(const Survivors& survivors) {
+  if (!g_exit->resumed) ExpectFrees();
   std::vector<PyRef> orphans = OrphanedNames(survivors);
   for (PyObject* object : survivors.weakly_referenced) ForgetCallbacks(object);
   for (const PyRef& object : g_exit->finalizable_now) PyObject_CallFinalizer(object.get());
@@ -657,23 +688,18 @@ void ArmFastExit(bool explain) {
   g_exit = new FastExit();
   g_exit->explain = explain;
   g_armed = Prepare(g_exit);
+  if (g_armed) WatchBefore();
   PyErr_Clear();
   if (!g_armed && explain) Explain("exit: full teardown, this CPython is not one we know");
 }
 
 void HidePreloaded() {
   if (!g_armed || !RegisterAtExit()) return PyErr_Clear();
-  std::vector<PyObject*> objects;
-  g_exit->fence.VisitBefore([&objects](PyObject* object) {
-    if (IsToWatch(object)) objects.push_back(object);
-  });
   PrepareReturnFromFinalize();
   g_exit->preloaded.NoteEntries();
   g_exit->preloaded.VisitAddresses([](const void* address) { AskAbout(g_exit, address); });
   KeepFirstDicts();
   KeepThreadLocals();
-  g_exit->all_watched = true;
-  WatchAll(std::move(objects));
   g_exit->fence.HideBefore();
   g_exit->fence.EmptyFreeLists(g_exit->callbacks.get());
 }
