@@ -689,12 +689,13 @@ void ArmFastExit(bool explain) {
   g_exit->explain = explain;
   g_armed = Prepare(g_exit);
   if (g_armed) WatchBefore();
+  g_armed = g_armed && RegisterAtExit();
   PyErr_Clear();
   if (!g_armed && explain) Explain("exit: full teardown, this CPython is not one we know");
 }
 
 void HidePreloaded() {
-  if (!g_armed || !RegisterAtExit()) return PyErr_Clear();
+  if (!g_armed) return;
   PrepareReturnFromFinalize();
   g_exit->preloaded.NoteEntries();
   g_exit->preloaded.VisitAddresses([](const void* address) { AskAbout(g_exit, address); });
