@@ -1,6 +1,7 @@
 #include "image/dump.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,7 +14,9 @@ namespace pylaunch::image {
 namespace {
 
 // Holes of the image file cost nothing but page tables; every mapping costs a system call at each
-// restore. So nearby runs become one: empty pages between them are holes, a file's are copied.
+// restore, and the kernel time at its end. So nearby runs become one: empty pages between them are
+// holes, a file's are copied. Those of neighbouring regions, too: a library's data and what
+// follows.
 constexpr uint64_t kJoinEmpty = 64;
 constexpr uint64_t kJoinFile = 16;
 
@@ -133,7 +136,8 @@ class Dumper {
     }
     if (!runs.empty() && !MakeReadable(region)) return Refuse("memory that cannot be read", "");
     if (!file) DropZeroPages(&runs);
-    JoinRuns(file ? kJoinFile : kJoinEmpty, &runs);
+    JoinRuns(file ? kJoinFile : kJoinEmpty, {region.start / kPage, ReadableEnd(region) / kPage},
+             &runs);
     uint64_t at = region.start;
     for (const PageRun& run : runs) {
       AddClean(region, at, run.first * kPage);
@@ -142,6 +146,16 @@ class Dumper {
     }
     AddClean(region, at, region.end);
     return true;
+  }
+
+  // Reading what lies beyond its file's end would raise SIGBUS.
+  static uint64_t ReadableEnd(const Region& region) {
+    if (region.kind != Region::Kind::kFile) return region.end;
+    struct stat st;
+    if (stat(region.path.c_str(), &st) != 0) return region.start;
+    const uint64_t file_end = (static_cast<uint64_t>(st.st_size) + kPage - 1) & ~(kPage - 1);
+    if (file_end <= region.offset) return region.start;
+    return std::min(region.end, region.start + (file_end - region.offset));
   }
 
   // This process ends with the dump, so its own protections do not matter.
@@ -182,7 +196,18 @@ class Dumper {
     piece.copy_address = piece.address;
     piece.copy_size = piece.size;
     piece.offset = Reserve(piece.size);
-    pieces_.push_back(piece);
+    if (!pieces_.empty() && Continues(piece, pieces_.back())) {
+      pieces_.back().size += piece.size;
+      pieces_.back().copy_size += piece.size;
+    } else {
+      pieces_.push_back(piece);
+    }
+  }
+
+  static bool Continues(const Piece& piece, const Piece& last) {
+    return piece.kind == PieceKind::kImage && last.kind == PieceKind::kImage &&
+           piece.protection == last.protection && piece.address == last.address + last.size &&
+           piece.offset == last.offset + last.size;
   }
 
   // Offsets count from data_offset until that is known.

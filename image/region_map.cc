@@ -118,7 +118,7 @@ bool ReadOwnPages(uint64_t start, uint64_t end, std::pmr::vector<PageRun>* runs)
   return true;
 }
 
-void JoinRuns(uint64_t gap, std::pmr::vector<PageRun>* runs) {
+void JoinRuns(uint64_t gap, const PageRun& whole, std::pmr::vector<PageRun>* runs) {
   size_t kept = 0;
   for (const PageRun& run : *runs) {
     if (kept > 0 && run.first - (*runs)[kept - 1].last <= gap) {
@@ -128,6 +128,9 @@ void JoinRuns(uint64_t gap, std::pmr::vector<PageRun>* runs) {
     }
   }
   runs->resize(kept);
+  if (kept == 0) return;
+  if (runs->front().first - whole.first <= gap) runs->front().first = whole.first;
+  if (whole.last - runs->back().last <= gap) runs->back().last = whole.last;
 }
 
 }  // namespace pylaunch::image

@@ -58,8 +58,9 @@ bool IsOwnPage(uint64_t pagemap_entry);
 // read.
 bool ReadOwnPages(uint64_t start, uint64_t end, std::pmr::vector<PageRun>* runs);
 
-// Joins runs that no more than `gap` pages part.
-void JoinRuns(uint64_t gap, std::pmr::vector<PageRun>* runs);
+// Joins runs of `whole` that no more than `gap` pages part, and stretches the first and the last
+// one to the ends of `whole` that are no farther away.
+void JoinRuns(uint64_t gap, const PageRun& whole, std::pmr::vector<PageRun>* runs);
 
 }  // namespace pylaunch::image
 

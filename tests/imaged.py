@@ -27,7 +27,7 @@ class Imaged:
     def __init__(self, lab, folder: Path):
         self.lab, self.folder = lab, folder
         self.cwd = folder / "cwd"
-        self.cwd.mkdir(parents=True)
+        self.cwd.mkdir(parents=True, exist_ok=True)
         self.cache = folder / "cache"
         self.python = PYTHON
 

@@ -191,7 +191,8 @@ def make_dead(shelf) -> None:
     data = key.read_bytes()
     assert data.count(boot) == 1
     start, size = 36, int.from_bytes(data[12:20], "little")
-    head = data[start : start + size].replace(boot, b"0" + boot[1:])
+    other = (b"1" if boot.startswith(b"0") else b"0") + boot[1:]
+    head = data[start : start + size].replace(boot, other)
     key.write_bytes(data[:20] + xxh3(head) + data[28:start] + head + data[start + size :])
 
 

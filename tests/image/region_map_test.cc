@@ -101,11 +101,20 @@ TEST(IsOwnPage, KnowsFilesAndAbsentPages) {
 
 TEST(JoinRuns, JoinsAcrossSmallGapsOnly) {
   std::pmr::vector<PageRun> runs = {{1, 2}, {4, 5}, {9, 10}, {20, 30}};
-  JoinRuns(4, &runs);
-  EXPECT_THAT(runs, ElementsAre(PageRun{1, 10}, PageRun{20, 30}));
+  JoinRuns(4, {0, 40}, &runs);
+  EXPECT_THAT(runs, ElementsAre(PageRun{0, 10}, PageRun{20, 30}));
   runs.clear();
-  JoinRuns(4, &runs);
+  JoinRuns(4, {0, 40}, &runs);
   EXPECT_TRUE(runs.empty());
+}
+
+TEST(JoinRuns, ReachesToEndsThatAreNear) {
+  std::pmr::vector<PageRun> runs = {{15, 20}, {26, 30}};
+  JoinRuns(5, {10, 35}, &runs);
+  EXPECT_THAT(runs, ElementsAre(PageRun{10, 20}, PageRun{26, 35}));
+  runs = {{15, 20}, {26, 30}};
+  JoinRuns(5, {9, 36}, &runs);
+  EXPECT_THAT(runs, ElementsAre(PageRun{15, 20}, PageRun{26, 30}));
 }
 
 }  // namespace
