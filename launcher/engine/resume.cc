@@ -15,6 +15,7 @@
 
 #include "launcher/engine/exit.h"
 #include "launcher/engine/exit_handlers.h"
+#include "launcher/engine/free_memory.h"
 #include "launcher/engine/interpreter.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/takeover.h"
@@ -109,6 +110,7 @@ bool SetProgram(const image::Restored& restored) {
 }  // namespace
 
 std::string Resumption::Prepare(const std::string& folder) {
+  TakeFreeMemory();
   for (int number = 1; number < NSIG; ++number) {
     struct sigaction action;
     if (sigaction(number, nullptr, &action) == 0 && action.sa_handler != SIG_DFL) {
@@ -141,6 +143,7 @@ std::string Resumption::Prepare(const std::string& folder) {
     MarkQuietLibraries(folder);
   }
   environment_.Scrub();
+  TakeFreeMemory();
   return "";
 }
 
