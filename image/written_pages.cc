@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 
 #include <algorithm>
+#include <array>
 
 #include "cache/descriptor.h"
 #include "image/format.h"
@@ -26,41 +27,61 @@ struct ScanArguments {
   uint64_t category_anyof_mask;
   uint64_t return_mask;
 };
+constexpr uint64_t kTableReach = uint64_t{2} << 20;  // x86_64: 512 entries.
 constexpr uint64_t kFile = 1 << 2;
 constexpr uint64_t kPresent = 1 << 3;
 constexpr uint64_t kSwapped = 1 << 4;
 
 }  // namespace
 
-bool WrittenPages::Scan(uintptr_t begin, uintptr_t end) {
-  begin_ = end_ = begin & -kPage;
+void WrittenPages::Ask(const void* address) {
+  const uintptr_t table = reinterpret_cast<uintptr_t>(address) & -kTableReach;
+  if (tables_.empty() || tables_.back() != table) tables_.push_back(table);
+}
+
+bool WrittenPages::Scan() {
+  end_ = 0;
   runs_.clear();
   const cache::Descriptor pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   if (!pagemap.ok()) return false;
-  std::vector<Run> batch(1024);
+  std::sort(tables_.begin(), tables_.end());
+  tables_.erase(std::unique(tables_.begin(), tables_.end()), tables_.end());
+  for (size_t first = 0, next; first < tables_.size(); first = next) {
+    next = first + 1;
+    while (next < tables_.size() && tables_[next] == tables_[next - 1] + kTableReach) ++next;
+    runs_.push_back({end_, tables_[first], 0});
+    if (!Append(pagemap.get(), tables_[first], tables_[next - 1] + kTableReach)) {
+      end_ = 0;
+      return false;
+    }
+  }
+  return true;
+}
+
+bool WrittenPages::Append(int pagemap, uintptr_t begin, uintptr_t end) {
+  std::array<Run, 1024> batch;
   ScanArguments arguments = {};
   arguments.size = sizeof arguments;
-  arguments.start = begin_;
-  arguments.end = (end + kPage - 1) & -kPage;
+  arguments.start = begin;
+  arguments.end = end_ = end;
   arguments.vec = reinterpret_cast<uint64_t>(batch.data());
   arguments.vec_len = batch.size();
   arguments.category_inverted = kFile;
   arguments.category_mask = kFile;
   arguments.category_anyof_mask = kPresent | kSwapped;
   arguments.return_mask = kPresent;
-  while (arguments.start < arguments.end) {
-    const int count = ioctl(pagemap.get(), _IOWR('f', 16, ScanArguments), &arguments);
+  while (arguments.start < end) {
+    const int count = ioctl(pagemap, _IOWR('f', 16, ScanArguments), &arguments);
     if (count < 0) return false;
     runs_.insert(runs_.end(), batch.begin(), batch.begin() + count);
     arguments.start = arguments.walk_end;
   }
-  end_ = arguments.end;
   return true;
 }
 
 bool WrittenPages::IsUntouched(const void* address) const {
   const auto place = reinterpret_cast<uintptr_t>(address);
-  if (place < begin_ || place >= end_) return false;
+  if (place >= end_) return false;
   const auto is_before = [](const Run& run, uintptr_t at) { return run.end <= at; };
   // last_ is the first run that does not end before the address asked for last.
   if (last_ > 0 && !is_before(runs_[last_ - 1], place)) last_ = 0;

@@ -16,10 +16,13 @@ namespace pylaunch::image {
 // without the file count as written, as do those that have been swapped out.
 class WrittenPages {
  public:
-  // Looks at [begin, end). False: the kernel does not tell, and all pages count as written.
-  bool Scan(uintptr_t begin, uintptr_t end);
+  // Scan() will look at the page of this address, and at the others of its page table: what others
+  // hold takes longer to walk than to leave out.
+  void Ask(const void* address);
+  // False: the kernel does not tell, and all pages count as written.
+  bool Scan();
 
-  // True for an address in what was scanned whose page still is the file's. Fast for addresses in
+  // True for an address that was asked for whose page still is the file's. Fast for addresses in
   // rising order.
   bool IsUntouched(const void* address) const;
 
@@ -30,9 +33,11 @@ class WrittenPages {
     uint64_t end;
     uint64_t categories;
   };
-  uintptr_t begin_ = 0;
-  uintptr_t end_ = 0;
-  std::vector<Run> runs_;  // Written, by address.
+  bool Append(int pagemap, uintptr_t begin, uintptr_t end);
+
+  std::vector<uintptr_t> tables_;  // What is asked for: the beginnings of page tables' reaches.
+  uintptr_t end_ = 0;              // Of what was scanned; from 0, what was not is a written run.
+  std::vector<Run> runs_;          // Written, by address.
   mutable size_t last_ = 0;
 };
 

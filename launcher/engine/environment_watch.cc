@@ -1,7 +1,6 @@
 #include "launcher/engine/environment_watch.h"
 
 #include <Python.h>
-#include <link.h>
 #include <unistd.h>
 
 #include <optional>
@@ -12,6 +11,7 @@
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
 #include "launcher/engine/environment_setter.h"
+#include "launcher/engine/interpreter_object.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 
@@ -22,33 +22,9 @@ struct Watch {
   const PreloadPlan* plan = nullptr;
   bool explain = false;
   pid_t process = 0;
-  uintptr_t python_begin = 0, python_end = 0;  // Code and data of the object that holds CPython.
-  std::set<std::string> told;                  // Under the GIL.
+  std::set<std::string> told;  // Under the GIL.
 };
 Watch* g_watch = nullptr;
-
-// dl_iterate_phdr's callback: fills in the watch from the object that holds Py_RunMain.
-int FindPython(dl_phdr_info* info, size_t, void* out) {
-  const auto wanted = reinterpret_cast<uintptr_t>(&Py_RunMain);
-  uintptr_t begin = UINTPTR_MAX, end = 0;
-  for (int i = 0; i < info->dlpi_phnum; ++i) {
-    const ElfW(Phdr)& segment = info->dlpi_phdr[i];
-    if (segment.p_type != PT_LOAD) continue;
-    begin = std::min<uintptr_t>(begin, info->dlpi_addr + segment.p_vaddr);
-    end = std::max<uintptr_t>(end, info->dlpi_addr + segment.p_vaddr + segment.p_memsz);
-  }
-  if (wanted < begin || wanted >= end) return 0;
-  static_cast<Watch*>(out)->python_begin = begin;
-  static_cast<Watch*>(out)->python_end = end;
-  return 1;
-}
-
-// posix.putenv() and unsetenv() call with the GIL held, and nothing else in CPython calls setenv()
-// after its start. Asked before anything of CPython is touched.
-bool IsCalledByPython(const void* caller) {
-  const auto address = reinterpret_cast<uintptr_t>(caller);
-  return address >= g_watch->python_begin && address < g_watch->python_end;
-}
 
 bool Same(const std::optional<std::string>& seen, const char* value) {
   return value == nullptr ? !seen : seen && *seen == value;
@@ -112,7 +88,9 @@ void ExplainReaders(const std::string& name) {
 
 void OnChange(const char* name, const char* value, const void* caller) {
   const EnvironmentRead* read = PreloadReads().Last(name);
-  if (read == nullptr || Same(read->value, value) || !IsCalledByPython(caller)) return;
+  // posix.putenv() and unsetenv() call with the GIL held, and nothing else in CPython calls
+  // setenv() after its start. Asked before anything of CPython is touched.
+  if (read == nullptr || Same(read->value, value) || !IsInterpreters(caller)) return;
   if (getpid() != g_watch->process || g_watch->told.count(name) > 0) return;
   // Kept: the calls below may let another thread change the environment.
   const std::optional<std::string> kept = value == nullptr ? std::nullopt : std::optional(value);
@@ -143,7 +121,7 @@ void WatchEnvironment(const PreloadPlan& plan, bool explain) {
   g_watch->plan = &plan;
   g_watch->explain = explain;
   g_watch->process = getpid();
-  dl_iterate_phdr(FindPython, g_watch);
+  IsInterpreters(nullptr);  // Not for the first time in setenv().
   if (explain) ExplainReads();
   ListenToChanges(OnChange);
 }

@@ -79,9 +79,7 @@ struct FastExit {
   std::vector<Watched> watched;
   bool all_watched = false;
   bool resumed = false;         // This process is restored from an image.
-  image::WrittenPages written;  // Where that is so; what is asked about lies between these.
-  uintptr_t lowest = UINTPTR_MAX;
-  uintptr_t highest = 0;
+  image::WrittenPages written;  // Where that is so.
   bool nothing_to_say = false;  // What Py_FinalizeEx ends with, nobody would notice.
 
   // What was in sys.modules, in its order. With a reference if it is left to CPython to wipe.
@@ -111,13 +109,6 @@ bool HasFinalizer(PyObject* object) {
 // True if it makes a difference whether and when the object is freed.
 bool IsEndNoticed(FastExit* exit, PyObject* object) {
   return HasFinalizer(object) || !exit->quiet_types.Contain(Py_TYPE(object));
-}
-
-// What WrittenPages will be asked for lies between the lowest and the highest address.
-void AskAbout(FastExit* exit, const void* object) {
-  const auto address = reinterpret_cast<uintptr_t>(object);
-  exit->lowest = std::min(exit->lowest, address);
-  exit->highest = std::max(exit->highest, address + sizeof(PyTypeObject));
 }
 
 bool Prepare(FastExit* exit) {
@@ -155,19 +146,23 @@ bool Prepare(FastExit* exit) {
 // ------------------------------------------------------------------------------------------------
 // Hidden from the start
 
+bool IsHeapType(PyObject* object) {
+  return PyType_Check(object) &&
+         (reinterpret_cast<PyTypeObject*>(object)->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0;
+}
+
+const void* FinalizerPlace(PyObject* type) {
+  return &reinterpret_cast<PyTypeObject*>(type)->tp_finalize;
+}
+
 // A weak reference that nobody hears of. False: objects of this type have none.
 bool Watch(PyObject* object) {
   if (Py_TYPE(object)->tp_weaklistoffset <= 0) return false;
   PyRef reference = PyRef::Steal(PyWeakref_NewRef(object, nullptr));
   if (!reference) return false;
-  AskAbout(g_exit, object);
+  if (IsHeapType(object)) g_exit->written.Ask(FinalizerPlace(object));
   g_exit->watched.push_back({object, std::move(reference), HasFinalizer(object)});
   return true;
-}
-
-bool IsHeapType(PyObject* object) {
-  return PyType_Check(object) &&
-         (reinterpret_cast<PyTypeObject*>(object)->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0;
 }
 
 bool GivesFinalizer(PyObject* type) {
@@ -197,8 +192,7 @@ void WatchBefore() {
 
 // True for a class that nobody can have given a __del__ since the image was captured.
 bool IsUntouchedClass(const FastExit::Watched& watched) {
-  return !watched.finalizable &&
-         g_exit->written.IsUntouched(&reinterpret_cast<PyTypeObject*>(watched.object)->tp_finalize);
+  return !watched.finalizable && g_exit->written.IsUntouched(FinalizerPlace(watched.object));
 }
 
 // Shows what the references refer to. False: somebody must look at all objects.
@@ -466,7 +460,7 @@ bool AddOurModule(PyObject* modules) {
 }
 
 void Begin() {
-  if (g_exit->resumed) g_exit->written.Scan(g_exit->lowest, g_exit->highest);
+  if (g_exit->resumed) g_exit->written.Scan();
   if (const char* obstacle = Obstacle()) {
     PyErr_Clear();
     g_exit->fence.ShowBefore();
@@ -698,7 +692,7 @@ void HidePreloaded() {
   if (!g_armed) return;
   PrepareReturnFromFinalize();
   g_exit->preloaded.NoteEntries();
-  g_exit->preloaded.VisitAddresses([](const void* address) { AskAbout(g_exit, address); });
+  g_exit->preloaded.VisitAddresses([](const void* address) { g_exit->written.Ask(address); });
   KeepFirstDicts();
   KeepThreadLocals();
   g_exit->fence.HideBefore();

@@ -4,31 +4,28 @@
 
 #include <string>
 
+#include "launcher/engine/interpreter_object.h"
 #include "launcher/engine/library_ends.h"
-
-#pragma weak PyType_Type
 
 namespace pylaunch::engine {
 namespace {
 
-Dl_info LibraryOf(const void* address) {
+// Its path; null: nobody's. dladdr(3) looks for the nearest symbol, too, which takes long.
+const char* LibraryOf(const void* address) {
   Dl_info info = {};
-  dladdr(address, &info);
-  return info;
+  return dladdr(address, &info) == 0 ? nullptr : info.dli_fname;
 }
 
 std::string ListBesideEngine() {
   static const char here = 0;
-  const char* engine = LibraryOf(&here).dli_fname;
+  const char* engine = LibraryOf(&here);
   const std::string path = engine == nullptr ? "" : engine;
   return path.substr(0, path.rfind('/') + 1) + "resume/quiet_types.txt";
 }
 
 }  // namespace
 
-QuietTypes::QuietTypes()
-    : interpreter_(LibraryOf(reinterpret_cast<void*>(PyType_Type.tp_free)).dli_fbase),
-      libraries_(ReadNameList(ListBesideEngine())) {}
+QuietTypes::QuietTypes() : libraries_(ReadNameList(ListBesideEngine())) {}
 
 bool QuietTypes::Contain(PyTypeObject* type) {
   constexpr int kTypeAlignment = 4;  // In bits.
@@ -40,10 +37,10 @@ bool QuietTypes::Contain(PyTypeObject* type) {
 // A class's tp_dealloc is subtype_dealloc, which calls that of the first base with another one.
 bool QuietTypes::IsQuiet(PyTypeObject* type) const {
   for (; type != nullptr; type = type->tp_base) {
-    const Dl_info library = LibraryOf(reinterpret_cast<void*>(type->tp_dealloc));
-    if (library.dli_fbase == interpreter_) continue;
-    if (library.dli_fname == nullptr) return false;
-    if (!IsListed(library.dli_fname, libraries_)) return false;
+    const auto* end = reinterpret_cast<const void*>(type->tp_dealloc);
+    if (IsInterpreters(end)) continue;
+    const char* library = LibraryOf(end);
+    if (library == nullptr || !IsListed(library, libraries_)) return false;
   }
   return true;
 }

@@ -30,7 +30,6 @@ class QuietTypes {
   };
   // By address; the newer one takes the place.
   std::array<Known, 1024> known_;
-  const void* interpreter_;
   NameList libraries_;
 };
 

@@ -39,8 +39,8 @@ class WrittenPagesTest : public testing::Test {
   void TearDown() override { munmap(memory_, kPages * kPage); }
 
   bool Scan() {
-    return pages_.Scan(reinterpret_cast<uintptr_t>(memory_),
-                       reinterpret_cast<uintptr_t>(memory_ + kPages * kPage));
+    for (size_t page = 0; page < kPages; ++page) pages_.Ask(At(page));
+    return pages_.Scan();
   }
   char* At(size_t page) { return memory_ + page * kPage + 100; }
 
@@ -55,8 +55,20 @@ TEST_F(WrittenPagesTest, ReadingLeavesAPageUntouched) {
   sum = sum + *At(7);
   ASSERT_TRUE(Scan());
   for (size_t page = 0; page < kPages; ++page) EXPECT_TRUE(pages_.IsUntouched(At(page)));
-  EXPECT_FALSE(pages_.IsUntouched(memory_ - 1));
-  EXPECT_FALSE(pages_.IsUntouched(memory_ + kPages * kPage));
+}
+
+TEST_F(WrittenPagesTest, WhatWasNotAskedForCountsAsWritten) {
+  constexpr size_t kReach = size_t{2} << 20;
+  char* middle = memory_ + kPages * kPage / 2;
+  pages_.Ask(middle + kReach);
+  pages_.Ask(middle - kReach);
+  pages_.Ask(middle - kReach);
+  ASSERT_TRUE(pages_.Scan());
+  EXPECT_TRUE(pages_.IsUntouched(middle - kReach));
+  EXPECT_FALSE(pages_.IsUntouched(middle));
+  EXPECT_TRUE(pages_.IsUntouched(middle + kReach));
+  EXPECT_FALSE(pages_.IsUntouched(middle - 3 * kReach));
+  EXPECT_FALSE(pages_.IsUntouched(middle + 3 * kReach));
 }
 
 TEST_F(WrittenPagesTest, EveryWrittenPageIsTold) {
