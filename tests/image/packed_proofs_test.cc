@@ -1,6 +1,7 @@
 #include "image/packed_proofs.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include <filesystem>
@@ -54,6 +55,22 @@ TEST_F(PackedProofsTest, EachFileCounts) {
     ++files[i].state.ctime_ns;
     EXPECT_EQ(FirstChanged(PackProofs(files)), files[i].path);
   }
+}
+
+size_t CountDescriptors() {
+  const auto all = fs::directory_iterator("/proc/self/fd");
+  return static_cast<size_t>(std::distance(fs::begin(all), fs::end(all)));
+}
+
+// Its threads have their own descriptors and processors.
+TEST_F(PackedProofsTest, LeavesTheProcessAsItWas) {
+  cpu_set_t before, after;
+  sched_getaffinity(0, sizeof before, &before);
+  const size_t descriptors = CountDescriptors();
+  EXPECT_EQ(FirstChanged(packed_), "");
+  EXPECT_EQ(CountDescriptors(), descriptors);
+  sched_getaffinity(0, sizeof after, &after);
+  EXPECT_TRUE(CPU_EQUAL(&before, &after));
 }
 
 TEST_F(PackedProofsTest, EditedRemovedAndNewFiles) {
