@@ -19,6 +19,7 @@ namespace {
 // follows.
 constexpr uint64_t kJoinEmpty = 64;
 constexpr uint64_t kJoinFile = 16;
+constexpr uint64_t kChunk = uint64_t{2} << 20;  // x86_64: what one entry of a page directory maps.
 
 bool IsZeroPage(uint64_t page) {
   const auto* words = reinterpret_cast<const uint64_t*>(page * kPage);
@@ -252,24 +253,27 @@ class Dumper {
     return written;
   }
 
+  // A chunk at a time, and what is empty of a chunk as well: page caches keep what was written at
+  // once in large folios, if they can, and map these at once, where single pages are a fault for
+  // sixteen and one entry after the other at the process's end.
   bool WritePages(const Piece& piece) {
     if (piece.kind != PieceKind::kImage && piece.kind != PieceKind::kCopy) return true;
-    const uint64_t end = (piece.copy_address + piece.copy_size) / kPage;
-    for (uint64_t page = piece.copy_address / kPage; page < end;) {
-      if (IsZeroPage(page)) {
-        ++page;
-        continue;
-      }
-      uint64_t last = page + 1;
-      while (last < end && !IsZeroPage(last)) ++last;
-      if (HoldsSecret(page, last)) return false;
-      const uint64_t offset = piece.offset + page * kPage - piece.copy_address;
-      if (!WriteAt(offset, reinterpret_cast<void*>(page * kPage), (last - page) * kPage)) {
-        return false;
-      }
-      page = last;
+    for (uint64_t done = 0; done < piece.copy_size;) {
+      const uint64_t offset = piece.offset + done;
+      const uint64_t size = std::min(piece.copy_size - done, kChunk - offset % kChunk);
+      const uint64_t first = (piece.copy_address + done) / kPage;
+      if (!WriteChunk(offset, first, first + size / kPage)) return false;
+      done += size;
     }
     return true;
+  }
+
+  bool WriteChunk(uint64_t offset, uint64_t first, uint64_t last) {
+    uint64_t page = first;
+    while (page < last && IsZeroPage(page)) ++page;
+    if (page == last) return true;
+    if (HoldsSecret(first, last)) return false;
+    return WriteAt(offset, reinterpret_cast<void*>(first * kPage), (last - first) * kPage);
   }
 
   bool HoldsSecret(uint64_t first, uint64_t last) {
