@@ -140,7 +140,6 @@ class Dumper {
     Piece piece = At(PieceKind::kCopy, region, context_.stack_low, context_.stack_high);
     piece.copy_address = context_.stack_used & ~(kPage - 1);
     piece.copy_size = context_.stack_high - piece.copy_address;
-    piece.offset = Reserve(piece.copy_size);
     pieces_.push_back(piece);
     return true;
   }
@@ -212,7 +211,6 @@ class Dumper {
                      run.last * kPage);
     piece.copy_address = piece.address;
     piece.copy_size = piece.size;
-    piece.offset = Reserve(piece.size);
     if (!pieces_.empty() && Continues(piece, pieces_.back())) {
       pieces_.back().size += piece.size;
       pieces_.back().copy_size += piece.size;
@@ -223,26 +221,29 @@ class Dumper {
 
   static bool Continues(const Piece& piece, const Piece& last) {
     return piece.kind == PieceKind::kImage && last.kind == PieceKind::kImage &&
-           piece.protection == last.protection && piece.address == last.address + last.size &&
-           piece.offset == last.offset + last.size;
+           piece.protection == last.protection && piece.address == last.address + last.size;
   }
 
-  // Offsets count from data_offset until that is known.
-  uint64_t Reserve(uint64_t size) {
-    const uint64_t offset = data_size_;
-    data_size_ += size;
-    return offset;
+  static bool IsWritten(const Piece& piece) {
+    return piece.kind == PieceKind::kImage || piece.kind == PieceKind::kCopy;
+  }
+
+  // Returns where the file ends.
+  uint64_t Place(uint64_t at) {
+    for (Piece& piece : pieces_) {
+      if (!IsWritten(piece)) continue;
+      if (piece.copy_size >= kChunk) at += (piece.copy_address - at) % kChunk;
+      piece.offset = at;
+      at += piece.copy_size;
+    }
+    return at;
   }
 
   bool Write() {
     header_.piece_count = static_cast<uint32_t>(pieces_.size());
     header_.paths_offset = sizeof header_ + pieces_.size() * sizeof(Piece);
     header_.data_offset = (header_.paths_offset + paths_.size() + kPage - 1) & ~(kPage - 1);
-    header_.file_size = header_.data_offset + data_size_;
-    for (Piece& piece : pieces_) {
-      const bool copied = piece.kind == PieceKind::kImage || piece.kind == PieceKind::kCopy;
-      if (copied) piece.offset += header_.data_offset;
-    }
+    header_.file_size = Place(header_.data_offset);
     const bool written =
         ftruncate(fd_, static_cast<off_t>(header_.file_size)) == 0 &&
         WriteAt(0, &header_, sizeof header_) &&
@@ -257,7 +258,7 @@ class Dumper {
   // once in large folios, if they can, and map these at once, where single pages are a fault for
   // sixteen and one entry after the other at the process's end.
   bool WritePages(const Piece& piece) {
-    if (piece.kind != PieceKind::kImage && piece.kind != PieceKind::kCopy) return true;
+    if (!IsWritten(piece)) return true;
     for (uint64_t done = 0; done < piece.copy_size;) {
       const uint64_t offset = piece.offset + done;
       const uint64_t size = std::min(piece.copy_size - done, kChunk - offset % kChunk);
@@ -310,7 +311,6 @@ class Dumper {
   std::pmr::vector<Piece> pieces_;
   std::pmr::string paths_;
   size_t last_path_ = 0;
-  uint64_t data_size_ = 0;
   std::pmr::string why_;
 };
 
