@@ -109,6 +109,11 @@ bool SetProgram(const image::Restored& restored) {
 
 }  // namespace
 
+void Resumption::Note(int argc, char** argv) {
+  process_ = getpid();
+  environment_.Note(argc, argv);
+}
+
 std::string Resumption::Prepare(const std::string& folder) {
   TakeFreeMemory();
   for (int number = 1; number < NSIG; ++number) {
@@ -127,9 +132,10 @@ std::string Resumption::Prepare(const std::string& folder) {
                   ? PyRef::Steal(PyEval_EvalCode(code.get(), globals.get(), globals.get()))
                   : PyRef();
   PyObject* prepare = ran ? PyDict_GetItemString(globals.get(), "prepare") : nullptr;
-  PyRef prepared = prepare == nullptr
-                       ? PyRef()
-                       : PyRef::Steal(PyObject_CallFunction(prepare, "s", folder.c_str()));
+  PyRef prepared =
+      prepare == nullptr
+          ? PyRef()
+          : PyRef::Steal(PyObject_CallFunction(prepare, "si", folder.c_str(), process_));
   PyObject* resume = prepared ? PyDict_GetItemString(globals.get(), "resume") : nullptr;
   if (resume == nullptr) {
     PyErr_Clear();

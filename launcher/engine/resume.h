@@ -2,6 +2,7 @@
 #define PYLAUNCH_LAUNCHER_ENGINE_RESUME_H_
 
 #include <signal.h>
+#include <sys/types.h>
 
 #include <string>
 #include <utility>
@@ -18,7 +19,7 @@ namespace pylaunch::engine {
 class Resumption {
  public:
   // At the start of the process.
-  void Note(int argc, char** argv) { environment_.Note(argc, argv); }
+  void Note(int argc, char** argv);
 
   // In the capturing process; needs the GIL. `folder`: of resume.py. Returns why not, or an empty
   // string.
@@ -31,6 +32,7 @@ class Resumption {
 
  private:
   ImageEnvironment environment_;
+  pid_t process_ = 0;  // That which is being preloaded.
   std::vector<std::pair<int, struct sigaction>> signals_;
   stack_t signal_stack_ = {};
   void* resume_ = nullptr;  // resume.py's function.

@@ -15,9 +15,11 @@ import time
 
 _hooks = []
 _name_sequences = []
+_made_by = set()  # Process numbers under which what is in the image came to be.
 
 
-def prepare(folder):
+def prepare(folder, first_process):
+    _made_by.update((first_process, os.getpid()))
     for stream in (sys.stdout, sys.stderr):
         # To the capturing process's own /dev/null: the program will write it.
         with contextlib.suppress(AttributeError, OSError, ValueError):
@@ -97,13 +99,22 @@ def _renew_logging():
         logging._startTime = now if isinstance(logging._startTime, int) else now / 1e9
 
 
+def _notices_fork(ssl):
+    """OpenSSL reseeds where the process has another number, when it is asked for the next bytes.
+
+    ossl_prov_drbg_generate in providers/implementations/rands/drbg.c. To add something here would
+    make generators that most programs never use, and their end.
+    """
+    return ssl.OPENSSL_VERSION.startswith("OpenSSL ") and os.getpid() not in _made_by
+
+
 def _renew_randomness():
     """What `random` does at a fork, for those that do nothing then or go by the process number.
 
     That can be the same in every restored process: containers count from 1.
     """
     ssl = sys.modules.get("_ssl")
-    if ssl is not None:
+    if ssl is not None and not _notices_fork(ssl):
         ssl.RAND_add(os.urandom(64), 64.0)
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
