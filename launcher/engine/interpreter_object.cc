@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "launcher/engine/py_ref.h"  // Py_RunMain is weak.
+
 namespace pylaunch::engine {
 namespace {
 
