@@ -14,9 +14,8 @@ namespace pylaunch::image {
 namespace {
 
 // Holes of the image file cost nothing but page tables; every mapping costs a system call at each
-// restore, and the kernel time at its end. So nearby runs become one: empty pages between them are
-// holes, a file's are copied. Those of neighbouring regions, too: a library's data and what
-// follows.
+// restore, and the kernel time at its end. So nearby runs become one, with what is between them.
+// Those of neighbouring regions, too: a library's data and what follows.
 constexpr uint64_t kJoinEmpty = 64;
 constexpr uint64_t kJoinFile = 16;
 constexpr uint64_t kChunk = uint64_t{2} << 20;  // x86_64: what one entry of a page directory maps.
@@ -115,7 +114,7 @@ class Dumper {
   }
 
   // A library's headers, code and constants are one mapping then, all of it executable, as linkers
-  // laid it out before "-z separate-code" (ld(1), 2018): three in five mappings of a process with
+  // laid it out before "-z separate-code" (ld(1), 2018): a third fewer mappings in a process with
   // many libraries.
   static bool GoesOn(const Piece& piece, const Piece& last) {
     constexpr uint32_t kKept = PROT_WRITE | PROT_READ;
