@@ -8,7 +8,8 @@ namespace pylaunch::engine {
 // imports have left. So a process restored from an image gets its first objects side by side, where
 // one from the image's free blocks would be one copied page each; and what was once in freed memory
 // is not in the image. For the capturing process only. Does nothing where these allocators are not
-// in use (PYTHONMALLOC, a preloaded malloc). REQUIRES: the GIL, and no other thread.
+// in use (PYTHONMALLOC, a preloaded malloc), or hooked (tracemalloc). REQUIRES: the GIL, and no
+// other thread.
 void TakeFreeMemory();
 
 }  // namespace pylaunch::engine
