@@ -6,7 +6,9 @@
 //   finalize_modules goes on to wipe the modules that still live, last imported first: the first of
 //   these is a module of ours.
 // - OnSysWiped: the names in sys are wiped, the last of them ours.
-// And a fourth one in a process restored from an image:
+// And two more in a process restored from an image:
+// - OnBuiltinsWiped: the names in builtins, too. Nothing of Python's runs any more that could look
+//   for an extension's module by its definition.
 // - OnInterpreterCleared: nobody can run Python any more, thread-locals and the like are gone, and
 //   what comes is the end of types and interned strings.
 
@@ -30,6 +32,8 @@
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/finalize_return.h"
 #include "launcher/engine/gc_fence.h"
+#include "launcher/engine/module_index.h"
+#include "launcher/engine/own_tables.h"
 #include "launcher/engine/preloaded_modules.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/quiet_types.h"
@@ -81,6 +85,8 @@ struct FastExit {
   bool resumed = false;         // This process is restored from an image.
   image::WrittenPages written;  // Where that is so.
   bool nothing_to_say = false;  // What Py_FinalizeEx ends with, nobody would notice.
+  ModuleIndex module_index;
+  std::vector<PyRef> tables;  // OwnTables() and KeepFirstDicts()
 
   // What was in sys.modules, in its order. With a reference if it is left to CPython to wipe.
   struct Listed {
@@ -248,13 +254,14 @@ PyMethodDef kOnAtExit = {"_pylaunch_exit", OnAtExit, METH_NOARGS, nullptr};
 void KeepThreadLocals() { g_exit->thread_locals = PyRef::Share(PyThreadState_GetDict()); }
 
 // An extension's first dict, of which later imports would make copies, is let go when modules are
-// gone (_PyInterpreterState_ClearModules), which takes it apart: never.
+// gone (_PyInterpreterState_ClearModules), which takes it apart. That of sys holds what sys held.
 void KeepFirstDicts() {
   Py_ssize_t position = 0;
   PyObject *name, *module;
   while (PyDict_Next(PyImport_GetModuleDict(), &position, &name, &module)) {
     PyModuleDef* definition = PyModule_Check(module) ? PyModule_GetDef(module) : nullptr;
-    if (definition != nullptr) Py_XINCREF(definition->m_base.m_copy);
+    if (definition != nullptr && definition->m_base.m_copy != nullptr)
+      g_exit->tables.push_back(PyRef::Share(definition->m_base.m_copy));
   }
 }
 
@@ -448,6 +455,7 @@ bool AreStreamsFlushed() {
 
 void OnModulesRemoved(PyObject*);
 void OnSysWiped(PyObject*);
+void OnBuiltinsWiped(PyObject*);
 void OnInterpreterCleared(PyObject*);
 
 // The last of sys.modules, so that it is wiped first.
@@ -593,6 +601,7 @@ void TakeAllApart(PyTypeObject* type) {
   }
   if (g_exit->set_aside != nullptr) PyDict_Clear(g_exit->set_aside);
   g_exit->held.clear();
+  g_exit->tables.clear();
   g_exit->thread_locals = PyRef();
   g_exit->finalizable_now.clear();
   g_exit->streams.clear();
@@ -632,6 +641,12 @@ void OnModulesRemoved(PyObject*) {
 // ------------------------------------------------------------------------------------------------
 // OnSysWiped
 
+// The last of its names, so that it is wiped last.
+void AwaitBuiltinsWiped() {
+  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnBuiltinsWiped));
+  if (capsule) PyDict_SetItemString(g_exit->builtins_names, kName, capsule.get());
+}
+
 // Into a dict that goes after thread-locals, context variables and codecs (interpreter_clear in
 // Python/pystate.c).
 void AwaitInterpreterCleared() {
@@ -646,9 +661,15 @@ void OnSysWiped(PyObject*) {
   PyErr_Fetch(&type, &value, &traceback);
   for (const PyRef& stream : g_exit->streams) PyObject_CallFinalizer(stream.get());
   LeaveOutQuietHandlers();
+  if (g_exit->resumed) AwaitBuiltinsWiped();
   if (g_exit->nothing_to_say) AwaitInterpreterCleared();
   PyErr_Restore(type, value, traceback);
 }
+
+// ------------------------------------------------------------------------------------------------
+// OnBuiltinsWiped
+
+void OnBuiltinsWiped(PyObject*) { g_exit->module_index.Forget(); }
 
 // ------------------------------------------------------------------------------------------------
 // OnInterpreterCleared
@@ -693,8 +714,10 @@ void HidePreloaded() {
   PrepareReturnFromFinalize();
   g_exit->preloaded.NoteEntries();
   g_exit->preloaded.VisitAddresses([](const void* address) { g_exit->written.Ask(address); });
+  g_exit->tables = OwnTables(g_exit->fence, g_exit->builtins_names);
   KeepFirstDicts();
   KeepThreadLocals();
+  g_exit->module_index.Note(g_exit->fence);
   g_exit->fence.HideBefore();
   g_exit->fence.EmptyFreeLists(g_exit->callbacks.get());
 }
@@ -713,6 +736,10 @@ void HideResumed(bool explain, bool full) {
   WatchAll(std::move(objects));
   PyObject* modules = PyImport_GetModuleDict();
   g_exit->preloaded.Note(modules, g_exit->library);
+  // Its fork handler makes new locks (Lib/threading.py, _after_fork); at exit it changes plain
+  // values.
+  PyObject* threading = PyDict_GetItemString(modules, "threading");
+  if (threading != nullptr) g_exit->preloaded.NoteEntriesAgain(threading);
   g_exit->fence.HideNew();
   ReturnMain(PyDict_GetItemString(modules, "__main__"));
 }

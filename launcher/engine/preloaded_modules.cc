@@ -79,6 +79,7 @@ bool IsInstalledFile(const std::string& library, const std::string& file) {
 
 bool PreloadedModules::Note(PyObject* modules, const std::string& library) {
   const bool first = noted_.empty();
+  const size_t known = modules_.size();
   PyObject *name, *module;
   while (PyDict_Next(modules, &end_, &name, &module)) {
     noted_.emplace_back(name, module);
@@ -86,7 +87,10 @@ bool PreloadedModules::Note(PyObject* modules, const std::string& library) {
     PyObject* names = PyModule_GetDict(module);
     modules_.push_back({module, names, IsInstalled(library, modules, Text(name), names)});
   }
-  std::stable_sort(modules_.begin(), modules_.end(), IsBefore<Module>);
+  // Sorting writes to all of it, which a restored process would have to copy from its image.
+  if (modules_.size() > known) {
+    std::stable_sort(modules_.begin(), modules_.end(), IsBefore<Module>);
+  }
   if (first) {
     noted_version_ = Version(modules);
   } else if (!IsAsNoted(modules)) {
@@ -97,13 +101,20 @@ bool PreloadedModules::Note(PyObject* modules, const std::string& library) {
 }
 
 void PreloadedModules::NoteEntries() {
-  for (Module& module : modules_) {
-    Py_ssize_t position = 0;
-    PyObject *name, *value;
-    module.first_entry = entries_.size();
-    while (PyDict_Next(module.names, &position, &name, &value)) entries_.emplace_back(name, value);
-    module.entries = entries_.size() - module.first_entry;
-  }
+  for (Module& module : modules_) NoteEntriesOf(&module);
+}
+
+void PreloadedModules::NoteEntriesOf(Module* module) {
+  Py_ssize_t position = 0;
+  PyObject *name, *value;
+  module->first_entry = entries_.size();
+  while (PyDict_Next(module->names, &position, &name, &value)) entries_.emplace_back(name, value);
+  module->entries = entries_.size() - module->first_entry;
+}
+
+void PreloadedModules::NoteEntriesAgain(PyObject* module) {
+  Module* known = const_cast<Module*>(Find(module));
+  if (known != nullptr && known->entries != 0) NoteEntriesOf(known);
 }
 
 // Atexit functions leave such changes ("shutting down").

@@ -23,6 +23,8 @@ class PreloadedModules {
   bool Note(PyObject* modules, const std::string& library);
   // Remembers what their dicts hold, so that later it can be told what was changed in them.
   void NoteEntries();
+  // The same again for one of them, which something other than the program has changed since.
+  void NoteEntriesAgain(PyObject* module);
 
   bool Contains(PyObject* module) const { return Find(module) != nullptr; }
   // True for a module of an installed library, as against those that the user works on, in which
@@ -49,6 +51,7 @@ class PreloadedModules {
     size_t entries = 0;
   };
   const Module* Find(PyObject* module) const;
+  void NoteEntriesOf(Module* module);
   bool HasOnlyPlainChanges(const Module& module) const;
 
   // By address, and close together: at the end of a restored process all are looked at.

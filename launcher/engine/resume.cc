@@ -15,6 +15,7 @@
 
 #include "launcher/engine/exit.h"
 #include "launcher/engine/exit_handlers.h"
+#include "launcher/engine/finalizers.h"
 #include "launcher/engine/free_memory.h"
 #include "launcher/engine/interpreter.h"
 #include "launcher/engine/py_ref.h"
@@ -127,6 +128,8 @@ std::string Resumption::Prepare(const std::string& folder) {
   std::ifstream file(path);
   const std::string source{std::istreambuf_iterator<char>(file), {}};
   PyRef globals = PyRef::Steal(PyDict_New());
+  PyRef marked = PyRef::Steal(NewMarkedForExit());
+  if (globals && marked) PyDict_SetItemString(globals.get(), "marked_for_exit", marked.get());
   PyRef code = PyRef::Steal(Py_CompileString(source.c_str(), path.c_str(), Py_file_input));
   PyRef ran = code && globals
                   ? PyRef::Steal(PyEval_EvalCode(code.get(), globals.get(), globals.get()))

@@ -29,6 +29,9 @@ def prepare(folder, first_process):
         # multiprocessing's and loky's semaphores have some of their own.
         kind = tempfile._RandomNameSequence
         _name_sequences.extend(x for x in gc.get_objects() if type(x) is kind)
+    weakref = sys.modules.get("weakref")
+    if weakref is not None:
+        weakref.finalize._select_for_exit = classmethod(lambda cls: marked_for_exit(cls._registry))  # noqa: F821 - the engine's
     folder = os.path.join(folder, "hooks")
     for name in sorted(os.listdir(folder)):
         module = sys.modules.get(name.removesuffix(".py"))
