@@ -496,11 +496,16 @@ def test_what_preloading_read_listed_or_missed_is_watched(image, tmp_path, chang
     time.sleep(RACY)
 
     def again():
+        ({"wrap": ["bash", "-c", 'umask 77; exec "$@"', "-"]}, "umask changed"),
+        ({"wrap": ["setpriv", "--groups", "5"]}, "supplementary groups changed"),
+        ({"wrap": ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]}, "capabilities changed"),
         show = "import reader; print(reader.config, reader.plugins, reader.extra)"
         env = {"PYTHONPATH": str(lib)}
         return image("-c", show, preload=["import reader"], env=env)
 
     assert again().out == "1 ['old.txt'] False\n"
+    if "setpriv" in change.get("wrap", ()) and os.geteuid() != 0:
+        pytest.skip("needs root")
     assert restored(again())
     (lib / change).write_text("2")
     got = again()
