@@ -72,7 +72,7 @@ std::optional<Handoff> TakeUsual(char** variable, char* rest) {
 
 }  // namespace
 
-std::optional<Handoff> TakeHandoff() {
+std::optional<Handoff> TakeHandoff(std::vector<int>* open) {
   char** variable = FindVariable(kHandoffVariable);
   if (variable == nullptr) return std::nullopt;
   char* value = *variable + std::strlen(kHandoffVariable) + 1;
@@ -85,8 +85,10 @@ std::optional<Handoff> TakeHandoff() {
   Remove(variable);
   RestorePreload();
   std::string bytes = ReadAll(fd);
-  close(fd);
-  if (engine_fd >= 0) close(engine_fd);
+  for (const int taken : {fd, engine_fd}) {
+    if (taken < 0) continue;
+    open == nullptr ? static_cast<void>(close(taken)) : open->push_back(taken);
+  }
   return Handoff::Parse(bytes);
 }
 
