@@ -4,6 +4,7 @@
 import itertools
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -287,6 +288,33 @@ def test_a_start_that_cannot_be_resumed_takes_the_archive_path(image, tmp_path):
     os.close(folder)
     assert "IsADirectoryError" in got.err and got.code == expected.code == 1
     assert expected.err.splitlines()[0] in got.err.splitlines()
+
+
+@pytest.mark.parametrize("preload", ["import json", "import broken"])
+def test_an_engine_in_a_folder_with_a_blank_leaves_no_descriptor(image, tmp_path, preload):
+    """The dynamic loader gets it by a descriptor; restored or not, it is closed."""
+    build = image.lab.pylaunch.parent
+    if not (build / "pylaunch-restore").exists():
+        pytest.skip("not a build folder")
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    names = ("pylaunch", "pylaunch-restore", "pylaunch-sealer", "resume", "doctor")
+    for path in (*map(build.joinpath, names), *build.glob("engine-*.so")):
+        (shutil.copytree if path.is_dir() else shutil.copy2)(path, folder / path.name)
+    lib = Tree(tmp_path / "lib").write(
+        {"broken.py": "import threading\nthreading.main_thread = None\n"}
+    )
+    time.sleep(RACY)
+    program = "import os; print(sorted(os.listdir('/proc/self/fd')), os.environ.get('LD_PRELOAD'))"
+    env = {"PYTHONPATH": str(lib)}
+    expected = image.stock("-c", program, env=env)
+    argv = [str(folder / "pylaunch"), *image.argv("-c", program, preload=[preload])[1:]]
+    for told in ("image: being made", "image: /"):
+        got = subprocess.run(
+            argv, env=image.env(env), cwd=image.cwd, capture_output=True, text=True
+        )
+        assert told in got.stderr and got.stdout == expected.out, got.stderr
+        assert ("resumed" in got.stderr) == (preload == "import broken" and told == "image: /")
 
 
 def test_streams_that_cannot_be_renewed_are_told(image, tmp_path):
