@@ -231,7 +231,7 @@ KEPT = {
     "profile": ("import sys\nseen = []\ndef profile(frame, event, arg): seen.append((frame.f_code.co_filename, event))\nsys.setprofile(profile)\n",
                 "f = lambda: None; f(); sys.setprofile(None); print(library.seen[-2:], [x for x in library.seen if 'resume' in x[0]])"),
     "deep": ("", "import functools, resource\nresource.setrlimit(resource.RLIMIT_STACK, (2**30, resource.RLIM_INFINITY)); sys.setrecursionlimit(10**6)\n"
-             "@functools.lru_cache(None)\ndef f(n): return n and 1 + f(n - 1)\nprint(f(300_000))"),
+             "@functools.lru_cache(None)\ndef f(n): return n and 1 + f(n - 1)\ntry: print(f(300_000))\nexcept RecursionError: print('a limit of its own')"),
     "processor": ("import ctypes\nasked = ctypes.CDLL(None).syscall(158, 0x1023, ctypes.c_ulong(18))\n",  # AMX's tiles.
                   "import ctypes; mask = ctypes.c_ulong(); ctypes.CDLL(None).syscall(158, 0x1022, ctypes.byref(mask)); print(library.asked, mask.value)"),
 }  # fmt: skip
