@@ -146,12 +146,12 @@ std::string StackLimit() {
 
 // What a process with fewer rights could not have read itself must not come to it out of an image.
 std::string Groups() {
-  std::vector<gid_t> groups(static_cast<size_t>(std::max(getgroups(0, nullptr), 0)));
-  const int count = getgroups(static_cast<int>(groups.size()), groups.data());
-  groups.resize(static_cast<size_t>(std::max(count, 0)));
+  const int most = getgroups(0, nullptr);
+  std::vector<gid_t> groups(static_cast<size_t>(std::max(most, 0)));
+  if (getgroups(most, groups.data()) != most) return "";
   std::sort(groups.begin(), groups.end());
-  std::string text;
-  for (const gid_t group : groups) text += std::to_string(group) + " ";
+  std::string text = std::to_string(most) + ":";
+  for (const gid_t group : groups) text += " " + std::to_string(group);
   return text;
 }
 
