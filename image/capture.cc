@@ -40,6 +40,9 @@ constexpr int kThreadPatienceMs = 200;
 
 bool g_judging = false;  // The fork under way is a capture's.
 ucontext_t g_context;    // Where a restored process goes on.
+sigset_t g_first_mask;   // The starter's...
+sigset_t g_last_mask;    // ...and what preloading has made of it.
+sigset_t g_inherited_mask;
 const Restored* volatile g_restored = nullptr;
 
 // Threads that nobody vouches for, as far as they fit: in a fork handler nobody may allocate, for a
@@ -114,10 +117,21 @@ TidOffsets FindTid(const TidOffsets* among) {
   return found;
 }
 
+// The starter's, with what preloading has blocked and unblocked; not the capturing process's.
+void TakeMask(sigset_t* mask) {
+  sigprocmask(SIG_SETMASK, nullptr, &g_inherited_mask);
+  *mask = g_inherited_mask;
+  for (int number = 1; number < NSIG; ++number) {
+    const int blocked = sigismember(&g_last_mask, number);
+    if (blocked == sigismember(&g_first_mask, number)) continue;
+    blocked == 1 ? sigaddset(mask, number) : sigdelset(mask, number);
+  }
+}
+
 // On the restored process's side of the gap: the restorer's `entry`.
 [[noreturn]] void OnRestored(const Restored* restored) {
   g_restored = restored;
-  sigprocmask(SIG_SETMASK, nullptr, &g_context.uc_sigmask);  // Inherited, and not the image's.
+  TakeMask(&g_context.uc_sigmask);
   setcontext(&g_context);
   _exit(127);
 }
@@ -278,6 +292,7 @@ class QuietChild {
     if (was_pending_) kill(getpid(), SIGCHLD);
   }
   void Restore() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  const sigset_t& before() const { return before_; }
 
  private:
   sigset_t child_, before_;
@@ -293,12 +308,18 @@ bool IsReaper() {
 
 }  // namespace
 
-void WatchForks() { pthread_atfork(BeforeFork, nullptr, nullptr); }
+const sigset_t& InheritedMask() { return g_inherited_mask; }
+
+void WatchForks() {
+  pthread_sigmask(SIG_SETMASK, nullptr, &g_first_mask);
+  pthread_atfork(BeforeFork, nullptr, nullptr);
+}
 
 CaptureResult Capture(const CaptureRequest& request) {
   const bool wait = request.wait || IsReaper();
   const TidOffsets tids = FindTid(nullptr);
   QuietChild child;
+  g_last_mask = child.before();
   g_judging = true;
   const pid_t pid = fork();
   g_judging = false;

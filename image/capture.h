@@ -1,6 +1,8 @@
 #ifndef PYLAUNCH_IMAGE_CAPTURE_H_
 #define PYLAUNCH_IMAGE_CAPTURE_H_
 
+#include <signal.h>
+
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -15,6 +17,7 @@ namespace pylaunch::image {
 
 // Call once, before any library has registered fork handlers of its own: those registered first run
 // last before a fork (pthread_atfork(3)), so that this one sees which threads the others left.
+// Notes the signal mask, too: restored processes get theirs with what has changed in it since.
 void WatchForks();
 
 struct CaptureRequest {
@@ -55,6 +58,9 @@ struct CaptureResult {
 // one, where what a fork's child must do is left to the caller; signal handlers, environment, rseq,
 // too.
 CaptureResult Capture(const CaptureRequest& request);
+
+// In a restored process: the signal mask that its starter left it.
+const sigset_t& InheritedMask();
 
 }  // namespace pylaunch::image
 

@@ -1,11 +1,15 @@
 #include <cpuid.h>
 #include <elf.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/auxv.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -140,6 +144,43 @@ std::string StackLimit() {
   return getrlimit(RLIMIT_STACK, &limit) == 0 ? std::to_string(limit.rlim_cur) : "";
 }
 
+// What a process with fewer rights could not have read itself must not come to it out of an image.
+std::string Groups() {
+  const int most = getgroups(0, nullptr);
+  std::vector<gid_t> groups(static_cast<size_t>(std::max(most, 0)));
+  if (getgroups(most, groups.data()) != most) return "";
+  std::sort(groups.begin(), groups.end());
+  std::string text = std::to_string(most) + ":";
+  for (const gid_t group : groups) text += " " + std::to_string(group);
+  return text;
+}
+
+// capget(2), which glibc does not declare; PR_CAPBSET_READ fails for what the kernel does not know.
+std::string Capabilities() {
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  if (syscall(SYS_capget, &header, data) != 0) return "";
+  std::string text;
+  for (const auto& half : data) {
+    text += std::to_string(half.effective) + "/" + std::to_string(half.permitted) + "/" +
+            std::to_string(half.inheritable) + " ";
+  }
+  uint64_t bounding = 0;
+  for (unsigned long capability = 0; capability < 64; ++capability) {
+    const int may = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
+    if (may < 0) break;
+    bounding |= static_cast<uint64_t>(may) << capability;
+  }
+  return text + std::to_string(bounding);
+}
+
+// The front end has one thread when it asks, and nothing else tells but all of /proc/self/status.
+std::string Umask() {
+  const mode_t mask = umask(0777);
+  umask(mask);
+  return std::to_string(mask);
+}
+
 }  // namespace
 
 Facts MachineFacts() {
@@ -151,6 +192,9 @@ Facts MachineFacts() {
           {"processor affinity", Affinity()},
           {"user", std::to_string(geteuid()) + ":" + std::to_string(getegid()) + ":" +
                        std::to_string(getuid()) + ":" + std::to_string(getgid())},
+          {"supplementary groups", Groups()},
+          {"capabilities", Capabilities()},
+          {"umask", Umask()},
           {"personality", std::to_string(personality(0xffffffff))},
           {"ignored signals", IgnoredSignals()},
           {"open standard streams", OpenStreams()},

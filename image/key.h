@@ -31,7 +31,8 @@ using Facts = std::vector<Fact>;
 std::string Hashed(std::string_view value);
 
 // Of this process and its machine: boot, kernel, vdso, processor, C library's view of it, user,
-// affinity, ignored signals, open standard streams, stack limit.
+// supplementary groups, capabilities, umask, affinity, ignored signals, open standard streams,
+// stack limit. Call while there is one thread only: the umask cannot be read without setting it.
 Facts MachineFacts();
 
 // Variables that what became an image has read, whether they were set or not.

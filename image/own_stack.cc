@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#include <algorithm>
 #include <cstdlib>
 
 #include "image/format.h"
@@ -15,8 +14,11 @@ extern "C" void* __libc_stack_end;
 namespace pylaunch::image {
 namespace {
 
-constexpr uint64_t kLeast = 64 << 20;
+// The kernel's stack grows to what RLIMIT_STACK is at the time of the fault (mm/mmap.c
+// acct_stack_growth), and programs raise that for a deep recursion. What is not touched costs
+// address space only.
 constexpr uint64_t kMost = 1 << 30;
+constexpr uint64_t kLeast = 64 << 20;
 
 OwnStack g_stack;
 int (*g_body)() = nullptr;
@@ -32,6 +34,20 @@ bool TellLibc(uint64_t stack_end) {
   return true;
 }
 
+// All 0: there is no room (RLIMIT_AS, or the kernel commits all that is writable:
+// vm.overcommit_memory 2).
+OwnStack Reserve(uint64_t size) {
+  void* block = mmap(nullptr, size + 2 * kPage, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+  if (block == MAP_FAILED) return {};
+  const uint64_t low = reinterpret_cast<uint64_t>(block) + kPage;
+  if (mprotect(reinterpret_cast<void*>(low), size, PROT_READ | PROT_WRITE) == 0) {
+    return {low, low + size};
+  }
+  munmap(block, size + 2 * kPage);
+  return {};
+}
+
 // Returns only if there is no way to.
 void Switch(const OwnStack& stack) {
   static ucontext_t context;
@@ -45,19 +61,12 @@ void Switch(const OwnStack& stack) {
 
 }  // namespace
 
-void RunOnOwnStack(uint64_t wanted, int (*body)()) {
-  const uint64_t size = std::clamp(wanted & ~(kPage - 1), kLeast, kMost);
-  void* block = mmap(nullptr, size + 2 * kPage, PROT_NONE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-  if (block == MAP_FAILED) return;
-  const uint64_t low = reinterpret_cast<uint64_t>(block) + kPage;
+void RunOnOwnStack(int (*body)()) {
+  OwnStack stack;
+  for (uint64_t size = kMost; size >= kLeast && stack.low == 0; size /= 2) stack = Reserve(size);
   // glibc takes the page of __libc_stack_end for the stack's last.
-  if (mprotect(reinterpret_cast<void*>(low), size, PROT_READ | PROT_WRITE) != 0 ||
-      !TellLibc(low + size - 16)) {
-    munmap(block, size + 2 * kPage);
-    return;
-  }
-  g_stack = {low, low + size};
+  if (stack.low == 0 || !TellLibc(stack.high - 16)) return;
+  g_stack = stack;
   g_body = body;
   Switch(g_stack);
 }

@@ -13,11 +13,11 @@ struct OwnStack {
   uint64_t high = 0;
 };
 
-// Never returns: calls `body` on a new stack of at least 64 MiB (more where `wanted`, the soft
-// RLIMIT_STACK, is more) and exits with what it returns. glibc is told of the stack
-// (__libc_stack_end), so that pthread_getattr_np(3) describes it. Returns only if there is no
-// memory for it.
-void RunOnOwnStack(uint64_t wanted, int (*body)());
+// Never returns: calls `body` on a new stack of 1 GiB, or of as much as there is room for, at least
+// 64 MiB, and exits with what it returns. glibc is told of the stack (__libc_stack_end), so that
+// pthread_getattr_np(3) describes it: as large as the soft RLIMIT_STACK says, but no larger than it
+// is (nptl/pthread_getattr_np.c). Returns only if there is no memory for it.
+void RunOnOwnStack(int (*body)());
 
 // The stack that RunOnOwnStack made; all 0 before.
 const OwnStack& TheOwnStack();

@@ -4,6 +4,7 @@
 import itertools
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -202,6 +203,131 @@ def test_what_preloading_set_in_the_environment_stays(image, tmp_path):
     assert restored(got) and got.out == "yes yes None\n", got.err
 
 
+# What preloading made of the process, and how a program sees it.
+KEPT = {
+    "detached": ("import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')\nprint('early')\n",
+                 "print('\u00e9', sys.stdout.encoding, sys.stdout.line_buffering); sys.stdout.flush(); os.write(1, b'raw\\n')"),
+    "detached twice": ("import sys\nraw = sys.stdout.buffer.detach()\nsys.stdout = sys.stderr\n", "print(library.raw.write(b'raw\\n'))"),
+    "rewrapped": ("import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='latin-1', newline='\\r\\n')\n",
+                  "print('\u00e9', sys.stdout.encoding); sys.stdout.flush(); sys.__stdout__.write('old\\n')"),
+    "writer": ("import codecs, sys\nsys.stdout = codecs.getwriter('utf-8')(sys.stdout.detach())\n", "print('\u00e9')"),
+    "opened again": ("import sys\nsys.stdout = open(sys.stdout.fileno(), 'w', encoding='utf-8', buffering=1)\nprint('early', end='')\n", "print('\u00e9')"),
+    "strings": ("import io, sys\nsys.__stdout__ = io.StringIO()\n", "print('shown')"),
+    "no stream": ("import sys\ndel sys.__stdout__, sys.__stdin__\n", "print('shown', sys.stdin.read())"),
+    "frozen": ("import gc\ngc.freeze()\n", "print(sys.stdin.read())"),
+    "own class": ("import sys\nclass Tee:\n def write(self, text): return sys.__stdout__.write('tee ' + text)\n def flush(self): sys.__stdout__.flush()\nsys.stdout = Tee()\n",
+                  "print('shown')"),
+    "lines": ("import sys\nsys.stdout.reconfigure(line_buffering=True)\n", "print('A'); os.write(1, b'B\\n'); print(sys.stdout.line_buffering)"),
+    "no lines": ("import sys\nsys.stderr.reconfigure(line_buffering=False)\n", "sys.stderr.write('A\\n'); os.write(2, b'B\\n')"),
+    "newline": ("import sys\nsys.stdout.reconfigure(newline='\\r\\n', encoding='utf-16')\n", "print('shown')"),
+    "read newlines": ("import sys\nsys.stdin.reconfigure(newline=None)\n", "print(sys.stdin.readlines())"),
+    "closed stdin": ("import sys\nsys.stdin.close()\n", "print(sys.stdin.closed)"),
+    "blocked signal": ("import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n",
+                       "os.kill(os.getpid(), signal.SIGUSR1); print('alive', signal.pthread_sigmask(signal.SIG_BLOCK, []))"),
+    "ignored signal": ("import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n", "os.kill(os.getpid(), signal.SIGHUP); print(signal.getsignal(signal.SIGHUP))"),
+    "reset signal": ("import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n", "print(signal.getsignal(signal.SIGHUP)); sys.stdout.flush(); os.kill(os.getpid(), signal.SIGHUP); print('survived')"),
+    "trace": ("import sys\nseen = []\ndef trace(frame, event, arg): seen.append((frame.f_code.co_filename, frame.f_code.co_name))\nsys.settrace(trace)\n",
+              "print(sys.gettrace() is library.trace, [x for x in library.seen if 'resume' in x[0] or 'hooks' in x[0]])"),
+    "profile": ("import sys\nseen = []\ndef profile(frame, event, arg): seen.append((frame.f_code.co_filename, event))\nsys.setprofile(profile)\n",
+                "f = lambda: None; f(); sys.setprofile(None); print(library.seen[-2:], [x for x in library.seen if 'resume' in x[0]])"),
+    "deep": ("", "import functools, resource\nresource.setrlimit(resource.RLIMIT_STACK, (2**30, resource.RLIM_INFINITY)); sys.setrecursionlimit(10**6)\n"
+             "@functools.lru_cache(None)\ndef f(n): return n and 1 + f(n - 1)\ntry: print(f(300_000))\nexcept RecursionError: print('a limit of its own')"),
+    "processor": ("import ctypes\nasked = ctypes.CDLL(None).syscall(158, 0x1023, ctypes.c_ulong(18))\n",  # AMX's tiles.
+                  "import ctypes; mask = ctypes.c_ulong(); ctypes.CDLL(None).syscall(158, 0x1022, ctypes.byref(mask)); print(library.asked, mask.value)"),
+}  # fmt: skip
+KEPT_WITH = {
+    "blocked signal": f"exec {PYTHON} -c 'import os, signal, sys; signal.pthread_sigmask(0, [12]); os.execv(sys.argv[1], sys.argv[1:])' \"$@\"",
+    "reset signal": "trap '' HUP; exec \"$@\"",
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_preloading_made_of_the_process_stays(image, tmp_path, name):
+    source, program = KEPT[name]
+    lib = Tree(tmp_path / "lib").write({"library.py": source})
+    time.sleep(RACY)
+    args = ("-c", "import library, os, signal, sys\n" + program)
+    env = {"PYTHONPATH": str(lib)}
+    wrap = ["bash", "-c", KEPT_WITH.get(name, 'exec "$@"'), "-"]
+    (tmp_path / "in").write_bytes(b"one\rtwo\r\nthree\n")
+
+    def run(start, out, **kwargs) -> tuple:
+        with open(tmp_path / "in") as stdin, open(tmp_path / out, "w+b") as stdout:
+            result = start(*args, env=env, wrap=wrap, stdin=stdin, stdout=stdout, **kwargs)
+            stdout.seek(0)
+            return result, stdout.read().replace(b"early\n", b"").replace(b"early", b"")
+
+    expected, expected_out = run(image.stock, "stock")
+    assert "Error" not in expected.err
+    for told in ("image: being made", "image: /"):
+        got, out = run(image, "ours", preload=["import library"])
+        assert told in got.err and "resumed" not in got.err, got.err
+        assert out == expected_out
+        assert got.code == expected.code
+        assert got.without_pylaunch_lines().err == expected.err
+
+
+def test_a_start_that_cannot_be_resumed_takes_the_archive_path(image, tmp_path):
+    """Nothing of the program has run. Standard input that is a folder is start-up's to refuse."""
+    lib = Tree(tmp_path / "lib").write(
+        {"library.py": "import threading\nthreading.main_thread = None\n"}
+    )
+    time.sleep(RACY)
+    env = {"PYTHONPATH": str(lib), "MARK": "kept"}
+    program = "import library, os, signal, sys; print(sys.argv, os.environ['MARK'], sorted(os.listdir('/proc/self/fd')), signal.pthread_sigmask(0, []), [signal.getsignal(x) for x in (1, 2, 13)])\nprint([x for x in os.environ if 'PYLAUNCH_H' in x or 'PRELOAD' in x])"
+    expected = image.stock("-c", program, "a", env=env)
+    image.make("-c", program, "a", preload=["import library"], env=env)
+    for _ in range(2):
+        got = image("-c", program, "a", preload=["import library"], env=env)
+        assert restored(got) and "image: cannot be resumed: TypeError" in got.err, got.err
+        assert got.without_pylaunch_lines() == expected
+    image.make("-c", "pass")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    expected = image.stock("-c", "pass", stdin=folder)
+    got = image("-c", "pass", stdin=folder)
+    os.close(folder)
+    assert "IsADirectoryError" in got.err and got.code == expected.code == 1
+    assert expected.err.splitlines()[0] in got.err.splitlines()
+
+
+@pytest.mark.parametrize("preload", ["import json", "import broken"])
+def test_an_engine_in_a_folder_with_a_blank_leaves_no_descriptor(image, tmp_path, preload):
+    """The dynamic loader gets it by a descriptor; restored or not, it is closed."""
+    build = image.lab.pylaunch.parent
+    if not (build / "pylaunch-restore").exists():
+        pytest.skip("not a build folder")
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    names = ("pylaunch", "pylaunch-restore", "pylaunch-sealer", "resume", "doctor")
+    for path in (*map(build.joinpath, names), *build.glob("engine-*.so")):
+        (shutil.copytree if path.is_dir() else shutil.copy2)(path, folder / path.name)
+    lib = Tree(tmp_path / "lib").write(
+        {"broken.py": "import threading\nthreading.main_thread = None\n"}
+    )
+    time.sleep(RACY)
+    program = "import os; print(sorted(os.listdir('/proc/self/fd')), os.environ.get('LD_PRELOAD'))"
+    env = {"PYTHONPATH": str(lib)}
+    expected = image.stock("-c", program, env=env)
+    argv = [str(folder / "pylaunch"), *image.argv("-c", program, preload=[preload])[1:]]
+    for told in ("image: being made", "image: /"):
+        got = subprocess.run(
+            argv, env=image.env(env), cwd=image.cwd, capture_output=True, text=True
+        )
+        assert told in got.stderr and got.stdout == expected.out, got.stderr
+        assert ("resumed" in got.stderr) == (preload == "import broken" and told == "image: /")
+
+
+def test_streams_that_cannot_be_renewed_are_told(image, tmp_path):
+    hook = "import sys\ndef hook(event, args):\n if event == 'open' and args[0] == 1: raise RuntimeError('not here')\nsys.addaudithook(hook)\n"
+    lib = Tree(tmp_path / "lib").write({"library.py": hook})
+    time.sleep(RACY)
+    env = {"PYTHONPATH": str(lib)}
+    for _ in range(2):
+        got = image("-c", "print('ran')", preload=["import library"], env=env)
+        assert (got.code, got.out) == (0, "ran\n")
+    assert reason(got).startswith("none: ") and "RuntimeError('not here')" in reason(got)
+
+
 ENDINGS = {
     "file": "f = open('out', 'w'); f.write('kept')",
     "filter": "import logging; f = open('out', 'w'); f.write('kept')\ndef g(r): return f\nlogging.getLogger().addFilter(g)",
@@ -398,11 +524,16 @@ def test_new_package_folder(stale):
         ({"wrap": ["bash", "-c", 'ulimit -S -s 4096; exec "$@"', "-"]}, "stack limit changed"),
         ({"wrap": ["bash", "-c", 'exec "$@" <&-', "-"]}, "open standard streams changed"),
         ({"wrap": ["setarch", "-R"]}, "addresses are not randomised"),
+        ({"wrap": ["bash", "-c", 'umask 77; exec "$@"', "-"]}, "umask changed"),
+        ({"wrap": ["setpriv", "--groups", "5"]}, "supplementary groups changed"),
+        ({"wrap": ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]}, "capabilities changed"),
     ],
     ids=str,
 )  # fmt: skip
 def test_another_situation_is_another_image(stale, change, why):
     change = dict(change)
+    if "setpriv" in change.get("wrap", ()) and os.geteuid() != 0:
+        pytest.skip("needs root")
     got = stale.again(*change.pop("options", []), **change)
     assert got.out.startswith("1 "), got.err
     assert reason(got).endswith(why)
@@ -596,13 +727,14 @@ TOKEN = "hf-ThisMustNotBeFound-0123456789"
 
 
 def test_builder_s_environment_and_arguments_are_not_in_the_image(image):
-    show = "import os, sys; print(len(os.environ['HF_TOKEN']), sys.argv)"
+    show = "import os, sys; print(len(os.environ['HF_TOKEN']), sys.argv)  # The-Program-Itself"
     env = {"HF_TOKEN": TOKEN, "OTHER": TOKEN + "-other"}
     image.make("-c", show, TOKEN[:20] + "argument", preload=["import json"], env=env)
     for path in image.images("*"):
         data = path.read_bytes()
         assert TOKEN.encode() not in data
-        assert (TOKEN[:20] + "argument").encode() not in data
+        for text in (TOKEN[:20] + "argument", "# The-Program-Itself"):
+            assert text.encode() not in data and text.encode("utf-32-le") not in data
         assert path.stat().st_mode & 0o777 == 0o600
     got = image("-c", show, preload=["import json"], env=env)
     assert restored(got) and got.out.startswith(f"{len(TOKEN)} ")

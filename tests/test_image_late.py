@@ -66,6 +66,8 @@ def plan(lab, tmp_path):
 # Who was there when this was imported?
 EARLY = "import os\npid = os.getpid()\n"
 
+CONTROL = "import ctypes\nprctl = ctypes.CDLL(None).prctl\n"
+
 # What a module leaves; how a program sees it; how --explain names it.
 LEAVERS = {
     "thread": ("import threading, time\nt = threading.Thread(target=time.sleep, args=(60,), daemon=True)\nt.start()\n",
@@ -92,6 +94,22 @@ LEAVERS = {
         "leaver.ctypes.CDLL(None).fflush(None)",
         "left output in C's stdout",
     ),
+    "closed descriptor": ("import os\nos.close(0)\n", "os.path.exists('/proc/self/fd/0')", r"closed a descriptor: 0 \(.*\)"),
+    "redirected descriptor": ("import os\nos.dup2(1, 0)\n", "os.readlink('/proc/self/fd/0') == os.readlink('/proc/self/fd/1')",
+                              r"redirected a descriptor: 0 \(pipe:.*\)"),
+    "nice": ("import os\nos.nice(3)\n", "os.getpriority(os.PRIO_PROCESS, 0)", "changed its scheduling"),
+    "policy": ("import os\nos.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))\n", "os.sched_getscheduler(0)", "changed its scheduling"),
+    "affinity": ("import os\nos.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\n", "os.sched_getaffinity(0)", "changed the processor affinity"),
+    "oom score": ("with open('/proc/self/oom_score_adj', 'w') as file: file.write('500')\n",
+                  "open('/proc/self/oom_score_adj').read()", "changed its oom_score_adj"),
+    "no new privileges": (CONTROL + "prctl(38, 1, 0, 0, 0)\n", "leaver.prctl(39, 0, 0, 0, 0)", "forbade new privileges"),
+    "dumpable": (CONTROL + "prctl(4, 0, 0, 0, 0)\n", "leaver.prctl(3, 0, 0, 0, 0)", "changed whether its memory may be dumped"),
+    "timer slack": (CONTROL + "prctl(29, 77777, 0, 0, 0)\n", "leaver.prctl(30, 0, 0, 0, 0)", "changed its timer slack"),
+    "huge pages": (CONTROL + "prctl(41, 1, 0, 0, 0)\n", "leaver.prctl(42, 0, 0, 0, 0)", "changed its use of huge pages"),
+    "parent's end": (CONTROL + "prctl(1, 15, 0, 0, 0)\n", "(v := leaver.ctypes.c_int()) and None, leaver.prctl(2, leaver.ctypes.byref(v)), v.value",
+                     "asked for a signal at its parent's end"),
+    "bounding set": (CONTROL + "prctl(24, 19, 0, 0, 0)\n", "[x for x in open('/proc/self/status') if x.startswith('Cap')]", "changed capabilities"),
+    "groups": ("import os\nos.setgroups([5])\n", "os.getgroups()", "changed the supplementary groups"),
     "two things": ("import os, threading, time\nos.umask(0o77)\nt = threading.Thread(target=time.sleep, args=(60,), daemon=True)\nt.start()\n",
                    "leaver.t.is_alive(), os.umask(0)", "left a thread: python.*; changed the umask"),
 }  # fmt: skip

@@ -297,7 +297,7 @@ int EngineMain(int argc, char** argv, char**) {
     g_argc = argc;
     g_argv = argv;
     PrepareForImage(g_handoff->image, argc, argv);
-    image::RunOnOwnStack(g_handoff->image.stack_limit, [] { return Run(g_argc, g_argv); });
+    image::RunOnOwnStack([] { return Run(g_argc, g_argv); });
     g_handoff->image = ImageOrder();  // No memory for a stack, no image.
   }
   return Run(argc, argv);

@@ -28,6 +28,7 @@
 #include "launcher/engine/reads_recording.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/resume.h"
+#include "launcher/engine/tracing_pause.h"
 
 #pragma weak PyModule_Type
 
@@ -364,6 +365,7 @@ std::string InWords(const PreloadPlan& plan, const image::LateEntry& late) {
 
 const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
                                     const EntryWatch& watch) {
+  TracingPause pause;
   const ReadRecord& read = *g_read;
   std::string refusal = WhyNot(*handoff, read);
   Publisher publisher(*handoff);

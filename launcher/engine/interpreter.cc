@@ -2,6 +2,8 @@
 
 #include <Python.h>
 
+#include <cstring>
+
 #include "launcher/engine/py_ref.h"
 
 // Exported by CPython 3.10 to 3.13, declared only in internal headers
@@ -18,11 +20,16 @@ namespace {
 std::function<void(const Program&)>* g_on_path = nullptr;
 PyObject* g_install_external_importers = nullptr;
 
+void Wipe(char* text, size_t size) { explicit_bzero(text, size); }
+
 std::string Bytes(const wchar_t* text) {
   std::string out;
   if (text == nullptr) return out;
   char* bytes = Py_EncodeLocale(text, nullptr);
-  if (bytes != nullptr) out = bytes;
+  if (bytes != nullptr) {
+    out = bytes;
+    Wipe(bytes, out.size());
+  }
   PyMem_Free(bytes);
   return out;
 }
@@ -80,6 +87,8 @@ PyStatus InitializeCore(int argc, char** argv, const std::string& program_name) 
 }
 
 }  // namespace
+
+void Program::WipeCommand() { Wipe(command.data(), command.size()); }
 
 Program CurrentProgram() {
   const PyConfig* config = _Py_GetConfig();

@@ -7,8 +7,14 @@
 
 namespace pylaunch::engine {
 
-// What the started interpreter will run, as far as preloading must know.
+// What the started interpreter will run, as far as preloading must know. A command is the program's
+// text: it is wiped, for images must not hold it.
 struct Program {
+  Program() = default;
+  Program(const Program&) = default;
+  Program(Program&&) = default;
+  ~Program() { WipeCommand(); }
+  void WipeCommand();
   std::string command;     // -c; empty: none.
   std::string module;      // -m; empty: none.
   std::string filename;    // Absolute path of a script, folder or zip file; empty: none.

@@ -287,7 +287,9 @@ void SetUpJournal(const Handoff& handoff, const Program& program, int64_t starte
   wants.costs = !handoff.report.empty();
   if (!wants.threads && !wants.requests && !wants.costs) return;
   g_handoff = &handoff;
-  g_program = new Program(program);
+  auto* kept = new Program(program);
+  if (!wants.requests) kept->WipeCommand();  // Only a record tells it.
+  g_program = kept;
   g_process = getpid();
   if (!CallAtExit()) {
     PyErr_Clear();

@@ -3,7 +3,10 @@
 #include <dirent.h>
 #include <stdio_ext.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,16 +40,30 @@ std::set<int> Numbers(const char* folder, int* own) {
   return found;
 }
 
-void AddDescriptors(Parts* parts) {
+std::map<int, std::string> Descriptors() {
+  std::map<int, std::string> descriptors;
   int own;
   for (const int fd : Numbers("/proc/self/fd", &own)) {
     if (fd == own) continue;
     char buffer[PATH_MAX];
     const std::string link = "/proc/self/fd/" + std::to_string(fd);
     const ssize_t n = readlink(link.c_str(), buffer, sizeof buffer);
-    const std::string file(buffer, n > 0 ? static_cast<size_t>(n) : 0);
-    parts->insert({"left a descriptor open: " + std::to_string(fd) + " (" + file + ")", ""});
+    descriptors[fd] = std::string(buffer, n > 0 ? static_cast<size_t>(n) : 0);
   }
+  return descriptors;
+}
+
+std::string FileAt(const std::map<int, std::string>& descriptors, int fd) {
+  const auto at = descriptors.find(fd);
+  return at == descriptors.end() ? "" : at->second;
+}
+
+// What has become of one since it was `before`; empty: it was not open.
+Part DescriptorPart(int fd, const std::string& before, const std::string& now) {
+  const char* verb = before.empty() ? "left a descriptor open: "
+                     : now.empty()  ? "closed a descriptor: "
+                                    : "redirected a descriptor: ";
+  return {verb + std::to_string(fd) + " (" + (now.empty() ? before : now) + ")", now, fd};
 }
 
 void AddFolder(Parts* parts) {
@@ -65,15 +82,84 @@ void AddLimits(Parts* parts) {
   parts->insert({"changed a resource limit", std::move(text)});
 }
 
-// There is no other way to read it without setting it (proc(5)).
-void AddUmask(Parts* parts) {
+// Of /proc/self/status (proc(5)).
+struct StatusField {
+  std::string_view name;
+  const char* words;
+};
+constexpr StatusField kStatusFields[] = {
+    {"Umask:", "changed the umask"},  // There is no other way to read it without setting it.
+    {"Uid:", "changed the user"},
+    {"Gid:", "changed the group"},
+    {"Groups:", "changed the supplementary groups"},
+    {"CapInh:", "changed capabilities"},
+    {"CapPrm:", "changed capabilities"},
+    {"CapEff:", "changed capabilities"},
+    {"CapBnd:", "changed capabilities"},
+    {"CapAmb:", "changed capabilities"},
+    {"NoNewPrivs:", "forbade new privileges"},
+    {"Seccomp:", "filters system calls"},
+    {"Seccomp_filters:", "filters system calls"},
+    {"Cpus_allowed:", "changed the processor affinity"},
+    {"Mems_allowed:", "changed the memory nodes allowed"},
+};
+
+void AddStatus(Parts* parts) {
   std::unique_ptr<FILE, int (*)(FILE*)> status(fopen("/proc/self/status", "re"), fclose);
-  char line[256];
+  char line[1024];
   while (status && fgets(line, sizeof line, status.get()) != nullptr) {
-    if (std::strncmp(line, "Umask:", 6) != 0) continue;
-    parts->insert({"changed the umask", line});
-    return;
+    const std::string_view text = line;
+    for (const StatusField& field : kStatusFields) {
+      if (text.starts_with(field.name)) parts->insert({field.words, line});
+    }
   }
+}
+
+void AddScheduling(Parts* parts) {
+  // sched_setattr(2): 32 bits each size, policy, two of flags, nice, priority; what follows, fair
+  // scheduling changes by itself. glibc declares it from 2.41 on.
+  constexpr size_t kStable = 24;
+  char attributes[56] = {};
+  if (syscall(SYS_sched_getattr, 0, attributes, sizeof attributes, 0) == 0) {
+    parts->insert({"changed its scheduling", std::string(attributes, kStable)});
+  }
+  constexpr int kProcess = 1;  // IOPRIO_WHO_PROCESS (linux/ioprio.h)
+  parts->insert({"changed its priority for input and output",
+                 std::to_string(syscall(SYS_ioprio_get, kProcess, 0))});
+  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen("/proc/self/oom_score_adj", "re"), fclose);
+  char line[32] = "";
+  if (file && fgets(line, sizeof line, file.get()) != nullptr) {
+    parts->insert({"changed its oom_score_adj", line});
+  }
+}
+
+void AddSession(Parts* parts) {
+  parts->insert({"changed its process group or session",
+                 std::to_string(getpgrp()) + " " + std::to_string(getsid(0))});
+}
+
+// prctl(2). Nothing where the kernel knows no such option.
+void AddControls(Parts* parts) {
+  struct Control {
+    int option;
+    const char* words;
+  };
+  for (const auto& [option, words] :
+       {Control{PR_GET_DUMPABLE, "changed whether its memory may be dumped"},
+        Control{PR_GET_TIMERSLACK, "changed its timer slack"},
+        Control{PR_GET_THP_DISABLE, "changed its use of huge pages"},
+        Control{PR_GET_SECUREBITS, "changed its secure bits"},
+        Control{PR_MCE_KILL_GET, "changed what memory failures do"}}) {
+    const int value = prctl(option, 0, 0, 0, 0);
+    if (value >= 0) parts->insert({words, std::to_string(value)});
+  }
+  for (const auto& [option, words] :
+       {Control{PR_GET_PDEATHSIG, "asked for a signal at its parent's end"},
+        Control{PR_GET_CHILD_SUBREAPER, "became a reaper of orphans"}}) {
+    int value = 0;
+    if (prctl(option, &value, 0, 0, 0) == 0) parts->insert({words, std::to_string(value)});
+  }
+  parts->insert({"changed its personality", std::to_string(personality(0xffffffff))});
 }
 
 // Those of setitimer(2), and of timer_create(2) where the kernel tells (CONFIG_CHECKPOINT_RESTORE).
@@ -126,10 +212,11 @@ void AddMemory(Parts* parts) {
 
 ProcessState ProcessState::Now(const ProcessState* earlier) {
   ProcessState now;
-  for (const auto add :
-       {AddDescriptors, AddFolder, AddLimits, AddUmask, AddTimers, AddChildren, AddOutput}) {
+  for (const auto add : {AddFolder, AddLimits, AddStatus, AddScheduling, AddSession, AddControls,
+                         AddTimers, AddChildren, AddOutput}) {
     add(&now.parts);
   }
+  now.descriptors = Descriptors();
   now.pages = Pages();
   if (earlier != nullptr && earlier->pages == now.pages) {
     now.memory = earlier->memory;
@@ -139,11 +226,22 @@ ProcessState ProcessState::Now(const ProcessState* earlier) {
   return now;
 }
 
+bool ProcessState::Has(const Part& part) const {
+  if (part.descriptor >= 0) return FileAt(descriptors, part.descriptor) == part.which;
+  return parts.count(part) != 0 || memory.count(part) != 0;
+}
+
 std::vector<Part> WhatWasLeft(const ProcessState& before, const ProcessState& now) {
   std::vector<Part> left;
   for (const auto set : {&ProcessState::parts, &ProcessState::memory}) {
     const Parts &old = before.*set, &all = now.*set;
     std::set_difference(all.begin(), all.end(), old.begin(), old.end(), std::back_inserter(left));
+  }
+  std::map<int, std::string> all = before.descriptors;
+  all.insert(now.descriptors.begin(), now.descriptors.end());
+  for (const auto& [fd, file] : all) {
+    const std::string was = FileAt(before.descriptors, fd), is = FileAt(now.descriptors, fd);
+    if (was != is) left.push_back(DescriptorPart(fd, was, is));
   }
   return left;
 }

@@ -5,6 +5,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -13,25 +14,28 @@ namespace pylaunch::engine {
 
 // What belongs to a process and not to its memory: a restored process has its starter's, so
 // preloading must leave it as it was. Not its threads: which of them will be left, only fork
-// handlers tell (image/capture.h).
+// handlers tell (image/capture.h). Nor its signals and its use of the processor: those are put back
+// (resume.h).
 struct ProcessState {
   // One thing, as what would be said of it if it were left: "changed the umask".
   struct Part {
     std::string words;
-    std::string which;  // Tells it from another of the same words: the umask.
+    std::string which;    // Tells it from another of the same words: the umask.
+    int descriptor = -1;  // That which is another file now, or none (`which` is empty).
     auto operator<=>(const Part&) const = default;
   };
   std::set<Part> parts;
+  std::map<int, std::string> descriptors;  // What each is, as /proc/self/fd tells.
   // Mappings, which it takes the kernel a millisecond or two to list, and how many pages they have.
   std::set<Part> memory;
   uint64_t pages = 0;
 
   // `earlier`, if not null: as many pages now as then are the same mappings.
   static ProcessState Now(const ProcessState* earlier = nullptr);
-  bool Has(const Part& part) const { return parts.count(part) != 0 || memory.count(part) != 0; }
+  bool Has(const Part& part) const;
 };
 
-// What is of `now` and not of `before`.
+// What is of `now` and not of `before`, and descriptors that are of `before` only.
 std::vector<ProcessState::Part> WhatWasLeft(const ProcessState& before, const ProcessState& now);
 
 // The ids of this process's threads.

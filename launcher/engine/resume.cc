@@ -13,13 +13,18 @@
 #include <fstream>
 #include <iterator>
 
+#include "image/capture.h"
+#include "launcher/engine/archive_path.h"
 #include "launcher/engine/exit.h"
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/finalizers.h"
 #include "launcher/engine/free_memory.h"
 #include "launcher/engine/interpreter.h"
+#include "launcher/engine/processor_permission.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/report.h"
 #include "launcher/engine/takeover.h"
+#include "launcher/engine/tracing_pause.h"
 
 extern "C" const PyConfig* _Py_GetConfig(void);
 extern char** environ;
@@ -108,22 +113,35 @@ bool SetProgram(const image::Restored& restored) {
   return done;
 }
 
+// In words.
+std::string TakeError() {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  PyRef kept[] = {PyRef::Steal(type), PyRef::Steal(value), PyRef::Steal(traceback)};
+  PyRef text = PyRef::Steal(value == nullptr ? nullptr : PyObject_Repr(value));
+  const char* words = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
+  std::string error = words == nullptr ? "?" : words;
+  PyErr_Clear();
+  return error;
+}
+
 }  // namespace
 
 void Resumption::Note(int argc, char** argv) {
   process_ = getpid();
+  sigemptyset(&ignored_);
+  for (int number = 1; number < NSIG; ++number) {
+    struct sigaction action;
+    if (sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) {
+      sigaddset(&ignored_, number);
+    }
+  }
+  for (int fd = 0; fd < 3; ++fd) terminals_[fd] = isatty(fd) == 1;
   environment_.Note(argc, argv);
 }
 
-std::string Resumption::Prepare(const std::string& folder) {
-  TakeFreeMemory();
-  for (int number = 1; number < NSIG; ++number) {
-    struct sigaction action;
-    if (sigaction(number, nullptr, &action) == 0 && action.sa_handler != SIG_DFL) {
-      signals_.emplace_back(number, action);
-    }
-  }
-  sigaltstack(nullptr, &signal_stack_);
+std::string Resumption::PrepareModules(const std::string& folder) {
   const std::string path = folder + "/resume.py";
   std::ifstream file(path);
   const std::string source{std::istreambuf_iterator<char>(file), {}};
@@ -135,17 +153,31 @@ std::string Resumption::Prepare(const std::string& folder) {
                   ? PyRef::Steal(PyEval_EvalCode(code.get(), globals.get(), globals.get()))
                   : PyRef();
   PyObject* prepare = ran ? PyDict_GetItemString(globals.get(), "prepare") : nullptr;
-  PyRef prepared =
-      prepare == nullptr
-          ? PyRef()
-          : PyRef::Steal(PyObject_CallFunction(prepare, "si", folder.c_str(), process_));
+  PyRef prepared = prepare == nullptr
+                       ? PyRef()
+                       : PyRef::Steal(PyObject_CallFunction(
+                             prepare, "si(iii)i", folder.c_str(), process_, terminals_[0],
+                             terminals_[1], terminals_[2], _Py_GetConfig()->buffered_stdio));
   PyObject* resume = prepared ? PyDict_GetItemString(globals.get(), "resume") : nullptr;
-  if (resume == nullptr) {
-    PyErr_Clear();
-    return path + " failed";
-  }
+  if (resume == nullptr) return path + " failed: " + TakeError();
   Py_INCREF(resume);
   resume_ = resume;
+  return "";
+}
+
+std::string Resumption::Prepare(const std::string& folder) {
+  TakeFreeMemory();
+  for (int number = 1; number < NSIG; ++number) {
+    struct sigaction action;
+    // What the starter has ignored and preloading has not, would be ignored again.
+    const bool kept = sigismember(&ignored_, number) == 1;
+    if (sigaction(number, nullptr, &action) == 0 && (kept || action.sa_handler != SIG_DFL)) {
+      signals_.emplace_back(number, action);
+    }
+  }
+  sigaltstack(nullptr, &signal_stack_);
+  processor_state_ = PermittedState();
+  if (std::string why = PrepareModules(folder); !why.empty()) return why;
   if (!CurrentProgram().verbose) {
     ArmFastExit(/*explain=*/false);
     HidePreloaded();
@@ -156,18 +188,38 @@ std::string Resumption::Prepare(const std::string& folder) {
   return "";
 }
 
-bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
+bool Resumption::Renew(const image::Restored& restored, Handoff* handoff,
+                       std::vector<int>* descriptors) {
+  const bool permitted = RequestState(processor_state_);
   RegisterRseq();
   ForgetBreak();
   for (const auto& [number, action] : signals_) sigaction(number, &action, nullptr);
   if ((signal_stack_.ss_flags & SS_DISABLE) == 0) sigaltstack(&signal_stack_, nullptr);
   NameProgram(restored.argv[0]);
   environ = restored.envp;
-  if (std::optional<Handoff> taken = TakeHandoff()) *handoff = std::move(*taken);
+  if (std::optional<Handoff> taken = TakeHandoff(descriptors)) *handoff = std::move(*taken);
   environment_.Resume(environ);
+  if (!permitted) {
+    PyErr_SetString(PyExc_RuntimeError, "no permission for the processor's extended state");
+    return false;
+  }
   PyOS_AfterFork_Child();
   if (!SetProgram(restored)) return false;
   return static_cast<bool>(PyRef::Steal(PyObject_CallNoArgs(static_cast<PyObject*>(resume_))));
+}
+
+bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
+  TracingPause pause;
+  ArchivePath back(restored);
+  if (Renew(restored, handoff, back.descriptors())) {
+    back.Close();
+    return true;
+  }
+  const std::string why = TakeError();
+  if (handoff->explain) Explain("image: cannot be resumed: " + why);
+  back.Take(*handoff, image::InheritedMask(), ignored_);
+  PyErr_SetString(PyExc_RuntimeError, why.c_str());
+  return false;
 }
 
 }  // namespace pylaunch::engine

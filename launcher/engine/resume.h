@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,12 +28,22 @@ class Resumption {
 
   // In a restored process, whose thread is that which captured: makes it a started interpreter that
   // has not run anything yet, for the command line in `restored`, and puts the new handoff in
-  // `handoff`. False: an exception is set.
+  // `handoff`. Where that fails, the process takes the archive path (archive_path.h) and this does
+  // not return. False: not even that can be done; an exception is set.
   bool Resume(const image::Restored& restored, Handoff* handoff);
 
  private:
+  bool Renew(const image::Restored& restored, Handoff* handoff, std::vector<int>* descriptors);
+  // Calls resume.py's `prepare`. Returns why there can be no image, or an empty string.
+  std::string PrepareModules(const std::string& folder);
+
   ImageEnvironment environment_;
   pid_t process_ = 0;  // That which is being preloaded.
+  // At its start: signals that it ignores, and which of the standard streams are terminals.
+  sigset_t ignored_ = {};
+  bool terminals_[3] = {};
+  // At its end.
+  uint64_t processor_state_ = 0;
   std::vector<std::pair<int, struct sigaction>> signals_;
   stack_t signal_stack_ = {};
   void* resume_ = nullptr;  // resume.py's function.

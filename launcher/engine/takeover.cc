@@ -34,20 +34,25 @@ void Remove(char** variable) {
 }
 
 // "LD_PRELOAD=<engine>:<the user's>" becomes "LD_PRELOAD=<the user's>" where it stands; without a
-// user's part it goes.
-void RestorePreload() {
+// user's part it goes. Returns the descriptor that the engine came by (launcher/main.cc,
+// EngineDescriptor), or -1.
+int RestorePreload() {
   char** variable = FindVariable(kPreloadVariable);
-  if (variable == nullptr) return;
+  if (variable == nullptr) return -1;
   char* value = *variable + kPreloadVariable.size() + 1;
+  constexpr std::string_view kDescriptors = "/proc/self/fd/";
+  const bool by_descriptor = std::string_view(value).starts_with(kDescriptors);
+  const int fd = by_descriptor ? std::atoi(value + kDescriptors.size()) : -1;
   char* users = std::strchr(value, ':');
   if (users == nullptr) {
     Remove(variable);
-    return;
+    return fd;
   }
   ++users;
   size_t size = std::strlen(users);
   std::memmove(value, users, size);
   Wipe(*variable, static_cast<size_t>(value - *variable) + size);
+  return fd;
 }
 
 std::string ReadAll(int fd) {
@@ -72,21 +77,25 @@ std::optional<Handoff> TakeUsual(char** variable, char* rest) {
 
 }  // namespace
 
-std::optional<Handoff> TakeHandoff() {
+std::optional<Handoff> TakeHandoff(std::vector<int>* open) {
   char** variable = FindVariable(kHandoffVariable);
   if (variable == nullptr) return std::nullopt;
   char* value = *variable + std::strlen(kHandoffVariable) + 1;
   constexpr size_t kMark = sizeof kUsualMark - 1;
   if (std::strncmp(value, kUsualMark, kMark) == 0) return TakeUsual(variable, value + kMark);
   int fd = static_cast<int>(std::strtol(value, &value, 10));
-  int engine_fd = *value == ':' ? static_cast<int>(std::strtol(value + 1, &value, 10)) : -1;
+  int second_fd = *value == ':' ? static_cast<int>(std::strtol(value + 1, &value, 10)) : -1;
   long pid = *value == ':' ? std::strtol(value + 1, &value, 10) : 0;
   if (pid != getpid()) return std::nullopt;
   Remove(variable);
-  RestorePreload();
+  const int engine_fd = RestorePreload();
   std::string bytes = ReadAll(fd);
-  close(fd);
-  if (engine_fd >= 0) close(engine_fd);
+  // An image's, which the restorer has closed if it came to use it.
+  if (second_fd >= 0 && second_fd != engine_fd) close(second_fd);
+  for (const int taken : {fd, engine_fd}) {
+    if (taken < 0) continue;
+    open == nullptr ? static_cast<void>(close(taken)) : open->push_back(taken);
+  }
   return Handoff::Parse(bytes);
 }
 

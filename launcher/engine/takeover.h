@@ -2,6 +2,7 @@
 #define PYLAUNCH_LAUNCHER_ENGINE_TAKEOVER_H_
 
 #include <optional>
+#include <vector>
 
 #include "launcher/handoff.h"
 
@@ -10,8 +11,9 @@ namespace pylaunch::engine {
 // Reads the handoff that the front end left for this process and takes every trace of it away: the
 // variable and LD_PRELOAD's first part vanish from `environ` and from the block that
 // /proc/self/environ shows, the descriptor is closed. Nothing: no handoff, or one for another
-// process; then this process is none of our business. Call before main, single-threaded.
-std::optional<Handoff> TakeHandoff();
+// process; then this process is none of our business. Call before main, single-threaded. With
+// `open` the descriptors are left open and put there, that of the handoff first.
+std::optional<Handoff> TakeHandoff(std::vector<int>* open = nullptr);
 
 }  // namespace pylaunch::engine
 

@@ -10,6 +10,7 @@ import _io
 import contextlib
 import gc
 import os
+import stat
 import sys
 import time
 
@@ -18,17 +19,17 @@ _name_sequences = []
 _made_by = set()  # Process numbers under which what is in the image came to be.
 
 
-def prepare(folder, first_process):
+def prepare(folder, first_process, terminals, buffered):
+    """`terminals`: which of the standard descriptors were some; `buffered`: no `-u`."""
     _made_by.update((first_process, os.getpid()))
-    for stream in (sys.stdout, sys.stderr):
-        # To the capturing process's own /dev/null: the program will write it.
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()
+    objects = gc.get_objects()
+    _prepare_streams(objects, terminals, buffered)
     tempfile = sys.modules.get("tempfile")
     if tempfile is not None:
         # multiprocessing's and loky's semaphores have some of their own.
         kind = tempfile._RandomNameSequence
-        _name_sequences.extend(x for x in gc.get_objects() if type(x) is kind)
+        _name_sequences.extend(x for x in objects if type(x) is kind)
+    del objects
     weakref = sys.modules.get("weakref")
     if weakref is not None:
         weakref.finalize._select_for_exit = classmethod(lambda cls: marked_for_exit(cls._registry))  # noqa: F821 - the engine's
@@ -57,35 +58,131 @@ def resume():
             hook["resume"]()
 
 
-def _renew_streams():
-    """The three streams over what the descriptors are now, in place: libraries hold them.
+_NAMES = ("<stdin>", "<stdout>", "<stderr>")
+_BUFFERED = (_io.BufferedReader, _io.BufferedWriter)
+_raws = []  # New raw files of the standard descriptors;
+_buffers = []  # what is to lie over one, with it;
+_texts = []  # text over that, with its arguments, and its raw file if that decides over lines.
 
-    As Python/pylifecycle.c's create_stdio makes them.
+
+def _standard_streams():
+    names = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+    streams = [getattr(sys, name, None) for name in names]
+    below = [x.buffer for x in streams if type(x) is _io.TextIOWrapper and _is_whole(x)]
+    return streams + below + [x.raw for x in below if type(x) in _BUFFERED]
+
+
+def _is_whole(text):
+    """Has a buffer, which detach() takes away."""
+    try:
+        return text.buffer is not None
+    except (AttributeError, ValueError):
+        return False
+
+
+def _prepare_streams(objects, terminals, buffered):
+    """Finds what start-up has made over the three descriptors, and preloading from that.
+
+    sys.stdout may be another object by now, over what has been detached from the first one. What
+    preloading has opened anew (`open(1, "w")`) stays as it is.
     """
-    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
-    # -u; which options there are is part of the image's key.
-    unbuffered = any(s is not None and not hasattr(s.buffer, "raw") for s in streams)
-    for fd, stream in enumerate(streams):
-        if stream is not None:
-            _renew_stream(fd, stream, unbuffered)
+    found = {id(x): x for x in _standard_streams()}  # gc.freeze() hides objects.
+    kinds = {_io.FileIO, *_BUFFERED, _io.TextIOWrapper}
+    found.update((id(x), x) for x in objects if type(x) in kinds)
+    for stream in found.values():
+        # To the capturing process's own /dev/null: the program will write it.
+        with contextlib.suppress(Exception):
+            if stream.fileno() < 3:
+                stream.flush()
+    new = {}
+    for file in found.values():
+        if type(file) is _io.FileIO and _is_standard(file):
+            # FileIO remembers for good whether its descriptor was seekable. Made here, where no
+            # audit hook of the program's hears of it.
+            raw = _io.FileIO(file.fileno(), file.mode, closefd=False)
+            vars(raw).update(vars(file))
+            new[id(file)] = raw
+            _raws.append(raw)
+    for stream in found.values():
+        if type(stream) in _BUFFERED and id(stream.raw) in new:
+            _buffers.append((stream, new[id(stream.raw)]))
+    below = {id(x): (x, raw) for x, raw in _buffers} | {x: (raw, raw) for x, raw in new.items()}
+    for stream in found.values():
+        if type(stream) is _io.TextIOWrapper and _is_whole(stream) and id(stream.buffer) in below:
+            _prepare_text(stream, *below[id(stream.buffer)], terminals, buffered)
 
 
-def _renew_stream(fd, stream, unbuffered):
-    name = ("<stdin>", "<stdout>", "<stderr>")[fd]
-    writes = fd != 0
-    buffered = stream.buffer
-    encoding, errors, write_through = stream.encoding, stream.errors, stream.write_through
-    # A new one: FileIO remembers for good whether its descriptor was seekable.
-    raw = _io.FileIO(fd, "wb" if writes else "rb", closefd=False)
-    raw.name = name
-    if isinstance(buffered, _io.FileIO):
-        buffered = raw
-    else:
-        size = raw._blksize
-        buffered.__init__(raw, size if size > 1 else 8192)
-    line_buffering = not unbuffered and (fd == 2 or raw.isatty())
-    stream.__init__(buffered, encoding, errors, "\n", line_buffering, write_through)
-    stream.mode = "w" if writes else "r"
+def _is_standard(file):
+    return not file.closed and not file.closefd and file.fileno() < 3 and "a" not in file.mode
+
+
+def _prepare_text(text, below, raw, terminals, buffered):
+    fd = raw.fileno()
+    # As Python/pylifecycle.c's create_stdio makes them.
+    of_start = raw.name == _NAMES[fd] and "mode" in vars(text)
+    lines = fd == 2 or bool(terminals[fd])
+    decides = buffered and of_start and text.line_buffering == lines
+    newline = _newline_read(text) if fd == 0 else _newline_written(text)
+    arguments = [text.encoding, text.errors, newline, text.line_buffering, text.write_through]
+    _texts.append((text, below, arguments, raw if decides else None))
+
+
+@contextlib.contextmanager
+def _piped(fd, end):
+    """`fd` is one end of a pipe for a while; its other one."""
+    ends = os.pipe()
+    kept = os.dup(fd)
+    os.dup2(ends[end], fd)
+    os.close(ends[end])
+    with open(ends[1 - end], ("wb", "rb")[end], buffering=0) as other:
+        try:
+            yield other
+        finally:
+            os.dup2(kept, fd)
+            os.close(kept)
+
+
+def _newline_written(text):
+    """Nothing tells what a text makes of newlines but to look."""
+    with contextlib.suppress(Exception), _piped(text.fileno(), 1) as end:
+        os.set_blocking(end.fileno(), False)
+        text.write("\n")
+        text.flush()
+        written = end.read(100).decode(text.encoding)
+        if written in ("\r", "\r\n"):
+            return written
+    return "\n"
+
+
+def _newline_read(text):
+    lines = {
+        ("a\n", "b\n"): None,
+        ("a\r", "b\r\n"): "",
+        ("a\r", "b\r"): "\r",
+        ("a\rb\r\n", "c\nd"): "\r\n",
+    }
+    with contextlib.suppress(Exception), _piped(text.fileno(), 0) as end:
+        end.write("a\rb\r\nc\nd".encode(text.encoding))
+        end.close()
+        return lines.get((text.readline(), text.readline()), "\n")
+    return "\n"
+
+
+def _renew_streams():
+    """Over what the descriptors are now, in place: libraries hold the objects."""
+    for raw in _raws:
+        status = os.fstat(raw.fileno())
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(raw.name)  # Start-up has words for that.
+        raw._blksize = status.st_blksize
+    for stream, raw in _buffers:
+        stream.__init__(raw, raw._blksize if raw._blksize > 1 else _io.DEFAULT_BUFFER_SIZE)
+    for text, below, arguments, raw in _texts:
+        if raw is not None:
+            arguments[3] = raw.fileno() == 2 or raw.isatty()
+        text.__init__(below, *arguments)
+    for kept in (_raws, _buffers, _texts):
+        kept.clear()  # At exit a stream is written out when nobody holds it any more.
 
 
 def _renew_threading():

@@ -1,0 +1,69 @@
+#include "launcher/engine/archive_path.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string_view>
+
+namespace pylaunch::engine {
+namespace {
+
+// What a pipe that the front end could not do without held has been read (launcher/main.cc,
+// FilledPipe). Any other file is read again from its start.
+void Refill(int fd, const std::string& bytes) {
+  int ends[2];
+  if (lseek(fd, 0, SEEK_SET) == 0 || pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) return;
+  if (write(ends[1], bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size())) {
+    dup2(ends[0], fd);
+  }
+}
+
+// execve(2) keeps what is ignored, and resets only what has a handler.
+void ResetSignals(const sigset_t& mask, const sigset_t& ignored) {
+  for (int number = 1; number < NSIG; ++number) {
+    struct sigaction action = {};
+    action.sa_handler = sigismember(&ignored, number) == 1 ? SIG_IGN : SIG_DFL;
+    sigaction(number, &action, nullptr);
+  }
+  sigprocmask(SIG_SETMASK, &mask, nullptr);
+}
+
+// format.h, kMaxAttempts: what stands behind the fourth colon.
+std::string Executable(std::string_view variable) {
+  for (int field = 0; field < 4; ++field) {
+    variable.remove_prefix(std::min(variable.size(), variable.find(':') + 1));
+  }
+  return std::string(variable);
+}
+
+}  // namespace
+
+ArchivePath::ArchivePath(const image::Restored& restored) : argv_(restored.argv) {
+  for (char** e = restored.envp; *e != nullptr; ++e) environment_.push_back(*e);
+  const std::string handoff = std::string(kHandoffVariable) + "=";
+  for (char*& entry : environment_) {
+    const std::string_view text = entry;
+    std::string* wiped = text.starts_with(handoff)         ? &handoff_
+                         : text.starts_with("LD_PRELOAD=") ? &preload_
+                                                           : nullptr;
+    if (wiped == nullptr) continue;
+    *wiped = text;
+    entry = wiped->data();
+  }
+  environment_.push_back(nullptr);
+}
+
+void ArchivePath::Take(const Handoff& handoff, const sigset_t& mask, const sigset_t& ignored) {
+  if (descriptors_.empty()) return;
+  Refill(descriptors_[0], handoff.Serialize());
+  ResetSignals(mask, ignored);
+  execve(Executable(handoff_).c_str(), argv_, environment_.data());
+}
+
+void ArchivePath::Close() {
+  for (const int fd : descriptors_) close(fd);
+  descriptors_.clear();
+}
+
+}  // namespace pylaunch::engine
