@@ -808,6 +808,55 @@ def test_a_secret_that_was_thrown_away_forbids_nothing(image, hoarders, way):
     assert restored(image("-c", "pass", preload=[f"import {module}"], env=env))
 
 
+SHORT = {
+    "name": "os.environ.get('{}')",
+    "in": "'{}' in os.environ",
+    "C": "import ctypes; ctypes.CDLL(None).getenv(b'{}')",
+    "items": "list(os.environ.items())",
+    "copy": "os.environb.copy()",
+    "set": "os.environ['{}'] = 's3cret'",  # Restored programs would have it.
+}
+
+
+@pytest.mark.parametrize("way", SHORT)
+def test_short_secret_that_was_read_or_set_is_refused(image, tmp_path, way):
+    """Nobody could tell whether it is in memory."""
+    lib = Tree(tmp_path / "lib").write(
+        {"reader.py": f"import os\n{SHORT[way].format('API_KEY')}\n"}
+    )
+    time.sleep(RACY)
+    env = {"PYTHONPATH": str(lib), "API_KEY": "s3cret7"}
+    got = image("-c", "pass", preload=["import reader"], env=env)
+    assert "read or set API_KEY, a secret by its name whose value is too short" in why_not_made(got)
+    assert "--image-allow API_KEY" in why_not_made(got) and not image.images()
+    image.make(
+        "-c", "pass", preload=["import reader"], env={**env, "PYLAUNCH_IMAGE_ALLOW": "API_KEY"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("way", "name", "value"),
+    [
+        ("name", "API_KEY", ""),  # It is none.
+        ("name", "API_KEY", None),
+        ("name", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"),
+        ("name", "TOKENIZERS_PARALLELISM", "maybe"),
+        ("name", "SETTING", "s3cret7"),
+        ("names", "API_KEY", "s3cret7"),
+        ("other", "API_KEY", "s3cret7"),
+    ],
+)
+def test_short_value_that_is_no_secret_or_was_not_read_forbids_nothing(
+    image, tmp_path, way, name, value
+):
+    source = {"names": "list(os.environ)", "other": "os.environ.get('OTHER')", **SHORT}[way]
+    lib = Tree(tmp_path / "lib").write({"reader.py": f"import os\n{source.format(name)}\n"})
+    time.sleep(RACY)
+    env = {"PYTHONPATH": str(lib)} | ({} if value is None else {name: value})
+    image.make("-c", "pass", preload=["import reader"], env=env)
+    assert restored(image("-c", "pass", preload=["import reader"], env=env))
+
+
 def test_capturing_process_is_invisible(image):
     program = (
         "import os, signal, time\n"
