@@ -857,6 +857,14 @@ def test_short_value_that_is_no_secret_or_was_not_read_forbids_nothing(
     assert restored(image("-c", "pass", preload=["import reader"], env=env))
 
 
+def test_allowed_secrets_have_no_order(image, keeper):
+    for names in ("OTHER,API_KEY", "API_KEY, OTHER,,API_KEY"):
+        got = image(
+            *SHOW_KEPT, preload=["import keeper"], env={**keeper, "PYLAUNCH_IMAGE_ALLOW": names}
+        )
+    assert restored(got), got.err
+
+
 def test_capturing_process_is_invisible(image):
     program = (
         "import os, signal, time\n"
