@@ -15,6 +15,7 @@
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/unseen_children.h"
 #include "launcher/engine/wrap.h"
 
 #pragma weak PyModule_Type
@@ -135,6 +136,7 @@ image::VariableReads StopImageReads() {
   image::VariableReads reads;
   reads.all = *g_why_all;
   if (FaultsOfChildren() != g_faults_of_children) reads.all = "a child process ran";
+  if (MayHaveHadUnseenChildren()) reads.all = "SIGCHLD was ignored: a child process may have run";
   if (!IsEnvironHooked() && HasEnviron()) reads.all = "nobody saw the import of os";
   reads.prefixes.assign(g_prefixes->begin(), g_prefixes->end());
   if (IsEnvironHooked()) UnhookEnviron();
