@@ -25,6 +25,8 @@
 
 #include "image/dump.h"
 #include "image/own_stack.h"
+#include "image/secret_search.h"
+#include "image/secrets.h"
 
 extern char** environ;
 
@@ -152,37 +154,47 @@ void Withdraw() {
   sigprocmask(SIG_BLOCK, &all, nullptr);
 }
 
-// A whole word of the name says so: HF_TOKEN, not TOKENIZERS_PARALLELISM.
-bool IsSecretName(std::string_view name) {
-  constexpr std::string_view kWords[] = {"TOKEN", "KEY", "SECRET", "PASSWORD"};
-  for (size_t begin = 0; begin <= name.size();) {
-    const size_t end = std::min(name.find('_', begin), name.size());
-    const std::string_view word = name.substr(begin, end - begin);
-    if (std::find(std::begin(kWords), std::end(kWords), word) != std::end(kWords)) return true;
-    begin = end + 1;
+constexpr size_t kEnvironmentStep = 65536;
+
+// What the environment is and, as the kernel keeps it, what it was at the start: a variable that
+// was taken out of it may have been copied.
+bool ReadEnvironments(std::pmr::string* at_start, std::pmr::vector<std::string_view>* entries) {
+  const int fd = open("/proc/self/environ", O_RDONLY | O_CLOEXEC);
+  char* buffer = at_start->get_allocator().allocate(kEnvironmentStep);
+  ssize_t n = -1;
+  while (fd >= 0 && (n = read(fd, buffer, kEnvironmentStep)) > 0) {
+    at_start->append(buffer, static_cast<size_t>(n));
   }
-  return false;
+  if (fd >= 0) close(fd);
+  for (std::string_view rest = *at_start; !rest.empty();) {
+    entries->push_back(rest.substr(0, rest.find('\0')));
+    rest.remove_prefix(std::min(rest.size(), entries->back().size() + 1));
+  }
+  for (char** e = environ; *e != nullptr; ++e) entries->push_back(*e);
+  std::sort(entries->begin(), entries->end());
+  entries->erase(std::unique(entries->begin(), entries->end()), entries->end());
+  return n == 0;
 }
 
-// Shorter values are found everywhere.
-constexpr size_t kShortestSecret = 8;
-
-void CollectSecrets(std::pmr::memory_resource* memory, const std::vector<std::string>& allowed,
-                    std::pmr::vector<DumpContext::Secret>* secrets) {
-  for (char** e = environ; *e != nullptr; ++e) {
-    const std::string_view entry = *e;
+// Not inlined: what it has on the stack must not be in the image.
+[[gnu::noinline]] bool CollectSecrets(std::pmr::memory_resource* memory,
+                                      const std::vector<std::string>& allowed,
+                                      SecretSearch* secrets) {
+  std::pmr::string at_start(memory);
+  std::pmr::vector<std::string_view> entries(memory);
+  if (!ReadEnvironments(&at_start, &entries)) return false;
+  for (const std::string_view entry : entries) {
     const size_t equals = entry.find('=');
     const std::string_view name = entry.substr(0, equals);
     if (equals == entry.npos || !IsSecretName(name) ||
-        entry.size() - equals - 1 < kShortestSecret ||
         std::find(allowed.begin(), allowed.end(), name) != allowed.end()) {
       continue;
     }
-    auto* copy = static_cast<char*>(memory->allocate(entry.size(), 1));
-    std::memcpy(copy, entry.data(), entry.size());
-    const std::string_view kept(copy, entry.size());
-    secrets->push_back({kept.substr(0, equals), kept.substr(equals + 1)});
+    for (const std::pmr::string& form : FormsOf(entry.substr(equals + 1), memory)) {
+      secrets->Add(name, form);
+    }
   }
+  return true;
 }
 
 // Shared, so that the kernel does not join it to a neighbour.
@@ -205,11 +217,11 @@ class Capturer {
     }
     std::pmr::monotonic_buffer_resource memory(scratch, refusal.empty() ? kScratchSize : 0,
                                                std::pmr::null_memory_resource());
-    std::pmr::vector<DumpContext::Secret> secrets(&memory);
     if (refusal.empty()) {
-      CollectSecrets(&memory, request_.allowed_secrets, &secrets);
-      context_.secrets = &secrets;
-      refusal = request_.prepare();
+      auto* secrets = std::pmr::polymorphic_allocator<>(&memory).new_object<SecretSearch>(&memory);
+      context_.secrets = secrets;
+      const bool read = CollectSecrets(&memory, request_.allowed_secrets, secrets);
+      refusal = read ? request_.prepare() : "/proc/self/environ cannot be read";
     }
     if (!refusal.empty()) Finish(refusal, {});
     getcontext(&g_context);

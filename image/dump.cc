@@ -258,6 +258,8 @@ class Dumper {
   // sixteen and one entry after the other at the process's end.
   bool WritePages(const Piece& piece) {
     if (!IsWritten(piece)) return true;
+    if (piece.copy_address != searched_end_) searched_ = piece.copy_address;
+    searched_end_ = piece.copy_address + piece.copy_size;
     for (uint64_t done = 0; done < piece.copy_size;) {
       const uint64_t offset = piece.offset + done;
       const uint64_t size = std::min(piece.copy_size - done, kChunk - offset % kChunk);
@@ -276,19 +278,19 @@ class Dumper {
     return WriteAt(offset, reinterpret_cast<void*>(first * kPage), (last - first) * kPage);
   }
 
+  // In these pages, or across their beginning.
   bool HoldsSecret(uint64_t first, uint64_t last) {
-    for (const DumpContext::Secret& secret : *context_.secrets) {
-      const void* found = memmem(reinterpret_cast<void*>(first * kPage), (last - first) * kPage,
-                                 secret.value.data(), secret.value.size());
-      if (found == nullptr) continue;
-      why_ = "preloading has copied the value of ";
-      why_ += secret.name;
-      why_ +=
-          ", a secret by its name; set it in the program, or let images hold it: --image-allow ";
-      why_ += secret.name;
-      return true;
-    }
-    return false;
+    const SecretSearch& secrets = *context_.secrets;
+    if (secrets.empty()) return false;
+    const uint64_t begin = std::max(searched_, first * kPage - secrets.overlap());
+    const std::string_view found =
+        secrets.FindIn(reinterpret_cast<const char*>(begin), last * kPage - begin);
+    if (found.empty()) return false;
+    why_ = "preloading has copied the value of ";
+    why_ += found;
+    why_ += ", a secret by its name; set it in the program, or let images hold it: --image-allow ";
+    why_ += found;
+    return true;
   }
 
   bool WriteAt(uint64_t offset, const void* data, uint64_t size) {
@@ -310,6 +312,8 @@ class Dumper {
   std::pmr::vector<Piece> pieces_;
   std::pmr::string paths_;
   size_t last_path_ = 0;
+  // What is written without a gap, from where to where.
+  uint64_t searched_ = 0, searched_end_ = 0;
   std::pmr::string why_;
 };
 

@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <memory_resource>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "image/format.h"
 #include "image/region_map.h"
+#include "image/secret_search.h"
 
 namespace pylaunch::image {
 
@@ -18,12 +18,8 @@ struct DumpContext {
   uint64_t stack_low = 0, stack_high = 0;  // One mapping; its pages from stack_used on are kept.
   uint64_t stack_used = 0;
   uint64_t scratch = 0;  // Address of a region that is left out.
-  struct Secret {
-    std::string_view name;
-    std::string_view value;
-  };
-  // What no page may hold, else there is no image. Must lie in the scratch region itself.
-  const std::pmr::vector<Secret>* secrets = nullptr;
+  // What no page may hold, else there is no image. Its memory must be the scratch region.
+  const SecretSearch* secrets = nullptr;
 };
 
 // Writes the process that it runs in to `fd`, an empty file. Changes nothing of what it writes: all

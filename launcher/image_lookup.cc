@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <string_view>
 
 #include "absl/strings/str_join.h"
@@ -98,8 +99,9 @@ Facts AllFacts(const ImageQuery& query, const Facts& command) {
   facts.push_back({"restorer", image::Text(image::StateOf(query.restorer))});
   if (DependsOnFolder(getenv("PYTHONPATH"))) facts.push_back({"working directory", Folder()});
   // Who allows nothing gets no image with a secret in it.
-  if (!query.options.image_allow.empty()) {
-    facts.push_back({"allowed secrets", absl::StrJoin(query.options.image_allow, ",")});
+  if (const auto& names = query.options.image_allow; !names.empty()) {
+    const std::set<std::string> allowed(names.begin(), names.end());
+    facts.push_back({"allowed secrets", absl::StrJoin(allowed, ",")});
   }
   for (Fact& fact : image::MachineFacts()) facts.push_back(std::move(fact));
   return facts;

@@ -2,6 +2,7 @@
 """A program started from an image does what stock does, and only while everything the image was made of is as it was."""
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -756,7 +757,7 @@ def test_freed_memory_is_not_in_the_image_and_not_handed_out(image, tmp_path):
     image.make("-c", "pass", preload=["import litter"], env=env)
     (path,) = image.images()
     found = path.read_bytes().count(b"This-Must-Be-Never")
-    assert found < 70, found  # Of 14,000; some lie in what is free as a whole.
+    assert found < 70, found  # Of 14,000.
     near = (
         "import litter\n"
         "new = [bytes([i]) * 67 for i in range(200)]\n"
@@ -798,6 +799,202 @@ def test_copied_secret_is_allowed_by_name(image, keeper):
     other = {**allowed, "API_KEY": TOKEN + "2"}
     got = image(*SHOW_KEPT, preload=["import keeper"], env=other)
     assert not restored(got) and got.out == TOKEN + "2\n"
+
+
+# Where a secret can lie when preloading is over. In each, `key` is the value as text.
+COPIES = {
+    "text": "kept = key",
+    "dict": "kept = dict(os.environ)",
+    "copy": "kept = os.environ.copy()",
+    "bytes": "kept = list(os.environb.values())",
+    "bytearray": "kept = bytearray(os.environb[b'API_KEY'])",
+    "popped": "kept = os.environ.pop('API_KEY')",
+    "another variable": "os.environ['OTHER'] = key",
+    "json": "import json; kept = json.dumps(dict(os.environ))",
+    "repr": "kept = str(os.environ)",
+    "header": "kept = f'Bearer {key}'",
+    "two bytes a character": "kept = f'{key}\\u20ac'",
+    "four bytes a character": "kept = f'{key}\\U0001f600'",
+    "utf-16": "kept = key.encode('utf-16', 'surrogatepass')",
+    "pickle": "import pickle; kept = pickle.dumps(key.encode(errors='surrogateescape'))",
+    "code": "kept = compile(ascii(key), 'x', 'eval')",
+    "closure": "kept = (lambda key: lambda: key)(key)",
+    "cache": "import functools; kept = functools.lru_cache(str); kept(key)",
+    "interned": "import sys; kept = sys.intern(key)",
+    "attribute": "kept = type('T', (), {key: 1})",
+    "exception": "try: raise ValueError(key)\nexcept ValueError as e: kept = e",
+    "thread local": "import threading; kept = threading.local(); kept.key = key",
+    "context": "import contextvars; kept = contextvars.ContextVar('kept'); kept.set(key)",
+    "cycle": "kept = [key]; kept.append(kept); del kept",
+    "array": "import array; kept = array.array('B', os.environb[b'API_KEY'])",
+    "StringIO": "import io; kept = io.StringIO(); kept.write(key)",
+    "BytesIO": "import io; kept = io.BytesIO(os.environb[b'API_KEY'])",
+    "getenv": "import ctypes; g = ctypes.CDLL(None).getenv; g.restype = ctypes.c_void_p; kept = ctypes.create_string_buffer(ctypes.string_at(g(b'API_KEY')))",
+    "strdup": "import ctypes; d = ctypes.CDLL(None).strdup; d.restype = ctypes.c_void_p; kept = d(os.environb[b'API_KEY'])",
+    "wchar_t": "import ctypes; kept = ctypes.create_unicode_buffer(key)",
+    "mmap": "import mmap; kept = mmap.mmap(-1, 1 << 23, flags=mmap.MAP_PRIVATE); kept[1 << 22 :][:0]; kept.write(os.environb[b'API_KEY'])",
+    "shared mmap": "import mmap; kept = mmap.mmap(-1, 4096); kept.write(os.environb[b'API_KEY'])",
+    "file": "import tempfile; kept = tempfile.TemporaryFile('w+', errors='surrogateescape'); kept.write(key)",
+    "pipe": "kept = os.pipe(); os.write(kept[1], os.environb[b'API_KEY'])",
+    "child": "import subprocess; kept = subprocess.run(['printenv', 'API_KEY'], stdout=subprocess.PIPE).stdout",
+    "unprotected": "import ctypes, mmap; m = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE); m.write(os.environb[b'API_KEY']); a = ctypes.addressof(ctypes.c_char.from_buffer(m)); ctypes.CDLL(None).mprotect(ctypes.c_void_p(a), 4096, 0)",
+    # On both sides of where the writer of images cuts memory in pieces, without ever having it whole.
+    "across chunks": """import ctypes, posix
+kept = bytearray(b'-') * (6 << 20)
+near = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+at = ((near + (4 << 20)) & ~((2 << 20) - 1)) - 7 - near
+view, value = memoryview(kept), memoryview(posix.environ[b'API_KEY'])
+for i in range(len(value)): view[at + i] = value[i]
+del view, value""",
+}
+# What was copied, and is gone.
+THROWN_AWAY = {
+    "looked up": "os.environ.get('API_KEY')",
+    "asked for": "if os.environ.get('API_KEY'): kept = True",
+    "asked for by C": "import ctypes; kept = bool(ctypes.CDLL(None).getenv(b'API_KEY'))",
+    "used": "import hashlib; kept = hashlib.sha256(os.environb[b'API_KEY']).hexdigest()",
+    "gone through": "kept = sorted(name for name, value in os.environ.items() if not value)",
+    "joined": "kept = len('-'.join([os.environ['API_KEY']] * 9))",
+    "many": "kept = [bytes(9) for x in [os.environ['API_KEY'] + str(i) for i in range(999)]]",
+    "closed file": "f = open('/dev/null', 'w', errors='surrogateescape'); f.write(os.environ['API_KEY']); f.close(); del f",
+}
+ENCODED = (
+    "text",
+    "bytes",
+    "json",
+    "two bytes a character",
+    "four bytes a character",
+    "utf-16",
+    "wchar_t",
+    "across chunks",
+)
+SECRETS = {
+    "ascii": TOKEN,
+    "latin-1": "p\u00e4ssw\u00f6rd-verysecret",
+    "ucs-2": "s\u00e9cret-\u20ac-verysecret",
+    "ucs-4": "verysecret-\U0001f511-key",
+    "no text": "verysecret-\udcff\udce4-key",
+    "lines": '-----BEGIN "KEY"-----\nverysecret\\\n-----END-----\n',
+}
+
+
+@pytest.fixture(scope="module")
+def hoarders(tmp_path_factory) -> Path:
+    """A folder with a module for every way to keep a secret, or to throw it away."""
+    lib = Tree(tmp_path_factory.mktemp("hoarders"))
+    for i, source in enumerate(COPIES.values()):
+        lib.write(
+            {f"copy{i}.py": f"import os\nkey = {{**os.environ}}['API_KEY']\n{source}\ndel key\n"}
+        )
+    for i, source in enumerate(THROWN_AWAY.values()):
+        lib.write({f"thrown{i}.py": f"import os\n{source}\n"})
+    time.sleep(RACY)
+    return lib
+
+
+def forms(secret: str) -> dict[str, bytes]:
+    latin = {"latin-1": secret.encode("latin-1")} if max(secret) < "\u0100" else {}
+    return latin | {
+        "bytes": os.fsencode(secret),
+        "utf-16": secret.encode("utf-16-le", "surrogatepass"),
+        "utf-32": secret.encode("utf-32-le", "surrogatepass"),
+        "json": json.dumps(secret)[1:-1].encode(),
+    }
+
+
+def held(image: Imaged, secret: str) -> list[str]:
+    """Which files of the cache hold it, and as what."""
+    found = []
+    for path in image.images("*"):
+        data = path.read_bytes()
+        for name, form in forms(secret).items():
+            if form.rstrip(b"\0") in data:
+                found.append(f"{path.name}: {name}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("way", "secret"),
+    [(way, "ascii") for way in COPIES]
+    + [(way, secret) for secret in list(SECRETS)[1:] for way in ENCODED],
+)
+def test_no_image_holds_a_secret_wherever_it_was_copied_to(image, hoarders, way, secret):
+    module = f"copy{list(COPIES).index(way)}"
+    env = {"PYTHONPATH": str(hoarders), "API_KEY": SECRETS[secret]}
+    for _ in range(2):  # What leaves more than memory is imported late from the second start on.
+        got = image("-c", "print('ran')", preload=[f"import {module}"], env=env)
+        assert got.out == "ran\n", got.err
+    assert not held(image, SECRETS[secret])
+    if not image.images():
+        assert "copied the value of API_KEY" in reason(
+            image("-c", "pass", preload=[f"import {module}"], env=env)
+        )
+
+
+@pytest.mark.parametrize("way", THROWN_AWAY)
+def test_a_secret_that_was_thrown_away_forbids_nothing(image, hoarders, way):
+    module = f"thrown{list(THROWN_AWAY).index(way)}"
+    env = {"PYTHONPATH": str(hoarders), "API_KEY": TOKEN}
+    image.make("-c", "pass", preload=[f"import {module}"], env=env)
+    assert not held(image, TOKEN)
+    assert restored(image("-c", "pass", preload=[f"import {module}"], env=env))
+
+
+SHORT = {
+    "name": "os.environ.get('{}')",
+    "in": "'{}' in os.environ",
+    "C": "import ctypes; ctypes.CDLL(None).getenv(b'{}')",
+    "items": "list(os.environ.items())",
+    "copy": "os.environb.copy()",
+    "set": "os.environ['{}'] = 's3cret'",  # Restored programs would have it.
+}
+
+
+@pytest.mark.parametrize("way", SHORT)
+def test_short_secret_that_was_read_or_set_is_refused(image, tmp_path, way):
+    """Nobody could tell whether it is in memory."""
+    lib = Tree(tmp_path / "lib").write(
+        {"reader.py": f"import os\n{SHORT[way].format('API_KEY')}\n"}
+    )
+    time.sleep(RACY)
+    env = {"PYTHONPATH": str(lib), "API_KEY": "s3cret7"}
+    got = image("-c", "pass", preload=["import reader"], env=env)
+    assert "read or set API_KEY, a secret by its name whose value is too short" in why_not_made(got)
+    assert "--image-allow API_KEY" in why_not_made(got) and not image.images()
+    image.make(
+        "-c", "pass", preload=["import reader"], env={**env, "PYLAUNCH_IMAGE_ALLOW": "API_KEY"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("way", "name", "value"),
+    [
+        ("name", "API_KEY", ""),  # It is none.
+        ("name", "API_KEY", None),
+        ("name", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"),
+        ("name", "TOKENIZERS_PARALLELISM", "maybe"),
+        ("name", "SETTING", "s3cret7"),
+        ("names", "API_KEY", "s3cret7"),
+        ("other", "API_KEY", "s3cret7"),
+    ],
+)
+def test_short_value_that_is_no_secret_or_was_not_read_forbids_nothing(
+    image, tmp_path, way, name, value
+):
+    source = {"names": "list(os.environ)", "other": "os.environ.get('OTHER')", **SHORT}[way]
+    lib = Tree(tmp_path / "lib").write({"reader.py": f"import os\n{source.format(name)}\n"})
+    time.sleep(RACY)
+    env = {"PYTHONPATH": str(lib)} | ({} if value is None else {name: value})
+    image.make("-c", "pass", preload=["import reader"], env=env)
+    assert restored(image("-c", "pass", preload=["import reader"], env=env))
+
+
+def test_allowed_secrets_have_no_order(image, keeper):
+    for names in ("OTHER,API_KEY", "API_KEY, OTHER,,API_KEY"):
+        got = image(
+            *SHOW_KEPT, preload=["import keeper"], env={**keeper, "PYLAUNCH_IMAGE_ALLOW": names}
+        )
+    assert restored(got), got.err
 
 
 def test_capturing_process_is_invisible(image):

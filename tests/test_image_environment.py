@@ -13,6 +13,7 @@ import pytest
 from conftest import Tree
 from imaged import RACY, Imaged, has, reason, restored
 
+CHILD = "import subprocess; p = subprocess.Popen(['sh', '-c', 'echo $SETTING'], stdout=subprocess.PIPE); seen = p.stdout.read(); p.stdout.close(); p.wait()"
 READS = {
     "get": "import os; seen = os.environ.get('SETTING')",
     "getenv": "import os; seen = os.getenv('SETTING', 'none')",
@@ -38,6 +39,13 @@ READS = {
     "dict": "import os; seen = dict(os.environ).get('SETTING')",
     "names": "import os; seen = [n for n in os.environ if n.startswith('SETT')]",
     "child": "import subprocess; seen = subprocess.run(['sh', '-c', 'echo $SETTING'], stdout=subprocess.PIPE).stdout",
+    # The kernel reaps these, and tells nobody that they were.
+    "reaped": "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+    + CHILD
+    + "\nsignal.signal(signal.SIGCHLD, signal.SIG_DFL)",
+    "reaped_c": "import ctypes\nc = ctypes.CDLL(None)\nc.signal(17, ctypes.c_void_p(1))\n"
+    + CHILD
+    + "\nc.signal(17, None)",
 }
 NO_READS = {
     "nothing": "seen = 0",
@@ -100,6 +108,16 @@ def test_what_was_read_makes_another_image(image, readers, name, first):
             assert "variable SETTING" in reason(got), got.err
     # Each has its own by now.
     assert all(restored(reader.check(value)) for value in VALUES)
+
+
+def test_child_processes_of_who_ignores_that_they_end(image, readers):
+    wrap = ["env", "--ignore-signal=CHLD"]
+    reader = Reader(image, readers / "child")
+    image.make("-c", SHOW, preload=["import reader"], env=reader.env("1"), wrap=wrap)
+    for value, same in {"1": True, "2": False}.items():
+        got = image("-c", SHOW, preload=["import reader"], env=reader.env(value), wrap=wrap)
+        expected = image.stock("-c", SHOW, env=reader.env(value), wrap=wrap)
+        assert (got.out, restored(got)) == (expected.out, same), got.err
 
 
 @pytest.mark.parametrize("name", NO_READS)

@@ -39,19 +39,20 @@ bool IsLookup() {
   return PyUnicode_CompareWithASCIIString(name, "__getitem__") == 0;
 }
 
-void TellLookup(PyObject* data, PyObject* name) {
+void TellLookup(PyObject* data, PyObject* name, bool enumerated) {
   if (!PyBytes_Check(name) || !PyDict_Check(data)) return;
   PyObject* value = PyDict_GetItemWithError(data, name);
   PyErr_Clear();
   const char* text = value != nullptr && PyBytes_Check(value) ? PyBytes_AS_STRING(value) : nullptr;
-  g_hooks->listener.read(PyBytes_AS_STRING(name), text);
+  const EnvironListener& listener = g_hooks->listener;
+  (enumerated ? listener.fetched : listener.read)(PyBytes_AS_STRING(name), text);
 }
 
 // Both stand in for a function of os.environ's and call it. `self`: (that function, the dict).
 PyObject* EncodeKey(PyObject* self, PyObject* key) {
   PyObject* name = PyObject_CallOneArg(PyTuple_GET_ITEM(self, 0), key);
-  if (name != nullptr && g_hooks != nullptr && g_hooks->enumerated.count(key) == 0 && IsLookup()) {
-    TellLookup(PyTuple_GET_ITEM(self, 1), name);
+  if (name != nullptr && g_hooks != nullptr && IsLookup()) {
+    TellLookup(PyTuple_GET_ITEM(self, 1), name, g_hooks->enumerated.count(key) != 0);
   }
   return name;
 }

@@ -8,7 +8,8 @@ namespace pylaunch::engine {
 struct EnvironListener {
   void (*read)(const char* name, const char* value);  // `value` null: not set.
   void (*enumerated)();  // Somebody goes through all of it, in the code that runs
-                         // (environ_readers.h).
+                         // (environ_readers.h)...
+  void (*fetched)(const char* name, const char* value);  // ...and gets this value.
 };
 
 // os.environ stays the object that it is, of its own class, with its own dict: only the function in

@@ -1,9 +1,25 @@
 #include "launcher/engine/environment_reads.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 
+#define XXH_INLINE_ALL
+#include "xxhash.h"
+
 namespace pylaunch::engine {
+namespace {
+
+constexpr uint64_t kSeed = 0x656e7669726f6e00;
+
+std::optional<uint64_t> HashOf(const char* value) {
+  if (value == nullptr) return std::nullopt;
+  return XXH3_64bits_withSeed(value, std::strlen(value), kSeed);
+}
+
+}  // namespace
+
+bool EnvironmentRead::Saw(const char* now) const { return value == HashOf(now); }
 
 EnvironmentReads::~EnvironmentReads() {
   for (List& list : lists_) {
@@ -28,13 +44,9 @@ void EnvironmentReads::Add(std::string_view name, const char* value, size_t entr
   List& list = lists_[ListOf(name)];
   Node* head = list.load(std::memory_order_acquire);
   const Node* last = Find(head, name);
-  const auto same = [value](const std::optional<std::string>& seen) {
-    return value == nullptr ? !seen : seen && *seen == value;
-  };
-  if (last != nullptr && last->read.entry == entry && same(last->read.value)) return;
-  std::optional<std::string> copy;
-  if (value != nullptr) copy = value;
-  Node* node = new Node{{std::string(name), std::move(copy), entry}, head};
+  const std::optional<uint64_t> hash = HashOf(value);
+  if (last != nullptr && last->read.entry == entry && last->read.value == hash) return;
+  Node* node = new Node{{std::string(name), hash, entry}, head};
   // Two threads may add the same read: harmless.
   while (!list.compare_exchange_weak(node->next, node, std::memory_order_release)) {
   }

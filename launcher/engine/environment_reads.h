@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,8 +14,13 @@ namespace pylaunch::engine {
 
 struct EnvironmentRead {
   std::string name;
-  std::optional<std::string> value;  // As the reader saw it; nullopt: it was not set.
-  size_t entry = 0;                  // Which of the plan's entries was being loaded.
+  // A hash of what the reader saw; nullopt: it was not set. The value itself may be secret, and
+  // what is kept here is in images.
+  std::optional<uint64_t> value;
+  size_t entry = 0;  // Which of the plan's entries was being loaded.
+
+  // Null: not set.
+  bool Saw(const char* now) const;
 };
 
 // What is read of the environment while preloading. A read is a look-up of one variable by its

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "image/secrets.h"
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
 #include "launcher/engine/environment_setter.h"
@@ -26,10 +27,6 @@ struct Watch {
 };
 Watch* g_watch = nullptr;
 
-bool Same(const std::optional<std::string>& seen, const char* value) {
-  return value == nullptr ? !seen : seen && *seen == value;
-}
-
 const PreloadEntry& Entry(size_t index) { return g_watch->plan->entries[index]; }
 
 bool IsFile(const std::string& source) {
@@ -39,18 +36,6 @@ bool IsFile(const std::string& source) {
 std::string Place(const PreloadEntry& entry) {
   if (!IsFile(entry.location.source)) return "--preload";
   return entry.location.source + ":" + std::to_string(entry.location.line);
-}
-
-// A value that should not be repeated in a log, by the variable's name.
-bool IsSecret(const std::string& name) {
-  static const std::set<std::string> words = {"TOKEN",    "KEY",    "SECRET",      "PASS",
-                                              "PASSWORD", "PASSWD", "CREDENTIALS", "AUTH"};
-  for (size_t begin = 0; begin <= name.size();) {
-    const size_t end = std::min(name.find('_', begin), name.size());
-    if (words.count(name.substr(begin, end - begin)) > 0) return true;
-    begin = end + 1;
-  }
-  return false;
 }
 
 // The line for the preload file (launcher/preload_file.h); nothing for what it cannot say.
@@ -70,7 +55,7 @@ std::string Cure(const std::string& name, const char* value, bool if_unset,
                  const PreloadEntry& reader) {
   if (value == nullptr) return "start without it: env -u " + name + " pylaunch ...";
   std::optional<std::string> line;
-  if (!IsSecret(name)) line = Line(name, value, if_unset);
+  if (!image::IsSecretName(name)) line = Line(name, value, if_unset);
   if (!line) return "set it in the shell, before the start";
   const std::string& source = reader.location.source;
   const std::string where = IsFile(source) ? "put this line into " + source : "preload this, too";
@@ -90,7 +75,7 @@ void OnChange(const char* name, const char* value, const void* caller) {
   const EnvironmentRead* read = PreloadReads().Last(name);
   // posix.putenv() and unsetenv() call with the GIL held, and nothing else in CPython calls
   // setenv() after its start. Asked before anything of CPython is touched.
-  if (read == nullptr || Same(read->value, value) || !IsInterpreters(caller)) return;
+  if (read == nullptr || read->Saw(value) || !IsInterpreters(caller)) return;
   if (getpid() != g_watch->process || g_watch->told.count(name) > 0) return;
   // Kept: the calls below may let another thread change the environment.
   const std::optional<std::string> kept = value == nullptr ? std::nullopt : std::optional(value);

@@ -38,6 +38,7 @@
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/quiet_types.h"
 #include "launcher/engine/report.h"
+#include "launcher/engine/unseen_children.h"
 
 #pragma weak PyCoro_Type
 #pragma weak PyAsyncGen_Type
@@ -751,5 +752,6 @@ extern "C" __attribute__((visibility("default"))) int sigaction(int number,
                                                                 struct sigaction* old) noexcept {
   if (number == pylaunch::engine::g_first_reset && action != nullptr)
     pylaunch::engine::OnSignalReset();
+  pylaunch::engine::NoteSignalAction(number, action);
   return pylaunch::engine::RealSigAction()(number, action, old);
 }

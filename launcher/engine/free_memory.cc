@@ -30,19 +30,37 @@ std::string PoolReport() {
   return report;
 }
 
+// Pools that nobody uses; blocks of the smallest size leave nothing of them over.
+void TakePools(size_t pools, size_t pool_size) {
+  constexpr size_t kBlock = 16, kHeader = 48;  // ALIGNMENT, POOL_OVERHEAD (Objects/obmalloc.c).
+  for (size_t left = pools * ((pool_size - kHeader) / kBlock); left > 0; --left) {
+    void* block = PyObject_Malloc(kBlock);
+    if (block == nullptr) return;
+    std::memset(block, 0, kBlock);
+  }
+}
+
 // The report's table has a line for each size of blocks: class, size, pools, blocks in use and
-// available ones, which are those of pools that are in use.
+// available ones, which are those of pools that are in use; and further down there is
+// "7 unused pools * 16384 bytes = 114,688".
 void TakeFromPools() {
   std::istringstream lines(PoolReport());
   for (std::string line; std::getline(lines, line);) {
     std::istringstream fields(line);
     size_t number, size, pools, used, available;
-    std::string rest;
-    if (!(fields >> number >> size >> pools >> used >> available) || fields >> rest) continue;
-    for (; available > 0; --available) {
-      void* block = PyObject_Malloc(size);
-      if (block == nullptr) return;
-      std::memset(block, 0, size);
+    std::string rest, star;
+    if (!(fields >> number)) continue;
+    if (fields >> size >> pools >> used >> available && !(fields >> rest)) {
+      for (; available > 0; --available) {
+        void* block = PyObject_Malloc(size);
+        if (block == nullptr) return;
+        std::memset(block, 0, size);
+      }
+      continue;
+    }
+    fields = std::istringstream(line);
+    if (fields >> number >> rest >> star && rest == "unused" && fields >> star >> size) {
+      TakePools(number, size);
     }
   }
 }
@@ -73,11 +91,23 @@ void TakeFromHeap() {
   }
 }
 
+// The top, which stays free. What nothing else has room for comes from there, however much it is
+// (_int_malloc, use_top).
+void WipeTop() {
+  constexpr size_t kKept = 64;  // More than malloc keeps of a top and adds to a block.
+  const size_t top = mallinfo2().keepcost;
+  if (top <= kKept) return;
+  void* block = std::malloc(top - kKept);
+  if (block != nullptr) std::memset(block, 0, malloc_usable_size(block));
+  std::free(block);
+}
+
 }  // namespace
 
 void TakeFreeMemory() {
   TakeFromPools();
   TakeFromHeap();
+  WipeTop();
 }
 
 }  // namespace pylaunch::engine

@@ -301,6 +301,7 @@ class Publisher {
 
 std::string WhyNot(const Handoff& handoff, const ReadRecord& read) {
   if (!read.unknown.empty()) return "what preloading read is not known: " + read.unknown;
+  if (std::string why = ShortSecretRead(handoff.image.allowed); !why.empty()) return why;
   auto made = cache::PosixFileEnv().MakeFolders(handoff.image.folder);
   return made ? "" : made.error().message;
 }

@@ -139,12 +139,12 @@ ImageEnvironment::Changes ImageEnvironment::ChangesSince(const Variables& start,
 }
 
 void ImageEnvironment::Scrub() {
-  Variables start, now;
+  Variables start, now, in_posix = PosixVariables();
   for (const char* entry : block_) Add(&start, entry);
   for (char** e = environ; *e != nullptr; ++e) Add(&now, *e);
   in_c_ = ChangesSince(start, now);
-  in_python_ = ChangesSince(start, PosixVariables());
-  for (auto* variables : {&start, &now}) {
+  in_python_ = ChangesSince(start, in_posix);
+  for (auto* variables : {&start, &now, &in_posix}) {
     for (auto& [name, value] : *variables) std::fill(value.begin(), value.end(), '\0');
   }
   for (char* at : block_) {

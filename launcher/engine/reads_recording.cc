@@ -3,16 +3,19 @@
 #include <Python.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <set>
 #include <string>
 #include <utility>
 
+#include "image/secrets.h"
 #include "launcher/engine/environ_hooks.h"
 #include "launcher/engine/environ_readers.h"
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/unseen_children.h"
 #include "launcher/engine/wrap.h"
 
 #pragma weak PyModule_Type
@@ -26,6 +29,8 @@ std::atomic<size_t> g_entry = kNoEntry;
 // Null: no image is to be made of what is read now. Names only: an image holds no values. Never
 // freed, as any thread may be reading.
 std::atomic<EnvironmentReads*> g_image_reads = nullptr;
+// Likewise: secrets that have come into the process's memory and cannot be looked for there.
+EnvironmentReads* g_short_secrets = nullptr;
 // Under the GIL.
 auto* g_prefixes = new std::set<std::string>();
 auto* g_why_all = new std::string();
@@ -33,9 +38,22 @@ long g_faults_of_children = 0;
 
 Wrapped g_load_unlocked;
 
+void NoteShortSecret(const char* name, const char* value) {
+  if (value != nullptr && image::IsShortSecret(name, value)) g_short_secrets->Add(name, nullptr, 0);
+}
+
 void OnRead(const char* name, const char* value) {
   if (const size_t entry = g_entry; entry != kNoEntry) PreloadReads().Add(name, value, entry);
-  if (EnvironmentReads* reads = g_image_reads) reads->Add(name, nullptr, 0);
+  EnvironmentReads* reads = g_image_reads;
+  if (reads == nullptr) return;
+  reads->Add(name, nullptr, 0);
+  NoteShortSecret(name, value);
+}
+
+// By who goes through the environment; who is known to use a prefix only throws others away.
+void OnFetched(const char* name, const char* value) {
+  if (g_image_reads == nullptr || value == nullptr || !image::IsShortSecret(name, value)) return;
+  if (FindEnvironReader().prefix.empty()) NoteShortSecret(name, value);
 }
 
 void OnEnumerated() {
@@ -49,8 +67,11 @@ void OnEnumerated() {
   }
 }
 
-void OnChange(const char* name, const char*, const void*) {
-  if (EnvironmentReads* reads = g_image_reads) reads->Add(name, nullptr, 0);
+void OnChange(const char* name, const char* value, const void*) {
+  EnvironmentReads* reads = g_image_reads;
+  if (reads == nullptr) return;
+  reads->Add(name, nullptr, 0);
+  NoteShortSecret(name, value);
 }
 
 // Not 0 once a child was waited for: every process faults pages in.
@@ -72,7 +93,7 @@ PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObj
   PyObject* module = g_load_unlocked.Call(args, count, keywords);
   // It is in sys.modules before it is whole, while it imports others.
   if (module != nullptr && g_image_reads != nullptr && !IsEnvironHooked() && HasEnviron()) {
-    HookEnviron({OnRead, OnEnumerated});
+    HookEnviron({OnRead, OnEnumerated, OnFetched});
   }
   return module;
 }
@@ -81,7 +102,7 @@ PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObj
 
 ReadsRecording::ReadsRecording(size_t entry) {
   g_entry = entry;
-  if (!IsEnvironHooked()) HookEnviron({OnRead, OnEnumerated});
+  if (!IsEnvironHooked()) HookEnviron({OnRead, OnEnumerated, OnFetched});
   if (g_image_reads == nullptr) ListenToReads(OnRead);
 }
 
@@ -93,6 +114,7 @@ ReadsRecording::~ReadsRecording() {
 }
 
 void StartImageReads() {
+  g_short_secrets = new EnvironmentReads;
   g_image_reads = new EnvironmentReads;
   g_faults_of_children = FaultsOfChildren();
   ListenToReads(OnRead);
@@ -114,11 +136,23 @@ image::VariableReads StopImageReads() {
   image::VariableReads reads;
   reads.all = *g_why_all;
   if (FaultsOfChildren() != g_faults_of_children) reads.all = "a child process ran";
+  if (MayHaveHadUnseenChildren()) reads.all = "SIGCHLD was ignored: a child process may have run";
   if (!IsEnvironHooked() && HasEnviron()) reads.all = "nobody saw the import of os";
   reads.prefixes.assign(g_prefixes->begin(), g_prefixes->end());
   if (IsEnvironHooked()) UnhookEnviron();
   for (EnvironmentRead& read : read_now.All()) reads.names.push_back(std::move(read.name));
   return reads;
+}
+
+std::string ShortSecretRead(const std::vector<std::string>& allowed) {
+  for (const EnvironmentRead& read : g_short_secrets->All()) {
+    if (std::find(allowed.begin(), allowed.end(), read.name) != allowed.end()) continue;
+    return "preloading has read or set " + read.name +
+           ", a secret by its name whose value is too short to be looked for in memory; set it in "
+           "the program, or let images hold it: --image-allow " +
+           read.name;
+  }
+  return "";
 }
 
 }  // namespace pylaunch::engine

@@ -2,6 +2,8 @@
 #define PYLAUNCH_LAUNCHER_ENGINE_READS_RECORDING_H_
 
 #include <cstddef>
+#include <string>
+#include <vector>
 
 #include "image/key.h"
 
@@ -26,6 +28,10 @@ void FollowImportOfOs();
 // What was read, or changed: a variable that is set or removed is not as it was, whether it was set
 // or not. `all` also if child processes may have read. REQUIRES: the GIL.
 image::VariableReads StopImageReads();
+
+// Why no image may be made of what was read: a secret that it may hold without anybody being able
+// to tell (image/secrets.h, IsShortSecret), other than those `allowed`; or an empty string.
+std::string ShortSecretRead(const std::vector<std::string>& allowed);
 
 }  // namespace pylaunch::engine
 

@@ -29,11 +29,14 @@ TEST(EnvironmentReads, LastValueAndAllEntriesAreKept) {
   reads.Add("A", "one", 0);
   reads.Add("B", "", 1);
   EXPECT_FALSE(reads.empty());
-  EXPECT_EQ(reads.Last("A")->value, "one");
-  EXPECT_EQ(reads.Last("B")->value, "");
+  EXPECT_TRUE(reads.Last("A")->Saw("one"));
+  EXPECT_FALSE(reads.Last("A")->Saw("two") || reads.Last("A")->Saw(nullptr));
+  EXPECT_TRUE(reads.Last("B")->Saw(""));
+  EXPECT_FALSE(reads.Last("B")->Saw(nullptr));
   EXPECT_THAT(reads.Entries("A"), ElementsAre(0, 2));
   reads.Add("A", nullptr, 3);
-  EXPECT_EQ(reads.Last("A")->value, std::nullopt);
+  EXPECT_TRUE(reads.Last("A")->Saw(nullptr));
+  EXPECT_FALSE(reads.Last("A")->Saw(""));
 }
 
 TEST(EnvironmentReads, AllIsSortedAndHasEachNameOnceWithItsLastValue) {
@@ -47,7 +50,7 @@ TEST(EnvironmentReads, AllIsSortedAndHasEachNameOnceWithItsLastValue) {
   ASSERT_EQ(all.size(), 1000u);
   for (size_t i = 0; i < all.size(); ++i) {
     EXPECT_EQ(all[i].name, "N" + std::to_string(1000 + i));
-    EXPECT_EQ(all[i].value, all[i].name);
+    EXPECT_TRUE(all[i].Saw(all[i].name.c_str()));
     EXPECT_EQ(all[i].entry, 1u);
   }
 }
