@@ -11,10 +11,10 @@ namespace {
 
 constexpr size_t kShortest = 8;
 
-constexpr std::string_view kWords[] = {"TOKEN", "KEY",    "SECRET",      "PASS",
-                                       "AUTH",  "PASSWD", "CREDENTIALS", "PASSWORD"};
-// Names where it is, not what it is.
-constexpr std::string_view kNoSecrets[] = {"SSH_AUTH_SOCK"};
+constexpr std::string_view kSecretWords[] = {"TOKEN", "KEY",      "SECRET",
+                                             "PASS",  "PASSWORD", "PASSWD"};
+// What such a variable names is often no secret but a file or a method.
+constexpr std::string_view kPrivateWords[] = {"AUTH", "CREDENTIALS"};
 constexpr std::string_view kSwitches[] = {"0", "1", "NO", "ON", "OFF", "YES", "TRUE", "FALSE"};
 
 template <typename Words>
@@ -25,6 +25,17 @@ bool IsOneOf(const Words& words, std::string_view text) {
     });
   };
   return std::any_of(std::begin(words), std::end(words), same);
+}
+
+// As a whole word of the name.
+template <typename Words>
+bool HasWord(const Words& words, std::string_view name) {
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('_', begin), name.size());
+    if (IsOneOf(words, name.substr(begin, end - begin))) return true;
+    begin = end + 1;
+  }
+  return false;
 }
 
 using Text = std::pmr::u32string;
@@ -114,14 +125,10 @@ void Add(std::pmr::string form, std::pmr::vector<std::pmr::string>* forms) {
 
 }  // namespace
 
-bool IsSecretName(std::string_view name) {
-  if (IsOneOf(kNoSecrets, name)) return false;
-  for (size_t begin = 0; begin <= name.size();) {
-    const size_t end = std::min(name.find('_', begin), name.size());
-    if (IsOneOf(kWords, name.substr(begin, end - begin))) return true;
-    begin = end + 1;
-  }
-  return false;
+bool IsSecretName(std::string_view name) { return HasWord(kSecretWords, name); }
+
+bool IsPrivateName(std::string_view name) {
+  return IsSecretName(name) || HasWord(kPrivateWords, name);
 }
 
 bool IsShortSecret(std::string_view name, std::string_view value) {

@@ -55,7 +55,7 @@ std::string Cure(const std::string& name, const char* value, bool if_unset,
                  const PreloadEntry& reader) {
   if (value == nullptr) return "start without it: env -u " + name + " pylaunch ...";
   std::optional<std::string> line;
-  if (!image::IsSecretName(name)) line = Line(name, value, if_unset);
+  if (!image::IsPrivateName(name)) line = Line(name, value, if_unset);
   if (!line) return "set it in the shell, before the start";
   const std::string& source = reader.location.source;
   const std::string where = IsFile(source) ? "put this line into " + source : "preload this, too";
