@@ -102,12 +102,9 @@ class KeyMaker {
  public:
   KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
            const image::VariableReads& variables)
-      : handoff_(handoff), variables_(variables), listed_(read.folders) {
+      : handoff_(handoff), read_(read), variables_(variables), asked_(read.asked) {
     folders_ = SearchedFolders(session);
     files_ = ModuleFiles(folders_);
-    for (const std::string& path : read.files) {
-      if (!IsFolder(path)) files_.insert(path);
-    }
     for (const std::string& path : session->proved()) files_.insert(path);
     AddFilesIn(handoff.image.hooks);
     AddFilesIn(handoff.image.hooks + "/hooks");
@@ -119,26 +116,26 @@ class KeyMaker {
   // An empty string, or why these files prove nothing.
   std::string Make(const std::vector<std::string>& mapped, image::Key* key) {
     files_.insert(mapped.begin(), mapped.end());
-    AddFacts(key);
+    if (LooksForModulesHere()) asked_.insert(kWorkingDirectory);
     std::vector<image::FileProof> proofs;
-    for (const std::string& path : files_) {
-      const image::FileState state = image::StateOf(path);
-      if (!IsSettled(state, handoff_.image.started_ns)) {
-        return path + std::string(image::kTooYoung);
-      }
-      proofs.push_back({path, state});
+    for (const auto& [path, first] : read_.paths) {
+      std::string why = AddAnswers(path, first, &proofs);
+      if (why.empty() && first.names) why = AddNames(path, *first.names, key);
+      if (!why.empty()) return why;
     }
+    for (const std::string& path : files_) {
+      if (std::string why = AddAnswer(path, /*link=*/false, nullptr, &proofs); !why.empty()) {
+        return why;
+      }
+    }
+    DropFoldersToHere(&proofs);
+    DropFoldersLookedInto(&proofs);
     key->files = image::PackProofs(proofs);
     for (const std::string& path : folders_) {
       if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
       key->folders.push_back(image::ProveFolder(path, RealtimeNs(), /*all=*/false));
     }
-    for (const std::string& path : listed_) {
-      if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
-      // Programs write results where they run.
-      const bool all = !IsProgramFolder(path);
-      key->folders.push_back(image::ProveFolder(path, RealtimeNs(), all));
-    }
+    AddFacts(key);
     return "";
   }
 
@@ -152,10 +149,113 @@ class KeyMaker {
       all = EnvironUser(order.hooks + "/environ_libraries.txt");
       if (!all.empty()) all += " uses C's environ";
     }
+    key->asked.assign(asked_.begin(), asked_.end());
     key->facts = order.facts;
+    for (image::Fact& fact : image::Asked(order.askable, key->asked)) {
+      key->facts.push_back(std::move(fact));
+    }
     for (image::Fact& fact : image::Counting(order.environment, key->reads)) {
       key->facts.push_back(std::move(fact));
     }
+  }
+
+  // `first`: what was so when it was asked; null: nobody knows.
+  std::string AddAnswer(const std::string& path, bool link, const image::FileState* first,
+                        std::vector<image::FileProof>* proofs) {
+    const image::FileState now = image::AskedOf(path, link);
+    if (!IsSettled(now, handoff_.image.started_ns)) return path + std::string(image::kTooYoung);
+    if (first != nullptr && now != *first) {
+      // Who makes a folder if there is none is content with one that is there.
+      const bool made = read_.made.count(path) != 0 && *first == image::FileState();
+      if (!made || !IsFolder(path)) return path + " changed while preloading";
+    }
+    const bool absent = now == image::FileState();
+    const bool here = IsSoughtHere(path);
+    if (here && !absent) asked_.insert(kWorkingDirectory);
+    // So nothing is there whichever the working directory is.
+    proofs->push_back({here && absent ? path.substr(FolderPrefix().size()) : path, now, link});
+    return "";
+  }
+
+  std::string AddAnswers(const std::string& path, const ReadRecord::Path& first,
+                         std::vector<image::FileProof>* proofs) {
+    const bool same = first.link && first.target && *first.link == *first.target;  // No link.
+    std::string why;
+    if (first.link) why = AddAnswer(path, /*link=*/true, &*first.link, proofs);
+    if (first.target && !same && why.empty()) {
+      why = AddAnswer(path, /*link=*/false, &*first.target, proofs);
+    }
+    if (first.link || first.target) files_.erase(path);
+    return why;
+  }
+
+  std::string AddNames(const std::string& path, const image::FolderNames& first, image::Key* key) {
+    if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
+    // Programs write results where they run.
+    const bool all = !IsProgramFolder(path);
+    key->folders.push_back(image::ProveFolder(path, RealtimeNs(), all));
+    if (key->folders.back().names == (all ? first.all : first.importable)) return "";
+    return "the names in " + path + " changed while preloading";
+  }
+
+  std::string FolderPrefix() const { return read_.folder == "/" ? "/" : read_.folder + "/"; }
+
+  // By a relative path, or by one that may be made of getcwd's. (Who has only called that may mean
+  // nothing by it: multiprocessing does when it is imported, and inspect for names of no file.)
+  bool IsSoughtHere(const std::string& path) const {
+    return read_.relative.count(path) != 0 ||
+           (read_.asked_folder && path.size() > FolderPrefix().size() &&
+            path.starts_with(FolderPrefix()));
+  }
+
+  // os.path.realpath of such a path asks about all folders on the way from the root, which are
+  // there for every start. Those that lead to something else that is proved do count.
+  void DropFoldersToHere(std::vector<image::FileProof>* proofs) const {
+    if (!read_.asked_folder && read_.relative.empty()) return;
+    const auto leads_here = [&](const std::string& path) {
+      return path == "/" || FolderPrefix().starts_with(path + "/");
+    };
+    std::set<std::string> elsewhere;
+    for (const image::FileProof& proof : *proofs) {
+      if (!leads_here(proof.path) && proof.state != image::FileState()) {
+        elsewhere.insert(proof.path);
+      }
+    }
+    std::erase_if(*proofs, [&](const image::FileProof& proof) {
+      if (!leads_here(proof.path) || proof.path == "/") return false;
+      const auto below = elsewhere.lower_bound(proof.path + "/");
+      return below == elsewhere.end() || !below->starts_with(proof.path + "/");
+    });
+  }
+
+  // Their own proofs say the same (image/key.h).
+  void DropFoldersLookedInto(std::vector<image::FileProof>* proofs) const {
+    std::erase_if(*proofs, [&](const image::FileProof& proof) {
+      const bool folder = proof.state.inode != 0 && proof.state.ctime_ns == 0;
+      const auto asked = read_.paths.find(proof.path);
+      const bool listed = asked != read_.paths.end() && asked->second.names.has_value();
+      return folder && (listed || folders_.count(proof.path) != 0);
+    });
+  }
+
+  // sys.path may name folders relative to the working directory, or have done so.
+  static bool LooksForModulesHere() {
+    PyObject* path = PySys_GetObject("path");
+    PyObject* importers = PySys_GetObject("path_importer_cache");
+    const auto relative = [](PyObject* name) {
+      std::string text;
+      return FileSystemBytes(name, &text) && !text.starts_with('/');
+    };
+    for (Py_ssize_t i = 0; path != nullptr && PyList_Check(path) && i < PyList_GET_SIZE(path);
+         ++i) {
+      if (relative(PyList_GET_ITEM(path, i))) return true;
+    }
+    PyObject *name, *finder;
+    for (Py_ssize_t i = 0; importers != nullptr && PyDict_Check(importers) &&
+                           PyDict_Next(importers, &i, &name, &finder);) {
+      if (relative(name)) return true;
+    }
+    return false;
   }
 
   void AddFilesIn(const std::string& folder) {
@@ -208,8 +308,9 @@ class KeyMaker {
   }
 
   const Handoff& handoff_;
+  const ReadRecord& read_;
   const image::VariableReads& variables_;
-  std::set<std::string> listed_;
+  std::set<std::string> asked_;  // Askable facts.
   std::set<std::string> folders_;
   std::set<std::string> files_;
 };
