@@ -5,7 +5,9 @@ Each way of asking has a module of its own here. Something is changed behind an 
 stock tells what the program must print then. What does not change an answer costs no image.
 """
 
+import importlib.util
 import os
+import py_compile
 import subprocess
 import time
 
@@ -26,6 +28,15 @@ def _relink(path, target):
 def _link(path, target):
     path.symlink_to(target)
     return path
+
+
+def _compile(path, text):
+    """Only bytecode says so, and that nobody is to look at the source."""
+    source = path.with_name("other-source")
+    source.write_text(text)
+    cache = importlib.util.cache_from_source(str(path))
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(source), cache, dfile=str(path), invalidation_mode=mode)
 
 
 def _bear(path):
@@ -67,6 +78,7 @@ ASKS = {
     "mkdir_works": ("try: os.mkdir(at('the-made')); os.rmdir(at('the-made')); seen = 'made'\nexcept OSError as e: seen = e.errno", lambda d: _bear(d / "the-made")),
     "chdir": ("old = os.getcwd()\ntry: os.chdir(at('the-folder')); seen = 1\nexcept OSError: seen = 0\nos.chdir(old)", lambda d: (d / "the-folder").rmdir()),
     "xattr": ("try: seen = os.getxattr(at('the-file'), 'user.q')\nexcept OSError as e: seen = e.errno", lambda d: os.setxattr(d / "the-file", "user.q", b"1")),
+    "unchecked_bytecode": ("sys.path.append(here)\nimport bare; seen = bare.x", lambda d: _compile(d / "bare.py", "x = 2")),
     "unlink_fails": ("try: os.unlink(at('the-old')); seen = 'was there'\nexcept OSError: seen = None", lambda d: _write(d / "the-old")),
     "rename_fails": ("try: os.rename(at('the-old'), at('the-new')); seen = 'was there'\nexcept OSError: seen = None", lambda d: _write(d / "the-old")),
 }  # fmt: skip
@@ -81,6 +93,8 @@ def _plant(folder, source):
             path.write_text(text)
         else:
             path.mkdir(exist_ok=True)
+    (folder / "bare.py").write_text("x = 0")
+    _compile(folder / "bare.py", "x = 1")
     _link(folder / "link", "r1")
     _link(folder / "dangling", "nowhere")
     return tree

@@ -31,8 +31,10 @@ constexpr std::string_view kUsualDevices[] = {
     "/dev/null", "/dev/zero",    "/dev/full",  "/dev/random", "/dev/urandom", "/dev/tty",
     "/dev/ptmx", "/dev/console", "/dev/stdin", "/dev/stdout", "/dev/stderr",  "/dev/fd"};
 
+bool IsBytecode(std::string_view path) { return path.ends_with(".pyc"); }
+
 bool IsLeftOut(std::string_view path) {
-  return path.ends_with(".pyc") || path.starts_with("/proc/") || path.starts_with("/sys/") ||
+  return IsBytecode(path) || path.starts_with("/proc/") || path.starts_with("/sys/") ||
          path.starts_with("/dev/pts/") || path.starts_with("/dev/fd/") ||
          std::find(std::begin(kUsualDevices), std::end(kUsualDevices), path) !=
              std::end(kUsualDevices);
@@ -185,6 +187,7 @@ void OnFileCall(FileCall call, int folder, const char* asked, int flags) {
       g_record->unknown = std::string(asked) + ", relative to an unknown folder";
     }
     if (input) g_inputs->insert(path);
+    if (call == FileCall::kOpen && IsBytecode(path)) g_record->bytecode.insert(path);
     if (IsLeftOut(path)) return;
     if (relative && from == g_record->folder) g_record->relative.insert(path);
   }

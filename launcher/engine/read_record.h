@@ -24,6 +24,7 @@ struct ReadRecord {
     std::optional<image::FolderNames> names;  // opendir(3)
   };
   std::map<std::string, Path> paths;  // Absolute.
+  std::set<std::string> bytecode;     // Opened, and not in `paths`.
   std::set<std::string> made;         // Were not there when this process made them.
   std::set<std::string> relative;     // Of `paths`: asked for from the working directory.
   std::string folder;                 // The working directory at the beginning.
