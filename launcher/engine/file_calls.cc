@@ -72,8 +72,7 @@ int FlagsOf(const char* mode) {
   return kWriteOnly | kCreate | (exclusive ? kExclusive : 0);
 }
 
-// Lib/tempfile.py's mkdtemp asks for this mode, os.makedirs for all rights.
-FileCall Made(unsigned mode) { return mode == 0700 ? FileCall::kMadeOwn : FileCall::kMade; }
+FileCall Made(unsigned mode) { return mode == 0700 ? FileCall::kMadePrivate : FileCall::kMade; }
 
 FileCall AskOf(int flags) { return (flags & kOfLink) != 0 ? FileCall::kAskLink : FileCall::kAsk; }
 

@@ -18,8 +18,9 @@ enum class FileCall {
   kList,
   kCreate,  // Written, whether it is there or not.
   // Told after the call.
-  kFailed,   // What reads nothing has failed, which tells something.
-  kMade,     // It has made what was not there.
+  kFailed,       // What reads nothing has failed, which tells something.
+  kMade,         // It has made what was not there.
+  kMadePrivate,  // Likewise a folder, with the rights that Lib/tempfile.py's mkdtemp asks for.
   kMadeOwn,  // Likewise, under a name that chance drew (mkstemp(3), mkdtemp(3), Lib/tempfile.py).
 };
 

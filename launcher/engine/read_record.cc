@@ -25,6 +25,7 @@ ReadRecord* g_record = nullptr;
 // What no restored process may find done; OwnDeeds is asked after the record has been stopped, too.
 auto* g_own_names = new std::set<std::string>();
 auto* g_inputs = new std::set<std::string>();
+pid_t g_process = 0;
 thread_local int t_pauses = 0;
 
 constexpr std::string_view kUsualDevices[] = {
@@ -128,15 +129,46 @@ void NoteOpening(const std::string& path, int flags) {
   if (folder) NoteNames(path);
 }
 
+// A process number is as good as chance, where it is not that of the first ones in a container.
+bool HasOwnNumber(const std::string& path) {
+  constexpr size_t kTellingDigits = 3;
+  const std::string own = std::to_string(getpid());
+  const auto is_digit = [&path](size_t at) {
+    return at < path.size() && std::isdigit(static_cast<unsigned char>(path[at])) != 0;
+  };
+  if (own.size() < kTellingDigits) return false;
+  for (size_t at = path.rfind('/'); (at = path.find(own, at + 1)) != path.npos;) {
+    if (!is_digit(at - 1) && !is_digit(at + own.size())) return true;
+  }
+  return false;
+}
+
+// Directly in a folder for temporary files (Lib/tempfile.py). What is private elsewhere, ~/.cache,
+// has a name that the next process knows.
+bool IsTemporary(const std::string& path) {
+  const std::string_view folder = std::string_view(path).substr(0, path.rfind('/'));
+  for (const std::string_view known : {"/tmp", "/var/tmp", "/usr/tmp", "/dev/shm"}) {
+    if (folder == known) return true;
+  }
+  // getenv() would be recorded as a read.
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view text = *variable;
+    for (const std::string_view name : {"TMPDIR=", "TEMP=", "TMP="}) {
+      if (!text.starts_with(name)) continue;
+      std::string_view value = text.substr(name.size());
+      if (value.ends_with('/')) value.remove_suffix(1);
+      if (!value.empty() && folder == value) return true;
+    }
+  }
+  return false;
+}
+
 void NoteMade(const std::string& path, bool own) {
   std::lock_guard<std::mutex> lock(g_mutex);
   if (g_record == nullptr) return;
   std::optional<image::FileState>& first = g_record->paths[path].target;
   if (!first) first = image::FileState();
   g_record->made.insert(path);
-  // A process number is as good as chance.
-  const size_t name = path.rfind('/') + 1;
-  own = own || path.find(std::to_string(getpid()), name) != path.npos;
   if (own) g_own_names->insert(path);
 }
 
@@ -165,13 +197,19 @@ void NoteCall(FileCall call, const std::string& path, int flags) {
     case FileCall::kCreate:
       return NoteCreation(path);
     case FileCall::kMade:
+      return NoteMade(path, HasOwnNumber(path));
+    case FileCall::kMadePrivate:
+      return NoteMade(path, HasOwnNumber(path) || IsTemporary(path));
     case FileCall::kMadeOwn:
-      return NoteMade(path, call == FileCall::kMadeOwn);
+      return NoteMade(path, /*own=*/true);
   }
 }
 
+// Not of a child, which may have been forked while another thread held the lock.
+bool Counts() { return t_pauses == 0 && getpid() == g_process; }
+
 void OnFileCall(FileCall call, int folder, const char* asked, int flags) {
-  if (t_pauses > 0) return;
+  if (!Counts()) return;
   std::string path = asked;
   const bool relative = path[0] != '/';
   std::string from;
@@ -195,7 +233,7 @@ void OnFileCall(FileCall call, int folder, const char* asked, int flags) {
 }
 
 void OnStartCall(StartCall call, int fd) {
-  if (t_pauses > 0) return;
+  if (!Counts()) return;
   std::lock_guard<std::mutex> lock(g_mutex);
   if (g_record == nullptr) return;
   if (call == StartCall::kIsTerminal) g_record->asked.insert(TerminalFact(fd));
@@ -206,6 +244,7 @@ void OnStartCall(StartCall call, int fd) {
 }  // namespace
 
 void StartReadRecord() {
+  g_process = getpid();
   g_record = new ReadRecord;
   g_record->folder = FolderPath(AT_FDCWD);
   ListenToFileCalls(OnFileCall);
