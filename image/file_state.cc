@@ -1,5 +1,7 @@
 #include "image/file_state.h"
 
+#include <fcntl.h>
+
 namespace pylaunch::image {
 namespace {
 
@@ -17,6 +19,21 @@ FileState StateOf(const struct stat& st) {
 FileState StateOf(const std::string& path) {
   struct stat st;
   return stat(path.c_str(), &st) == 0 ? StateOf(st) : FileState();
+}
+
+FileState AskedOf(const struct stat& st) {
+  if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)) return StateOf(st);
+  // No time, so that it never seems to be younger than an image.
+  const uint64_t rights =
+      uint64_t{st.st_mode} | uint64_t{st.st_uid} << 16 | uint64_t{st.st_gid} << 40;
+  if (S_ISDIR(st.st_mode)) return {st.st_dev, st.st_ino, rights, 0, 0};
+  return {st.st_rdev, 0, rights, 0, 0};
+}
+
+FileState AskedOf(const std::string& path, bool link) {
+  struct stat st;
+  const int flags = link ? AT_SYMLINK_NOFOLLOW : 0;
+  return fstatat(AT_FDCWD, path.c_str(), &st, flags) == 0 ? AskedOf(st) : FileState();
 }
 
 std::string Text(const FileState& s) {

@@ -16,12 +16,22 @@ struct FileState {
 };
 FileState StateOf(const struct stat& st);
 FileState StateOf(const std::string& path);
+
+// The same of what may be asked about without being read. Of a folder: which one it is, its mode
+// and its owner, since names that come and go change the rest all the time. Of a device, a socket
+// or a pipe: which device, mode and owner, since whoever uses it changes the rest. All else is as
+// StateOf has it.
+FileState AskedOf(const struct stat& st);
+// `link`: of the path itself where it is a symbolic link (lstat(2)), so that its text is proved,
+// and not what it leads to.
+FileState AskedOf(const std::string& path, bool link);
 // As a fact's value.
 std::string Text(const FileState& state);
 
 struct FileProof {
   std::string path;
-  FileState state;
+  FileState state;  // AskedOf
+  bool link = false;
 };
 
 }  // namespace pylaunch::image

@@ -6,6 +6,7 @@
 #include <array>
 #include <cctype>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 
 #include "cache/stamp.h"
@@ -40,21 +41,6 @@ bool Matters(std::string_view name) {
          name.ends_with(".egg-info") || name.ends_with(".egg-link");
 }
 
-// Independent of the order that readdir gives. 0: cannot be read.
-uint64_t HashNames(const std::string& path, bool all) {
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()), closedir);
-  if (!dir) return 0;
-  uint64_t sum = 1;
-  while (const dirent* entry = readdir(dir.get())) {
-    const std::string_view name = entry->d_name;
-    // A file without a suffix is no module; a folder may be a package.
-    const bool folder = entry->d_type != DT_REG;
-    if (all || (Matters(name) && (folder || name.find('.') != name.npos)))
-      sum += XXH3_64bits_withSeed(name.data(), name.size(), entry->d_type);
-  }
-  return sum;
-}
-
 void Write(cache::WireWriter* out, const KeyHead& head) {
   out->List(head.facts, [out](const Fact& fact) {
     out->String(fact.name);
@@ -63,6 +49,7 @@ void Write(cache::WireWriter* out, const KeyHead& head) {
   out->List(head.reads.names, [out](const std::string& name) { out->String(name); });
   out->List(head.reads.prefixes, [out](const std::string& prefix) { out->String(prefix); });
   out->String(head.reads.all);
+  out->List(head.asked, [out](const std::string& name) { out->String(name); });
 }
 
 void Read(cache::WireReader* in, KeyHead* head) {
@@ -73,6 +60,7 @@ void Read(cache::WireReader* in, KeyHead* head) {
   in->List(&head->reads.names, [in](std::string* name) { in->String(name); });
   in->List(&head->reads.prefixes, [in](std::string* prefix) { in->String(prefix); });
   in->String(&head->reads.all);
+  in->List(&head->asked, [in](std::string* name) { in->String(name); });
 }
 
 // Magic | format u32 | size of the head u64 | hash of the head u64 | hash of the body u64 | head |
@@ -96,23 +84,66 @@ std::optional<Prefix> ParsePrefix(std::string_view bytes) {
 
 uint64_t HashOf(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
+FileState FolderState(const std::string& path) {
+  struct stat st;
+  if (stat(path.c_str(), &st) != 0) return FileState();
+  FileState state = StateOf(st);
+  state.size = AskedOf(st).size;
+  return state;
+}
+
+bool IsSameFolder(const FileState& a, const FileState& b) {
+  return a.device == b.device && a.inode == b.inode && a.size == b.size;
+}
+
 bool Holds(const FolderProof& proof) {
-  const FileState now = StateOf(proof.path);
+  const FileState now = FolderState(proof.path);
   if (now == proof.state) return true;
-  return HashNames(proof.path, proof.all) == proof.names;
+  if (!IsSameFolder(now, proof.state)) return false;
+  const FolderNames names = NamesIn(proof.path);
+  return (proof.all ? names.all : names.importable) == proof.names;
 }
 
 }  // namespace
 
-// A module file or something that may be a package; what is before the first dot is its name.
+// What is before the first dot is the name that an import asks for. As an import by importlib or
+// runpy can ask for any, every file with a module's suffix counts. What has none may be a package,
+// but also any folder of results: there the name must be one that an import statement can have.
 bool IsImportable(std::string_view name) {
   if (name == "__pycache__") return false;
   const std::string_view stem = name.substr(0, name.find('.'));
   const std::string_view rest = name.substr(stem.size());
-  const bool module = rest.empty() || rest == ".py" || rest == ".pyc" || rest.ends_with(".so");
-  return module && !stem.empty() && std::isdigit(static_cast<unsigned char>(stem[0])) == 0 &&
+  if (stem.empty()) return false;
+  if (!rest.empty()) return rest == ".py" || rest == ".pyc" || rest.ends_with(".so");
+  return std::isdigit(static_cast<unsigned char>(stem[0])) == 0 &&
          std::all_of(stem.begin(), stem.end(),
                      [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c >= 0x80; });
+}
+
+// Independent of the order that readdir gives.
+FolderNames NamesIn(const std::string& path) {
+  FolderNames names;
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()), closedir);
+  if (!dir) return names;
+  names = {1, 1};
+  while (const dirent* entry = readdir(dir.get())) {
+    const std::string_view name = entry->d_name;
+    if (name == "__pycache__") continue;  // Comes with the first import, and proves nothing.
+    const uint64_t hash = XXH3_64bits_withSeed(name.data(), name.size(), entry->d_type);
+    names.all += hash;
+    // A file without a suffix is no module; a folder may be a package.
+    const bool folder = entry->d_type != DT_REG;
+    if (Matters(name) && (folder || name.find('.') != name.npos)) names.importable += hash;
+  }
+  return names;
+}
+
+Facts Asked(const Facts& askable, const std::vector<std::string>& names) {
+  Facts asked;
+  std::copy_if(askable.begin(), askable.end(), std::back_inserter(asked), [&](const Fact& fact) {
+    return std::find(names.begin(), names.end(), fact.name) != names.end();
+  });
+  return asked;
 }
 
 std::string Hashed(std::string_view value) {
@@ -121,7 +152,9 @@ std::string Hashed(std::string_view value) {
 }
 
 FolderProof ProveFolder(const std::string& path, int64_t read_at_ns, bool all) {
-  FolderProof proof{path, StateOf(path), HashNames(path, all), all};
+  const FileState state = FolderState(path);
+  const FolderNames names = NamesIn(path);
+  FolderProof proof{path, state, all ? names.all : names.importable, all};
   const bool absent = proof.state == FileState();
   if (!absent && !cache::IsProvable(proof.state.ctime_ns, read_at_ns)) proof.state.ctime_ns = -1;
   return proof;
@@ -218,10 +251,12 @@ std::string FirstChange(const Key& key) {
   std::string folder;
   const std::string file = FirstChanged(key.files, [&] {
     const auto changed = std::find_if_not(key.folders.begin(), key.folders.end(), Holds);
-    if (changed != key.folders.end()) folder = changed->path;
+    if (changed == key.folders.end()) return;
+    const bool same = IsSameFolder(FolderState(changed->path), changed->state);
+    folder = (same ? "the names in " : "") + changed->path;
   });
   if (!file.empty()) return file + " changed";
-  return folder.empty() ? "" : "the names in " + folder + " changed";
+  return folder.empty() ? "" : folder + " changed";
 }
 
 uint64_t TableHash(std::string_view bytes) { return HashOf(bytes); }

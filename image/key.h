@@ -48,12 +48,24 @@ Facts EnvironmentFacts(char** environment);
 // that shells and terminals change from start to start.
 Facts Counting(const Facts& environment, const VariableReads& reads);
 
+// Of facts that count only if they were asked for, those that were.
+Facts Asked(const Facts& askable, const std::vector<std::string>& names);
+
 // True for a name in a folder that an import could ask for.
 bool IsImportable(std::string_view name);
 
+// Hashes of the names in a folder, but __pycache__; 0: it cannot be read.
+struct FolderNames {
+  uint64_t all = 0;
+  uint64_t importable = 0;  // Of those alone that an import can ask for.
+  bool operator==(const FolderNames&) const = default;
+};
+FolderNames NamesIn(const std::string& path);
+
 // A folder that modules were looked for in. Results that programs write there change its state, but
 // what imports find only if a name that an import can ask for comes or goes; `names` is a hash of
-// these. `state` is all 0 where it proves nothing (the folder had changed just then).
+// these. `state` has what AskedOf says in place of a size, which must be so in any case, and the
+// times, which save the look at the names.
 struct FolderProof {
   std::string path;
   FileState state;
@@ -67,6 +79,7 @@ FolderProof ProveFolder(const std::string& path, int64_t read_at_ns, bool all);
 struct KeyHead {
   Facts facts;  // With those of the environment that count for `reads`.
   VariableReads reads;
+  std::vector<std::string> asked;  // Names of the askable facts that are among `facts`.
 };
 
 struct Key : KeyHead {

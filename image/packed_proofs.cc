@@ -79,12 +79,15 @@ std::optional<std::string> ChangedInGroup(std::string_view bytes) {
   in.Number(&count);
   for (uint64_t i = 0; i < count && in.ok(); ++i) {
     const std::string_view path = ReadText(&in);
+    uint8_t link;
     FileState state, now;
+    in.Number(&link);
     in.Number(&state);
     struct stat st;
     if ((full || opened.ok()) && !path.empty() &&
-        fstatat(full ? AT_FDCWD : opened.get(), path.data(), &st, 0) == 0) {
-      now = StateOf(st);
+        fstatat(full ? AT_FDCWD : opened.get(), path.data(), &st,
+                link != 0 ? AT_SYMLINK_NOFOLLOW : 0) == 0) {
+      now = AskedOf(st);
     }
     if (now != state) return std::string(folder) + (full ? "" : "/") + std::string(path);
   }
@@ -128,6 +131,7 @@ std::string PackProofs(const std::vector<FileProof>& files) {
       out.Number<uint64_t>(count);
       for (size_t i = first; i < first + count; ++i) {
         WriteText(&out, std::string_view(below[i]->path).substr(cut));
+        out.Number(uint8_t{below[i]->link});
         out.Number(below[i]->state);
       }
       groups.push_back(out.Take());

@@ -69,6 +69,7 @@ void Write(WireWriter* out, const ImageOrder& order) {
   Write(out, order.command);
   Write(out, order.facts);
   Write(out, order.environment);
+  Write(out, order.askable);
   out->String(image::Serialize(order.late));
   out->List(order.allowed, [out](const std::string& name) { out->String(name); });
   out->String(order.hooks);
@@ -81,6 +82,7 @@ void Read(WireReader* in, ImageOrder* order) {
   Read(in, &order->command);
   Read(in, &order->facts);
   Read(in, &order->environment);
+  Read(in, &order->askable);
   std::string late;
   in->String(&late);
   order->late = image::ParseLate(late).value_or(image::LateEntries());

@@ -37,12 +37,21 @@ inline constexpr char kReporterFile[] = "report/__main__.py";
 inline constexpr char kBuilderFile[] = "builder/__main__.py";
 inline constexpr char kResumeFolder[] = "resume";
 
+// Names of facts that count only if preloading asked for them.
+inline constexpr char kWorkingDirectory[] = "working directory";
+inline constexpr char kProgramName[] = "name of program";
+inline constexpr char kArguments[] = "arguments";
+inline std::string TerminalFact(int stream) {
+  return "whether stream " + std::to_string(stream) + " is a terminal";
+}
+
 // What an image of the preloaded process is to be made from and for (image/key.h).
 struct ImageOrder {
   std::string folder;                // Of images; empty: no image is wanted.
   image::Facts command;              // Which images belong together.
   image::Facts facts;                // All that must be equal, but the environment.
   image::Facts environment;          // All of it; what preloading reads of it must be equal.
+  image::Facts askable;              // What must be equal if preloading asks for it.
   image::LateEntries late;           // What it is to be made without.
   std::vector<std::string> allowed;  // Secret variables whose values it may hold.
   std::string hooks;                 // Folder of resume.py.

@@ -97,13 +97,35 @@ Facts AllFacts(const ImageQuery& query, const Facts& command) {
   facts.push_back({"engine", query.engine});
   facts.push_back({"engine file", image::Text(image::StateOf(query.engine))});
   facts.push_back({"restorer", image::Text(image::StateOf(query.restorer))});
-  if (DependsOnFolder(getenv("PYTHONPATH"))) facts.push_back({"working directory", Folder()});
+  if (DependsOnFolder(getenv("PYTHONPATH"))) facts.push_back({kWorkingDirectory, Folder()});
   // Who allows nothing gets no image with a secret in it.
   if (const auto& names = query.options.image_allow; !names.empty()) {
     const std::set<std::string> allowed(names.begin(), names.end());
     facts.push_back({"allowed secrets", absl::StrJoin(allowed, ",")});
   }
   for (Fact& fact : image::MachineFacts()) facts.push_back(std::move(fact));
+  return facts;
+}
+
+// What sys.argv is while preloading: "-c" and "-m" stand there for a program, whichever it is.
+Facts AskableFacts(const Options& options) {
+  const std::vector<std::string>& argv = options.python_argv;
+  size_t at = options.program;
+  if (at < argv.size() && argv[at] == "--") ++at;
+  std::string name, arguments;
+  if (at < argv.size()) {
+    const std::string_view word = argv[at++];
+    const std::string option = LastOptions(word);
+    if (option.empty()) name = word;
+    if (!option.empty() && option.size() == word.size()) ++at;
+  }
+  for (; at < argv.size(); ++at) arguments += argv[at] + '\0';
+  Facts facts = {{kWorkingDirectory, Folder()},
+                 {kProgramName, image::Hashed(name)},
+                 {kArguments, image::Hashed(arguments)}};
+  for (int stream = 0; stream < 3; ++stream) {
+    facts.push_back({TerminalFact(stream), isatty(stream) != 0 ? "yes" : "no"});
+  }
   return facts;
 }
 
@@ -197,6 +219,7 @@ Facts FactsNow(const ImageOrder& order, const image::KeyHead& head) {
   for (Fact& fact : image::Counting(order.environment, head.reads)) {
     facts.push_back(std::move(fact));
   }
+  for (Fact& fact : image::Asked(order.askable, head.asked)) facts.push_back(std::move(fact));
   return facts;
 }
 
@@ -283,6 +306,7 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   order.command = CommandFacts(query, program);
   order.facts = AllFacts(query, order.command);
   order.environment = image::EnvironmentFacts(environment);
+  order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;
   if (mode != CacheMode::kRefresh) {
     answer.fd = Find(query, order, &answer);

@@ -72,6 +72,7 @@ void PrintImage(const ImageSummary& image) {
     std::printf("  proved   by %zu files and %zu folders\n", image::CountProofs(image.key.files),
                 image.key.folders.size());
     std::printf("  read     %s\n", Reads(image.key.reads).c_str());
+    for (const std::string& fact : image.key.asked) std::printf("  asked    %s\n", fact.c_str());
     for (const std::string& late : image.key.late) std::printf("  late     %s\n", late.c_str());
   }
   std::printf("  state    %s\n", Words(image).c_str());

@@ -16,6 +16,7 @@
 
 #include "image/own_stack.h"
 #include "launcher/engine/archive_session.h"
+#include "launcher/engine/argument_reads.h"
 #include "launcher/engine/builder.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/entry_watch.h"
@@ -221,6 +222,11 @@ std::optional<int> PreloadEarly(const Program& program, EntryWatch* watch) {
   }
   Progress progress(g_handoff->image_only);
   const bool watched = !g_handoff->image.folder.empty();
+  std::optional<ArgumentReads> arguments;
+  if (watched) {
+    RecordQuestionsOfStart();
+    arguments.emplace();
+  }
   size_t done = 0;
   const auto before = [&](size_t entry) {
     progress.Show(done, early.size(),

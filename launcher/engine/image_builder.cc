@@ -1,7 +1,6 @@
 #include "launcher/engine/image_builder.h"
 
 #include <Python.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/file.h>
@@ -17,10 +16,9 @@
 #include "image/capture.h"
 #include "image/collection.h"
 #include "image/key.h"
-#include "image/packed_proofs.h"
 #include "launcher/engine/clock.h"
-#include "launcher/engine/environ_users.h"
 #include "launcher/engine/exit_handlers.h"
+#include "launcher/engine/key_maker.h"
 #include "launcher/engine/process_state.h"
 #include "launcher/engine/progress.h"
 #include "launcher/engine/py_ref.h"
@@ -41,179 +39,6 @@ Resumption* g_resumption = nullptr;
 // Never freed: a restored process would copy these from the image, page by page, to do so.
 const ReadRecord* g_read = nullptr;
 const image::VariableReads* g_variables = nullptr;
-
-// Where `importlib` looked: the finders' folders, stock's and ours, and what stands in sys.path
-// without being one.
-std::set<std::string> SearchedFolders(ArchiveSession* session) {
-  std::set<std::string> folders;
-  for (std::string& path : session->folders().Paths()) folders.insert(std::move(path));
-  PyObject* importers = PySys_GetObject("path_importer_cache");
-  PyObject *name, *finder;
-  for (Py_ssize_t i = 0; importers != nullptr && PyDict_Check(importers) &&
-                         PyDict_Next(importers, &i, &name, &finder);) {
-    std::string path;
-    if (FileSystemBytes(name, &path)) folders.insert(path.empty() ? "." : path);
-  }
-  return folders;
-}
-
-void AddString(PyObject* object, const char* attribute, std::set<std::string>* paths) {
-  PyRef value = PyRef::Steal(PyObject_GetAttrString(object, attribute));
-  std::string path;
-  if (value && FileSystemBytes(value.get(), &path) && path[0] == '/') paths->insert(path);
-  PyErr_Clear();
-}
-
-// Sources and extensions of all modules; `site`'s files.
-std::set<std::string> ModuleFiles(const std::set<std::string>& folders) {
-  std::set<std::string> paths;
-  PyObject* modules = PyImport_GetModuleDict();
-  PyRef list = PyRef::Steal(PyDict_Values(modules));
-  for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list.get()); ++i) {
-    PyObject* module = PyList_GET_ITEM(list.get(), i);
-    if (!PyModule_Check(module)) continue;
-    PyObject* dict = PyModule_GetDict(module);
-    PyObject* spec = PyDict_GetItemString(dict, "__spec__");
-    if (spec != nullptr && spec != Py_None) AddString(spec, "origin", &paths);
-    std::string file;
-    if (FileSystemBytes(PyDict_GetItemString(dict, "__file__"), &file) && file[0] == '/') {
-      paths.insert(file);
-    }
-  }
-  for (const std::string& folder : folders) {
-    auto names = cache::PosixFileEnv().ListFolder(folder);
-    if (!names) {
-      paths.insert(folder);  // A zip file, or not there.
-      continue;
-    }
-    for (const std::string& name : *names) {
-      if (name.ends_with(".pth")) paths.insert(folder + "/" + name);
-    }
-  }
-  return paths;
-}
-
-// Everything the image was made of must have been as it is now before anything was read; file
-// systems stamp with a coarse clock (cache/stamp.h).
-bool IsSettled(const image::FileState& state, int64_t started_ns) {
-  return cache::IsProvable(std::max(state.ctime_ns, state.mtime_ns), started_ns);
-}
-
-class KeyMaker {
- public:
-  KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
-           const image::VariableReads& variables)
-      : handoff_(handoff), variables_(variables), listed_(read.folders) {
-    folders_ = SearchedFolders(session);
-    files_ = ModuleFiles(folders_);
-    for (const std::string& path : read.files) {
-      if (!IsFolder(path)) files_.insert(path);
-    }
-    for (const std::string& path : session->proved()) files_.insert(path);
-    AddFilesIn(handoff.image.hooks);
-    AddFilesIn(handoff.image.hooks + "/hooks");
-    const std::string bin = handoff.python.substr(0, handoff.python.rfind('/'));
-    files_.insert(
-        {handoff.python, bin + "/pyvenv.cfg", bin.substr(0, bin.rfind('/')) + "/pyvenv.cfg"});
-  }
-
-  // An empty string, or why these files prove nothing.
-  std::string Make(const std::vector<std::string>& mapped, image::Key* key) {
-    files_.insert(mapped.begin(), mapped.end());
-    AddFacts(key);
-    std::vector<image::FileProof> proofs;
-    for (const std::string& path : files_) {
-      const image::FileState state = image::StateOf(path);
-      if (!IsSettled(state, handoff_.image.started_ns)) {
-        return path + std::string(image::kTooYoung);
-      }
-      proofs.push_back({path, state});
-    }
-    key->files = image::PackProofs(proofs);
-    for (const std::string& path : folders_) {
-      if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
-      key->folders.push_back(image::ProveFolder(path, RealtimeNs(), /*all=*/false));
-    }
-    for (const std::string& path : listed_) {
-      if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
-      // Programs write results where they run.
-      const bool all = !IsProgramFolder(path);
-      key->folders.push_back(image::ProveFolder(path, RealtimeNs(), all));
-    }
-    return "";
-  }
-
- private:
-  void AddFacts(image::Key* key) const {
-    const ImageOrder& order = handoff_.image;
-    key->reads = variables_;
-    std::string& all = key->reads.all;
-    if (RunsLibrariesOfTheUser()) all = "LD_PRELOAD or LD_AUDIT is set";
-    if (all.empty()) {
-      all = EnvironUser(order.hooks + "/environ_libraries.txt");
-      if (!all.empty()) all += " uses C's environ";
-    }
-    key->facts = order.facts;
-    for (image::Fact& fact : image::Counting(order.environment, key->reads)) {
-      key->facts.push_back(std::move(fact));
-    }
-  }
-
-  void AddFilesIn(const std::string& folder) {
-    auto names = cache::PosixFileEnv().ListFolder(folder);
-    for (const std::string& name : names ? *names : std::vector<std::string>()) {
-      if (!IsFolder(folder + "/" + name)) files_.insert(folder + "/" + name);
-    }
-  }
-
-  // Whose constructors run before anything of ours (ld.so(8)).
-  bool RunsLibrariesOfTheUser() const {
-    const image::Facts& set = handoff_.image.environment;
-    return std::any_of(set.begin(), set.end(), [](const image::Fact& fact) {
-      return fact.name == "variable LD_PRELOAD" || fact.name == "variable LD_AUDIT";
-    });
-  }
-
-  // A name that came after the folder was looked into. Only folders that changed can have one.
-  std::string NewIn(const std::string& folder) const {
-    constexpr int64_t kTick = 20'000'000;  // Of the clock that stamps files.
-    const int64_t start = handoff_.image.started_ns - kTick;
-    if (image::StateOf(folder).ctime_ns < start) return "";
-    auto names = cache::PosixFileEnv().ListFolder(folder);
-    if (!names) return "";
-    for (const std::string& name : *names) {
-      const std::string path = folder + "/" + name;
-      struct statx st;
-      if (!image::IsImportable(name)) continue;
-      if (statx(AT_FDCWD, path.c_str(), 0, STATX_BTIME, &st) != 0) continue;
-      const int64_t born = st.stx_btime.tv_sec * 1'000'000'000 + st.stx_btime.tv_nsec;
-      if (born >= start) return path;
-    }
-    return "";
-  }
-
-  static bool IsFolder(const std::string& path) {
-    struct stat st;
-    return stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
-  }
-
-  bool IsProgramFolder(const std::string& path) const {
-    struct stat here, listed;
-    if (stat(path.c_str(), &listed) != 0) return false;
-    const auto& command = handoff_.image.command;
-    const auto folder = std::find_if(command.begin(), command.end(), [](const image::Fact& fact) {
-      return fact.name == "program folder";
-    });
-    return folder != command.end() && stat(folder->value.c_str(), &here) == 0 &&
-           here.st_dev == listed.st_dev && here.st_ino == listed.st_ino;
-  }
-
-  const Handoff& handoff_;
-  const image::VariableReads& variables_;
-  std::set<std::string> listed_;
-  std::set<std::string> folders_;
-  std::set<std::string> files_;
-};
 
 // Writes and publishes what the capturing process has made; in that process.
 class Publisher {

@@ -22,6 +22,7 @@
 #include <string_view>
 
 #include "image/region_map.h"
+#include "launcher/engine/read_record.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -189,6 +190,15 @@ void AddOutput(Parts* parts) {
   if (__fpending(stdout) != 0) parts->insert({"left output in C's stdout", ""});
 }
 
+// Where nobody else reads it meanwhile, and where it can be told.
+void AddInput(Parts* parts) {
+  parts->insert({"read standard input", std::to_string(lseek(STDIN_FILENO, 0, SEEK_CUR))});
+}
+
+void AddDeeds(Parts* parts) {
+  for (std::string& words : OwnDeeds()) parts->insert({std::move(words), ""});
+}
+
 // proc(5), /proc/pid/statm: the first number is the size of everything that is mapped.
 uint64_t Pages() {
   std::unique_ptr<FILE, int (*)(FILE*)> sizes(fopen("/proc/self/statm", "re"), fclose);
@@ -213,7 +223,7 @@ void AddMemory(Parts* parts) {
 ProcessState ProcessState::Now(const ProcessState* earlier) {
   ProcessState now;
   for (const auto add : {AddFolder, AddLimits, AddStatus, AddScheduling, AddSession, AddControls,
-                         AddTimers, AddChildren, AddOutput}) {
+                         AddTimers, AddChildren, AddOutput, AddInput, AddDeeds}) {
     add(&now.parts);
   }
   now.descriptors = Descriptors();

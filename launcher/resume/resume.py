@@ -53,9 +53,20 @@ def resume():
     _renew_threading()
     _renew_logging()
     _renew_randomness()
+    _renew_folder()
     for hook in _hooks:
         if "resume" in hook:
             hook["resume"]()
+
+
+def _renew_folder():
+    """Where multiprocessing was imported (Lib/multiprocessing/process.py)."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and hasattr(process, "ORIGINAL_DIR"):
+        try:
+            process.ORIGINAL_DIR = os.path.abspath(os.getcwd())
+        except OSError:
+            process.ORIGINAL_DIR = None
 
 
 _NAMES = ("<stdin>", "<stdout>", "<stderr>")

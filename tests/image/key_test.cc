@@ -37,6 +37,7 @@ Key Sample() {
   Key key;
   key.facts = {{"boot id", "1"}, {"variable HOME", "2"}};
   key.reads = {{"HOME", "NOT_SET"}, {"TQDM_"}, "x"};
+  key.asked = {"working directory"};
   key.files = PackProofs({{"/a", {1, 2, 3, 4, 5}}});
   key.folders = {{"/b", {1, 2, 3, 4, 5}, 6, true}};
   key.image = {5, 4, 3, 2, 1};
@@ -61,6 +62,7 @@ TEST_F(KeyTest, ComesBackAsItWas) {
   EXPECT_EQ(key->reads.names, Sample().reads.names);
   EXPECT_EQ(key->reads.prefixes, Sample().reads.prefixes);
   EXPECT_EQ(key->reads.all, "x");
+  EXPECT_EQ(key->asked, Sample().asked);
 }
 
 TEST_F(KeyTest, HeadIsReadFromTheFirstBytesAlone) {
@@ -138,6 +140,31 @@ TEST_F(KeyTest, ListedFolderHoldsWhileNoNameComesOrGoes) {
   EXPECT_NE(FirstChange(key), "");
   fs::remove(folder_ + "/log");
   EXPECT_EQ(FirstChange(key), "");
+}
+
+TEST_F(KeyTest, AnyFileWithAModuleSuffixIsImportable) {
+  for (const char* name : {"m.py", "my-plugin.py", "0002_more.py", "a b.so", "x.abi3.so", "m"}) {
+    EXPECT_TRUE(IsImportable(name)) << name;
+  }
+  for (const char* name : {"", ".py", "train-output", "0002", "a.txt", "a.b.py", "__pycache__"}) {
+    EXPECT_FALSE(IsImportable(name)) << name;
+  }
+}
+
+TEST_F(KeyTest, ReplacedFolderIsNoticedThoughItsNamesAreTheSame) {
+  const std::string path = folder_ + "/searched";
+  fs::create_directory(path);
+  Key key;
+  key.folders = {ProveFolder(path, kLater, /*all=*/false)};
+  fs::rename(path, folder_ + "/away");
+  fs::create_directory(path);
+  EXPECT_EQ(FirstChange(key), path + " changed");
+}
+
+TEST_F(KeyTest, AskableFactsCountIfAsked) {
+  const Facts askable = {{"working directory", "/a"}, {"arguments", "1"}};
+  EXPECT_TRUE(Asked(askable, {}).empty());
+  EXPECT_EQ(Asked(askable, {"working directory"}), Facts({askable[0]}));
 }
 
 TEST_F(KeyTest, AbsentFolderThatComesIsNoticed) {

@@ -85,6 +85,34 @@ TEST_F(PackedProofsTest, EditedRemovedAndNewFiles) {
   EXPECT_EQ(FirstChanged(packed_), root_ / "alone/deep/below/m.py");
 }
 
+TEST_F(PackedProofsTest, FoldersThatWereAskedAbout) {
+  const std::string path = root_ / "asked";
+  fs::create_directory(path);
+  const std::string packed = PackProofs({{path, AskedOf(path, /*link=*/false)}});
+  std::ofstream(path + "/new") << "";
+  EXPECT_EQ(FirstChanged(packed), "") << "its names are not asked for";
+  fs::permissions(path, fs::perms::owner_read);
+  EXPECT_EQ(FirstChanged(packed), path);
+  fs::permissions(path, fs::perms::owner_all);
+  fs::remove_all(path);
+  EXPECT_EQ(FirstChanged(packed), path);
+  std::ofstream(path) << "";
+  EXPECT_EQ(FirstChanged(packed), path);
+}
+
+TEST_F(PackedProofsTest, LinksThatWereRead) {
+  const std::string path = root_ / "link";
+  fs::create_symlink("nowhere", path);
+  const auto packed = [&path](bool link) {
+    return PackProofs({{path, AskedOf(path, link), link}});
+  };
+  const std::string text = packed(true), target = packed(false);
+  fs::remove(path);
+  fs::create_symlink("elsewhere", path);
+  EXPECT_EQ(FirstChanged(text), path);
+  EXPECT_EQ(FirstChanged(target), "");
+}
+
 TEST_F(PackedProofsTest, AFolderThatIsGoneOrReplaced) {
   fs::rename(root_ / "2", root_ / "away");
   EXPECT_TRUE(FirstChanged(packed_).starts_with((root_ / "2/").string()));

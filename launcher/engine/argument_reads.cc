@@ -1,0 +1,116 @@
+#include "launcher/engine/argument_reads.h"
+
+#include "launcher/engine/read_record.h"
+#include "launcher/handoff.h"
+
+#pragma weak PyList_Type
+
+namespace pylaunch::engine {
+namespace {
+
+void NoteAll() {
+  NoteQuestionOfStart(kProgramName);
+  NoteQuestionOfStart(kArguments);
+}
+
+PyObject* Subscript(PyObject* self, PyObject* key) {
+  if (PyLong_CheckExact(key) && PyLong_AsLong(key) == 0) {
+    NoteQuestionOfStart(kProgramName);
+  } else {
+    NoteAll();
+  }
+  PyErr_Clear();  // Of a number that is too large, about which the list has more to say.
+  return PyList_Type.tp_as_mapping->mp_subscript(self, key);
+}
+
+PyObject* Item(PyObject* self, Py_ssize_t index) {
+  if (index == 0) {
+    NoteQuestionOfStart(kProgramName);
+  } else {
+    NoteAll();
+  }
+  return PyList_Type.tp_as_sequence->sq_item(self, index);
+}
+
+Py_ssize_t Length(PyObject* self) {
+  NoteQuestionOfStart(kArguments);
+  return PyList_GET_SIZE(self);
+}
+
+int Contains(PyObject* self, PyObject* value) {
+  NoteAll();
+  return PyList_Type.tp_as_sequence->sq_contains(self, value);
+}
+
+PyObject* Concat(PyObject* self, PyObject* other) {
+  NoteAll();
+  return PyList_Type.tp_as_sequence->sq_concat(self, other);
+}
+
+PyObject* Iter(PyObject* self) {
+  NoteAll();
+  return PyList_Type.tp_iter(self);
+}
+
+PyObject* Compare(PyObject* self, PyObject* other, int operation) {
+  NoteAll();
+  return PyList_Type.tp_richcompare(self, other, operation);
+}
+
+PyObject* Repr(PyObject* self) {
+  NoteAll();
+  return PyList_Type.tp_repr(self);
+}
+
+// Its methods: index, copy, pop.
+PyObject* Attribute(PyObject* self, PyObject* name) {
+  NoteAll();
+  return PyList_Type.tp_getattro(self, name);
+}
+
+template <typename Function>
+PyType_Slot Slot(int id, Function* function) {
+  return {id, reinterpret_cast<void*>(function)};
+}
+
+// Of a list's layout, so that lists can become ones and back. Never freed. Null: an error is set.
+PyTypeObject* RecordingList() {
+  static PyTypeObject* type = nullptr;
+  if (type != nullptr) return type;
+  PyType_Slot slots[] = {Slot(Py_mp_subscript, Subscript),
+                         Slot(Py_sq_item, Item),
+                         Slot(Py_mp_length, Length),
+                         Slot(Py_sq_length, Length),
+                         Slot(Py_sq_contains, Contains),
+                         Slot(Py_sq_concat, Concat),
+                         Slot(Py_tp_iter, Iter),
+                         Slot(Py_tp_richcompare, Compare),
+                         Slot(Py_tp_repr, Repr),
+                         Slot(Py_tp_getattro, Attribute),
+                         {0, nullptr}};
+  PyType_Spec spec = {"builtins.list", static_cast<int>(PyList_Type.tp_basicsize), 0,
+                      Py_TPFLAGS_DEFAULT, slots};
+  PyRef bases = PyRef::Steal(PyTuple_Pack(1, &PyList_Type));
+  if (bases) type = reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&spec, bases.get()));
+  return type;
+}
+
+}  // namespace
+
+ArgumentReads::ArgumentReads() {
+  PyObject* argv = PySys_GetObject("argv");
+  PyTypeObject* type = RecordingList();
+  if (type == nullptr || argv == nullptr || !PyList_CheckExact(argv)) {
+    PyErr_Clear();
+    NoteAll();
+    return;
+  }
+  list_ = PyRef::Share(argv);
+  Py_SET_TYPE(argv, type);
+}
+
+ArgumentReads::~ArgumentReads() {
+  if (list_) Py_SET_TYPE(list_.get(), &PyList_Type);
+}
+
+}  // namespace pylaunch::engine

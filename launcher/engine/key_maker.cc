@@ -1,0 +1,300 @@
+#include "launcher/engine/key_maker.h"
+
+#include <Python.h>
+#include <endian.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "cache/file_env.h"
+#include "cache/stamp.h"
+#include "image/packed_proofs.h"
+#include "launcher/engine/clock.h"
+#include "launcher/engine/environ_users.h"
+#include "launcher/engine/py_ref.h"
+
+#pragma weak PyModule_Type
+
+namespace pylaunch::engine {
+namespace {
+
+// Where `importlib` looked: the finders' folders, stock's and ours, and what stands in sys.path
+// without being one.
+std::set<std::string> SearchedFolders(ArchiveSession* session) {
+  std::set<std::string> folders;
+  for (std::string& path : session->folders().Paths()) folders.insert(std::move(path));
+  PyObject* importers = PySys_GetObject("path_importer_cache");
+  PyObject *name, *finder;
+  for (Py_ssize_t i = 0; importers != nullptr && PyDict_Check(importers) &&
+                         PyDict_Next(importers, &i, &name, &finder);) {
+    std::string path;
+    if (FileSystemBytes(name, &path)) folders.insert(path.empty() ? "." : path);
+  }
+  return folders;
+}
+
+void AddString(PyObject* object, const char* attribute, std::set<std::string>* paths) {
+  PyRef value = PyRef::Steal(PyObject_GetAttrString(object, attribute));
+  std::string path;
+  if (value && FileSystemBytes(value.get(), &path) && path[0] == '/') paths->insert(path);
+  PyErr_Clear();
+}
+
+// Sources and extensions of all modules; `site`'s files.
+std::set<std::string> ModuleFiles(const std::set<std::string>& folders) {
+  std::set<std::string> paths;
+  PyObject* modules = PyImport_GetModuleDict();
+  PyRef list = PyRef::Steal(PyDict_Values(modules));
+  for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list.get()); ++i) {
+    PyObject* module = PyList_GET_ITEM(list.get(), i);
+    if (!PyModule_Check(module)) continue;
+    PyObject* dict = PyModule_GetDict(module);
+    PyObject* spec = PyDict_GetItemString(dict, "__spec__");
+    if (spec != nullptr && spec != Py_None) AddString(spec, "origin", &paths);
+    std::string file;
+    if (FileSystemBytes(PyDict_GetItemString(dict, "__file__"), &file) && file[0] == '/') {
+      paths.insert(file);
+    }
+  }
+  for (const std::string& folder : folders) {
+    auto names = cache::PosixFileEnv().ListFolder(folder);
+    if (!names) {
+      paths.insert(folder);  // A zip file, or not there.
+      continue;
+    }
+    for (const std::string& name : *names) {
+      if (name.ends_with(".pth")) paths.insert(folder + "/" + name);
+    }
+  }
+  return paths;
+}
+
+// Bytecode that says that nobody is to look at its source (PEP 552): magic, then the flags "by
+// hash" without "check".
+bool IsItsOwnProof(const std::string& bytecode) {
+  const int fd = open(bytecode.c_str(), O_RDONLY | O_CLOEXEC);
+  uint32_t head[2] = {};
+  const bool read = fd >= 0 && pread(fd, head, sizeof head, 0) == sizeof head;
+  close(fd);
+  return read && le32toh(head[1]) == 1;
+}
+
+// Everything the image was made of must have been as it is now before anything was read; file
+// systems stamp with a coarse clock (cache/stamp.h).
+bool IsSettled(const image::FileState& state, int64_t started_ns) {
+  return cache::IsProvable(std::max(state.ctime_ns, state.mtime_ns), started_ns);
+}
+
+bool IsFolder(const std::string& path) {
+  struct stat st;
+  return stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+// sys.path may name folders relative to the working directory, or have done so.
+bool LooksForModulesHere() {
+  PyObject* path = PySys_GetObject("path");
+  PyObject* importers = PySys_GetObject("path_importer_cache");
+  const auto relative = [](PyObject* name) {
+    std::string text;
+    return FileSystemBytes(name, &text) && !text.starts_with('/');
+  };
+  for (Py_ssize_t i = 0; path != nullptr && PyList_Check(path) && i < PyList_GET_SIZE(path); ++i) {
+    if (relative(PyList_GET_ITEM(path, i))) return true;
+  }
+  PyObject *name, *finder;
+  for (Py_ssize_t i = 0; importers != nullptr && PyDict_Check(importers) &&
+                         PyDict_Next(importers, &i, &name, &finder);) {
+    if (relative(name)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+KeyMaker::KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
+                   const image::VariableReads& variables)
+    : handoff_(handoff),
+      read_(read),
+      variables_(variables),
+      here_(read.folder == "/" ? "/" : read.folder + "/"),
+      asked_(read.asked),
+      folders_(SearchedFolders(session)),
+      files_(ModuleFiles(folders_)) {
+  if (LooksForModulesHere()) asked_.insert(kWorkingDirectory);
+  for (const std::string& path : session->proved()) files_.insert(path);
+  for (const std::string& path : read.bytecode) {
+    if (IsItsOwnProof(path)) files_.insert(path);
+  }
+  AddFilesIn(handoff.image.hooks);
+  AddFilesIn(handoff.image.hooks + "/hooks");
+  const std::string bin = handoff.python.substr(0, handoff.python.rfind('/'));
+  files_.insert(
+      {handoff.python, bin + "/pyvenv.cfg", bin.substr(0, bin.rfind('/')) + "/pyvenv.cfg"});
+}
+
+std::string KeyMaker::Make(const std::vector<std::string>& mapped, image::Key* key) {
+  files_.insert(mapped.begin(), mapped.end());
+  Proofs proofs;
+  for (const auto& [path, first] : read_.paths) {
+    if (std::string why = AddAnswers(path, first, &proofs); !why.empty()) return why;
+  }
+  for (const std::string& path : files_) {
+    if (std::string why = AddAnswer(path, /*link=*/false, nullptr, &proofs); !why.empty()) {
+      return why;
+    }
+  }
+  for (const auto& [path, first] : read_.paths) {
+    if (!first.names) continue;
+    if (std::string why = AddNames(path, *first.names, key); !why.empty()) return why;
+  }
+  DropFoldersToHere(&proofs);
+  DropFoldersLookedInto(&proofs);
+  key->files = image::PackProofs(proofs);
+  for (const std::string& path : folders_) {
+    if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
+    key->folders.push_back(image::ProveFolder(path, RealtimeNs(), /*all=*/false));
+  }
+  AddFacts(key);
+  return "";
+}
+
+void KeyMaker::AddFacts(image::Key* key) const {
+  const ImageOrder& order = handoff_.image;
+  key->reads = variables_;
+  std::string& all = key->reads.all;
+  if (RunsLibrariesOfTheUser()) all = "LD_PRELOAD or LD_AUDIT is set";
+  if (all.empty()) {
+    all = EnvironUser(order.hooks + "/environ_libraries.txt");
+    if (!all.empty()) all += " uses C's environ";
+  }
+  key->asked.assign(asked_.begin(), asked_.end());
+  key->facts = order.facts;
+  for (image::Fact& fact : image::Asked(order.askable, key->asked)) {
+    key->facts.push_back(std::move(fact));
+  }
+  for (image::Fact& fact : image::Counting(order.environment, key->reads)) {
+    key->facts.push_back(std::move(fact));
+  }
+}
+
+void KeyMaker::AddFilesIn(const std::string& folder) {
+  auto names = cache::PosixFileEnv().ListFolder(folder);
+  for (const std::string& name : names ? *names : std::vector<std::string>()) {
+    if (!IsFolder(folder + "/" + name)) files_.insert(folder + "/" + name);
+  }
+}
+
+std::string KeyMaker::AddAnswer(const std::string& path, bool link, const image::FileState* first,
+                                Proofs* proofs) {
+  const image::FileState now = image::AskedOf(path, link);
+  if (!IsSettled(now, handoff_.image.started_ns)) return path + std::string(image::kTooYoung);
+  if (first != nullptr && now != *first) {
+    // Who makes a folder if there is none is content with one that is there.
+    const bool made = read_.made.count(path) != 0 && *first == image::FileState();
+    if (!made || !IsFolder(path)) return path + " changed while preloading";
+  }
+  const bool absent = now == image::FileState();
+  const bool here = IsSoughtHere(path);
+  if (here && !absent) asked_.insert(kWorkingDirectory);
+  // So nothing is there whichever the working directory is.
+  proofs->push_back({here && absent ? path.substr(here_.size()) : path, now, link});
+  return "";
+}
+
+std::string KeyMaker::AddAnswers(const std::string& path, const ReadRecord::Path& first,
+                                 Proofs* proofs) {
+  const bool same = first.link && first.target && *first.link == *first.target;  // No link.
+  std::string why;
+  if (first.link) why = AddAnswer(path, /*link=*/true, &*first.link, proofs);
+  if (first.target && !same && why.empty()) {
+    why = AddAnswer(path, /*link=*/false, &*first.target, proofs);
+  }
+  if (first.link || first.target) files_.erase(path);
+  return why;
+}
+
+std::string KeyMaker::AddNames(const std::string& path, const image::FolderNames& first,
+                               image::Key* key) {
+  if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
+  // Programs write results where they run.
+  const bool all = !IsProgramFolder(path);
+  key->folders.push_back(image::ProveFolder(path, RealtimeNs(), all));
+  if (key->folders.back().names == (all ? first.all : first.importable)) return "";
+  return "the names in " + path + " changed while preloading";
+}
+
+bool KeyMaker::IsSoughtHere(const std::string& path) const {
+  return read_.relative.count(path) != 0 ||
+         (read_.asked_folder && path.size() > here_.size() && path.starts_with(here_));
+}
+
+// os.path.realpath of such a path asks about all folders on the way from the root, which are
+// there for every start. Those that lead to something else that is proved do count.
+void KeyMaker::DropFoldersToHere(Proofs* proofs) const {
+  if (!read_.asked_folder || asked_.count(kWorkingDirectory) != 0) return;
+  const auto leads_here = [&](const std::string& path) {
+    return path == "/" || here_.starts_with(path + "/");
+  };
+  std::set<std::string> elsewhere;
+  for (const image::FileProof& proof : *proofs) {
+    if (!leads_here(proof.path) && proof.state != image::FileState()) {
+      elsewhere.insert(proof.path);
+    }
+  }
+  std::erase_if(*proofs, [&](const image::FileProof& proof) {
+    if (!leads_here(proof.path) || proof.path == "/") return false;
+    const auto below = elsewhere.lower_bound(proof.path + "/");
+    return below == elsewhere.end() || !below->starts_with(proof.path + "/");
+  });
+}
+
+// Their own proofs say the same (image/key.h).
+void KeyMaker::DropFoldersLookedInto(Proofs* proofs) const {
+  std::erase_if(*proofs, [&](const image::FileProof& proof) {
+    const bool folder = proof.state.inode != 0 && proof.state.ctime_ns == 0;
+    const auto asked = read_.paths.find(proof.path);
+    const bool listed = asked != read_.paths.end() && asked->second.names.has_value();
+    return folder && (listed || folders_.count(proof.path) != 0);
+  });
+}
+
+bool KeyMaker::IsProgramFolder(const std::string& path) const {
+  struct stat here, listed;
+  if (stat(path.c_str(), &listed) != 0) return false;
+  const auto& command = handoff_.image.command;
+  const auto folder = std::find_if(command.begin(), command.end(), [](const image::Fact& fact) {
+    return fact.name == "program folder";
+  });
+  return folder != command.end() && stat(folder->value.c_str(), &here) == 0 &&
+         here.st_dev == listed.st_dev && here.st_ino == listed.st_ino;
+}
+
+// Whose constructors run before anything of ours (ld.so(8)).
+bool KeyMaker::RunsLibrariesOfTheUser() const {
+  const image::Facts& set = handoff_.image.environment;
+  return std::any_of(set.begin(), set.end(), [](const image::Fact& fact) {
+    return fact.name == "variable LD_PRELOAD" || fact.name == "variable LD_AUDIT";
+  });
+}
+
+std::string KeyMaker::NewIn(const std::string& folder) const {
+  constexpr int64_t kTick = 20'000'000;  // Of the clock that stamps files.
+  const int64_t start = handoff_.image.started_ns - kTick;
+  if (image::StateOf(folder).ctime_ns < start) return "";
+  auto names = cache::PosixFileEnv().ListFolder(folder);
+  if (!names) return "";
+  for (const std::string& name : *names) {
+    const std::string path = folder + "/" + name;
+    struct statx st;
+    if (!image::IsImportable(name)) continue;
+    if (statx(AT_FDCWD, path.c_str(), 0, STATX_BTIME, &st) != 0) continue;
+    const int64_t born = st.stx_btime.tv_sec * 1'000'000'000 + st.stx_btime.tv_nsec;
+    if (born >= start) return path;
+  }
+  return "";
+}
+
+}  // namespace pylaunch::engine

@@ -1,0 +1,59 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_KEY_MAKER_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_KEY_MAKER_H_
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "image/key.h"
+#include "launcher/engine/archive_session.h"
+#include "launcher/engine/read_record.h"
+#include "launcher/handoff.h"
+
+namespace pylaunch::engine {
+
+// Makes the key of the image of this process: what must be so for the image to be used, of all that
+// the process was made of and that it asked. The arguments must outlive it.
+class KeyMaker {
+ public:
+  // REQUIRES: the GIL.
+  KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
+           const image::VariableReads& variables);
+
+  // `mapped`: the image's files. An empty string, or why all this proves nothing. Once; when the
+  // image has been written, without Python.
+  std::string Make(const std::vector<std::string>& mapped, image::Key* key);
+
+ private:
+  using Proofs = std::vector<image::FileProof>;
+
+  void AddFacts(image::Key* key) const;
+  void AddFilesIn(const std::string& folder);
+  // `first`: what was so when it was asked; null: nobody knows. These return why not, too.
+  std::string AddAnswer(const std::string& path, bool link, const image::FileState* first,
+                        Proofs* proofs);
+  std::string AddAnswers(const std::string& path, const ReadRecord::Path& first, Proofs* proofs);
+  std::string AddNames(const std::string& path, const image::FolderNames& first, image::Key* key);
+  void DropFoldersToHere(Proofs* proofs) const;
+  void DropFoldersLookedInto(Proofs* proofs) const;
+
+  // By a relative path, or by one that may be made of getcwd's. (Who has only called that may mean
+  // nothing by it: multiprocessing does when it is imported, and inspect for names of no file.)
+  bool IsSoughtHere(const std::string& path) const;
+  bool IsProgramFolder(const std::string& path) const;
+  bool RunsLibrariesOfTheUser() const;
+  // A name that came after the folder was looked into. Only folders that changed can have one.
+  std::string NewIn(const std::string& folder) const;
+
+  const Handoff& handoff_;
+  const ReadRecord& read_;
+  const image::VariableReads& variables_;
+  const std::string here_;         // The working directory, with a slash at the end.
+  std::set<std::string> asked_;    // Askable facts.
+  std::set<std::string> folders_;  // That modules were looked for in.
+  std::set<std::string> files_;    // That nobody need have asked for.
+};
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_KEY_MAKER_H_

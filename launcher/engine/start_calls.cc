@@ -1,0 +1,52 @@
+// No header that declares these functions is included (file_calls.cc).
+
+#include "launcher/engine/start_calls.h"
+
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cerrno>
+
+extern "C" const char __ehdr_start[];  // The linker's: where the engine begins and ends.
+extern "C" const char _end[];
+
+namespace pylaunch::engine {
+namespace {
+
+std::atomic<StartListener> g_listener = nullptr;
+
+void Tell(const void* caller, StartCall call, int fd) {
+  StartListener listener = g_listener.load(std::memory_order_relaxed);
+  if (listener == nullptr || (caller >= __ehdr_start && caller < _end)) return;
+  const int error = errno;
+  listener(call, fd);
+  errno = error;
+}
+
+}  // namespace
+
+void ListenToStartCalls(StartListener listener) { g_listener = listener; }
+
+}  // namespace pylaunch::engine
+
+#define PASS_ON(result, name, parameters, arguments, when, call, fd)                              \
+  extern "C" __attribute__((visibility("default"))) result name parameters {                      \
+    using Function = result(*) parameters;                                                        \
+    static std::atomic<Function> libc = nullptr;                                                  \
+    if (libc.load(std::memory_order_relaxed) == nullptr) {                                        \
+      libc = reinterpret_cast<Function>(dlsym(RTLD_NEXT, #name));                                 \
+    }                                                                                             \
+    if (when) {                                                                                   \
+      pylaunch::engine::Tell(__builtin_return_address(0), pylaunch::engine::StartCall::call, fd); \
+    }                                                                                             \
+    return libc.load(std::memory_order_relaxed) arguments;                                        \
+  }
+
+PASS_ON(int, isatty, (int fd), (fd), fd >= 0 && fd <= 2, kIsTerminal, fd)
+PASS_ON(char*, getcwd, (char* to, unsigned long size), (to, size), true, kWorkingDirectory, -1)
+PASS_ON(char*, __getcwd_chk, (char* to, unsigned long size, unsigned long room), (to, size, room),
+        true, kWorkingDirectory, -1)
+PASS_ON(char*, get_current_dir_name, (), (), true, kWorkingDirectory, -1)
+PASS_ON(long, read, (int fd, void* to, unsigned long size), (fd, to, size), fd == 0, kReadInput, fd)
+PASS_ON(long, __read_chk, (int fd, void* to, unsigned long size, unsigned long room),
+        (fd, to, size, room), fd == 0, kReadInput, fd)

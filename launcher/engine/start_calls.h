@@ -1,0 +1,21 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_START_CALLS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_START_CALLS_H_
+
+namespace pylaunch::engine {
+
+// Like the calls of file_calls.h, those by which a process asks how it was started come to the
+// engine first: isatty(3), getcwd(3) and read(2). Not seen: libc's own (C's stdin), and what asks
+// a terminal otherwise (ioctl(2)).
+
+enum class StartCall { kIsTerminal, kWorkingDirectory, kReadInput };
+
+// `fd`: of isatty and read, which are told for the standard streams and standard input alone.
+// Before the call, on any thread, with or without the GIL; errno is kept.
+using StartListener = void (*)(StartCall call, int fd);
+
+// Null: nobody.
+void ListenToStartCalls(StartListener listener);
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_START_CALLS_H_
