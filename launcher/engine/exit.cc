@@ -1,12 +1,15 @@
-// Three places in Py_FinalizeEx (Python/pylifecycle.c, the same in 3.10 to 3.13) call us:
+// Four places in Py_FinalizeEx (Python/pylifecycle.c, the same in 3.10 to 3.13) call us:
 // - OnSignalReset: after atexit callbacks and the flush of the standard streams, no other thread
 //   can run Python any more, and the first collection comes next: _PySignal_Fini gives SIGINT back
 //   (or another signal, see TakeSpareSignal).
+// - OnCollected: that collection has called finalizers, to which everything was in its place, and
+//   sys.modules is emptied next: finalize_modules_delete_special sets names in sys to None, of
+//   which one is ours.
 // - OnModulesRemoved: sys.modules is empty, all garbage has been finalised and freed, and
 //   finalize_modules goes on to wipe the modules that still live, last imported first: the first of
 //   these is a module of ours.
 // - OnSysWiped: the names in sys are wiped, the last of them ours.
-// And a fourth one in a process restored from an image:
+// And a fifth one in a process restored from an image:
 // - OnInterpreterCleared: nobody can run Python any more, thread-locals and the like are gone, and
 //   what comes is the end of types and interned strings.
 
@@ -63,7 +66,11 @@ struct FastExit {
   PyRef get_signal;  // _signal.getsignal
   PyRef bytes_io;    // io.BytesIO
   PyRef string_io;   // io.StringIO
+  PyRef text_io;     // io.TextIOWrapper
+  PyRef writer;      // io.BufferedWriter
+  PyRef file_io;     // io.FileIO
   PyRef thread_locals;
+  PyRef interactive_hook;  // What stood in sys where our capsule stands.
 
   // Objects from before the line whose end somebody could notice, by address and type only.
   std::unordered_map<PyObject*, PyTypeObject*> noticed;
@@ -122,10 +129,16 @@ bool Prepare(FastExit* exit) {
   exit->callbacks = PyRef::Steal(PyObject_GetAttrString(gc.get(), "callbacks"));
   exit->get_debug = PyRef::Steal(PyObject_GetAttrString(gc.get(), "get_debug"));
   exit->get_signal = PyRef::Steal(PyObject_GetAttrString(signal.get(), "getsignal"));
-  exit->bytes_io = PyRef::Steal(PyObject_GetAttrString(io.get(), "BytesIO"));
-  exit->string_io = PyRef::Steal(PyObject_GetAttrString(io.get(), "StringIO"));
+  for (const auto& [name, type] : {std::pair("BytesIO", &exit->bytes_io),
+                                   {"StringIO", &exit->string_io},
+                                   {"TextIOWrapper", &exit->text_io},
+                                   {"BufferedWriter", &exit->writer},
+                                   {"FileIO", &exit->file_io}}) {
+    *type = PyRef::Steal(PyObject_GetAttrString(io.get(), name));
+    if (!*type) return false;
+  }
   if (!exit->callbacks || !PyList_Check(exit->callbacks.get()) || !exit->get_debug ||
-      !exit->get_signal || !exit->bytes_io || !exit->string_io) {
+      !exit->get_signal) {
     return false;
   }
   exit->library = FileOf(PyModule_GetDict(os.get()));
@@ -312,10 +325,13 @@ bool IsInstalledCode(PyObject* owner, const char* attribute) {
   return !file.empty() && IsInstalledFile(g_exit->library, file);
 }
 
+bool IsExactly(PyObject* object, const PyRef& type) {
+  return reinterpret_cast<PyObject*>(Py_TYPE(object)) == type.get();
+}
+
 // Whose end nobody outside notices. Not of a class made from these, which may have its own close().
 bool IsFileInMemory(PyObject* object) {
-  auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
-  return type == g_exit->bytes_io.get() || type == g_exit->string_io.get();
+  return IsExactly(object, g_exit->bytes_io) || IsExactly(object, g_exit->string_io);
 }
 
 // True if we may finalise this preloaded object, a little later than CPython might have: a closed
@@ -353,8 +369,8 @@ bool FindPreloadedWithFinalizer() {
   return true;
 }
 
-// Empty, or why this program gets the full teardown.
-const char* Obstacle() {
+// Empty, or why this program gets the full teardown; but for finalizers of preloaded objects.
+const char* StateObstacle() {
   if (g_exit->full) return "it was asked for";
   PyObject* modules = PyImport_GetModuleDict();
   if (modules == nullptr || !PyDict_CheckExact(modules)) return "sys.modules is not a dict";
@@ -366,12 +382,23 @@ const char* Obstacle() {
   if (PyList_GET_SIZE(g_exit->callbacks.get()) != 0) return "gc.callbacks is not empty";
   PyRef debug = PyRef::Steal(PyObject_CallNoArgs(g_exit->get_debug.get()));
   if (!debug || PyLong_AsLong(debug.get()) != 0) return "gc's debugging flags are set";
-  if (!FindPreloadedWithFinalizer()) {
-    g_exit->finalizable_now.clear();
-    g_exit->streams.clear();
-    return "a preloaded module holds a file or something else to be finalised";
-  }
   return nullptr;
+}
+
+const char* Obstacle() {
+  g_exit->finalizable_now.clear();
+  g_exit->streams.clear();
+  if (const char* obstacle = StateObstacle()) return obstacle;
+  if (FindPreloadedWithFinalizer()) return nullptr;
+  g_exit->finalizable_now.clear();
+  g_exit->streams.clear();
+  return "a preloaded module holds a file or something else to be finalised";
+}
+
+void LeaveAllToCPython(const char* obstacle) {
+  PyErr_Clear();
+  g_exit->fence.ShowBefore();
+  if (g_exit->explain) Explain(std::string("exit: full teardown, ") + obstacle);
 }
 
 // __main__ is older than the line, but the program's.
@@ -432,13 +459,24 @@ bool SortModules(PyObject* modules, PyObject* main, bool as_noted) {
   return true;
 }
 
+// True for one as CPython makes it (create_stdio in Python/pylifecycle.c): no call of its methods
+// is noticed, as it is by a class of the program's.
+bool IsUsualStream(PyObject* stream) {
+  if (!IsExactly(stream, g_exit->text_io)) return false;
+  PyRef buffer = PyRef::Steal(PyObject_GetAttrString(stream, "buffer"));
+  if (!buffer || !IsExactly(buffer.get(), g_exit->writer))
+    return buffer && IsExactly(buffer.get(), g_exit->file_io);  // Unbuffered.
+  PyRef raw = PyRef::Steal(PyObject_GetAttrString(buffer.get(), "raw"));
+  return raw && IsExactly(raw.get(), g_exit->file_io);
+}
+
 // CPython has just flushed them. If that failed, it fails again, and the exit code is not ours to
 // tell.
 bool AreStreamsFlushed() {
   for (const auto& [name, first] : {std::pair("stdout", "__stdout__"), {"stderr", "__stderr__"}}) {
     PyObject* stream = PySys_GetObject(name);
     if (stream == nullptr || stream == Py_None) continue;
-    if (stream != PySys_GetObject(first)) return false;  // A call that the program would notice.
+    if (stream != PySys_GetObject(first) || !IsUsualStream(stream)) return false;
     PyRef closed = PyRef::Steal(PyObject_GetAttrString(stream, "closed"));
     if (closed.get() == Py_True) continue;
     if (!PyRef::Steal(PyObject_CallMethod(stream, "flush", nullptr))) return false;
@@ -446,6 +484,7 @@ bool AreStreamsFlushed() {
   return true;
 }
 
+void OnCollected(PyObject*);
 void OnModulesRemoved(PyObject*);
 void OnSysWiped(PyObject*);
 void OnInterpreterCleared(PyObject*);
@@ -459,36 +498,79 @@ bool AddOurModule(PyObject* modules) {
          PyDict_SetItemString(modules, kName, module) == 0;
 }
 
+// Of the names that finalize_modules_delete_special wipes this one comes last but for meta_path,
+// from 3.12 on, and the streams; site puts a function there.
+constexpr char kLastName[] = "__interactivehook__";
+
+bool AwaitCollected() {
+  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnCollected));
+  g_exit->interactive_hook = PyRef::Share(PySys_GetObject(kLastName));
+  return capsule && PySys_SetObject(kLastName, capsule.get()) == 0;
+}
+
+// Until OnCollected() sys.modules stays whole: the first collection runs the program's finalizers.
+// What they may yet change is looked at then; but where preloaded objects still are in the
+// collector's sight, those with finalizers must be known before it.
 void Begin() {
-  if (g_exit->resumed) g_exit->written.Scan();
-  if (const char* obstacle = Obstacle()) {
-    PyErr_Clear();
-    g_exit->fence.ShowBefore();
-    if (g_exit->explain) Explain(std::string("exit: full teardown, ") + obstacle);
-    return;
-  }
+  if (const char* obstacle = g_exit->fence.hidden() ? StateObstacle() : Obstacle())
+    return LeaveAllToCPython(obstacle);
   const int enabled = PyGC_Disable();
   // PYTHONMALLOCSTATS is printed last of all.
   g_exit->nothing_to_say =
       g_exit->resumed && _Py_GetConfig()->malloc_stats == 0 && AreStreamsFlushed();
   PyErr_Clear();
-  PyObject* modules = PyImport_GetModuleDict();
-  const bool as_noted = g_exit->preloaded.IsAsNoted(modules);
-  if (AddOurModule(modules)) {
-    PyObject* main = PyDict_GetItemString(modules, "__main__");
-    if (!g_exit->fence.hidden()) {
-      g_exit->fence.HideBefore();
-      ReturnMain(main);
-    }
-    if (SortModules(modules, main, as_noted) && g_exit->explain) {
-      Explain("exit: fast, " + std::to_string(PyDict_GET_SIZE(g_exit->set_aside)) +
-              " preloaded modules are not taken apart");
-    }
-  } else {
+  if (!AwaitCollected()) {
     g_exit->fence.ShowBefore();
+  } else if (!g_exit->fence.hidden()) {
+    g_exit->fence.HideBefore();
+    ReturnMain(PyDict_GetItemString(PyImport_GetModuleDict(), "__main__"));
   }
   PyErr_Clear();
   if (enabled) PyGC_Enable();
+}
+
+// ------------------------------------------------------------------------------------------------
+// OnCollected
+
+// The rest of finalize_modules_delete_special, which will find it done: what the program has put
+// there may have finalizers, too.
+void WipeSpecialNames() {
+  g_exit->interactive_hook = PyRef();
+  PySys_SetObject("meta_path", Py_None);
+  for (const auto& [name, first] :
+       {std::pair("stdin", "__stdin__"), {"stdout", "__stdout__"}, {"stderr", "__stderr__"}}) {
+    PyRef stream = PyRef::Share(PySys_GetObject(first));
+    PySys_SetObject(name, stream ? stream.get() : Py_None);
+  }
+  PyErr_Clear();
+}
+
+void SetPreloadedAside() {
+  PyObject* modules = PyImport_GetModuleDict();
+  const bool as_noted = g_exit->preloaded.IsAsNoted(modules);
+  if (!AddOurModule(modules)) return g_exit->fence.ShowBefore();
+  PyObject* main = PyDict_GetItemString(modules, "__main__");
+  if (SortModules(modules, main, as_noted) && g_exit->explain) {
+    Explain("exit: fast, " + std::to_string(PyDict_GET_SIZE(g_exit->set_aside)) +
+            " preloaded modules are not taken apart");
+  }
+}
+
+void OnCollected(PyObject*) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  WipeSpecialNames();
+  const int enabled = PyGC_Disable();
+  if (g_exit->resumed) g_exit->written.Scan();
+  const char* obstacle = Obstacle();
+  if (obstacle == nullptr) SetPreloadedAside();
+  PyErr_Clear();
+  if (enabled) PyGC_Enable();
+  if (obstacle != nullptr) {
+    LeaveAllToCPython(obstacle);
+    PyGC_Collect();
+  }
+  PyErr_Restore(type, value, traceback);
 }
 
 // ------------------------------------------------------------------------------------------------
