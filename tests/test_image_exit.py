@@ -24,10 +24,12 @@ static void say(const char* text) { write(1, text, strlen(text)); }
 static void first(void) { say(NAME " atexit, registered first\\n"); }
 static void added(void) { say(NAME " atexit, registered by a handler\\n"); }
 static void second(void) { say(NAME " atexit, registered second\\n"); atexit(added); }
-static void status(int code, void* unused) { say(code == 7 ? NAME " on_exit 7\\n" : NAME " on_exit\\n"); }
+static void quits(void) { say(NAME " exits in a handler\\n"); exit(9); }
+void status(int code, void* unused) { say(code == 7 ? NAME " on_exit 7\\n" : NAME " on_exit\\n"); }
 static FILE* file;
 
 void arm(void) { atexit(first); atexit(second); }
+void arm_exit(void) { atexit(first); atexit(quits); atexit(second); }
 void arm_status(void) { on_exit(status, NULL); }
 void leave_open(const char* path) { file = fopen(path, "w"); fputs("not flushed", file); }
 int one_byte(void) { return getchar(); }
@@ -35,9 +37,14 @@ void quit_now(void) { say(NAME " exits\\n"); exit(3); }
 #ifdef DESTRUCTOR
 __attribute__((destructor)) static void end(void) { say(NAME " destructor\\n"); }
 #endif
+#ifdef FLAGGED
+static char opened;
+__attribute__((constructor)) void open_now(void) { opened = 1; }
+__attribute__((destructor)) static void end(void) { if (!opened) return; say(NAME " destructor\\n"); }
+#endif
 """
 
-MODULE = "import ctypes, os\nlib = ctypes.CDLL(os.path.join(os.path.dirname(__file__), {name!r}))\nlib.arm()\n"
+MODULE = "import ctypes, os\nlib = ctypes.CDLL(os.path.join(os.path.dirname(__file__), {name!r}), {mode})\nlib.arm()\n"
 
 # `early` was loaded when the image was made, `late` is loaded by the program.
 LATE = "import ctypes, os, sys, early\nlate = ctypes.CDLL(os.path.join(os.path.dirname(early.__file__), 'liblate.so'))\n"
@@ -46,6 +53,11 @@ PROGRAMS = {
     "exit code": "import sys, early; sys.exit(7)",
     "late library": LATE + "late.arm()",
     "early and late": LATE + "late.arm(); early.lib.arm()",
+    "late library that binds deeply": LATE.replace("so')", "so'), os.RTLD_NOW | os.RTLD_DEEPBIND")
+    + "late.arm()",
+    "handler exits": "import early; early.lib.arm_exit()",
+    "late library's handler exits": LATE + "late.arm_exit()",
+    "on_exit of the C library's own": "import ctypes, early; ctypes.CDLL('libc.so.6').on_exit(ctypes.cast(early.lib.status, ctypes.c_void_p), None)",
     "on_exit": "import sys, early; early.lib.arm_status(); early.lib.arm(); sys.exit(7)",
     "open FILE": "import early; early.lib.leave_open(b'left'); import os; print(os.path.getsize('left'), flush=True)",
     "C's own exit": "import early; early.lib.quit_now()",
@@ -61,7 +73,16 @@ def build(folder, name, *flags):
     subprocess.run(command, cwd=folder, check=True)
 
 
-@pytest.fixture(scope="module", params=["destructors", "no destructors"])
+# Of the libraries: what they are compiled with, and how the first one is loaded.
+MADE = {
+    "destructors": (["-O2", "-DDESTRUCTOR"], "os.RTLD_NOW"),
+    "destructors that ask a flag": (["-O2", "-DFLAGGED"], "os.RTLD_NOW"),
+    "no destructors": (["-O2"], "os.RTLD_NOW"),
+    "bound deeply": (["-O2"], "os.RTLD_NOW | os.RTLD_DEEPBIND"),
+}
+
+
+@pytest.fixture(scope="module", params=MADE)
 def made(request, lab, tmp_path_factory):
     from imaged import Imaged
 
@@ -69,10 +90,10 @@ def made(request, lab, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exit")
     lib = folder / "lib"
     lib.mkdir()
-    flags = ["-DDESTRUCTOR"] if request.param == "destructors" else []
+    flags, mode = MADE[request.param]
     build(lib, "early", *flags)
     build(lib, "late", *flags)
-    (lib / "early.py").write_text(MODULE.format(name="libearly.so"))
+    (lib / "early.py").write_text(MODULE.format(name="libearly.so", mode=mode))
     image = Imaged(lab, folder)
     image.library = {"PYTHONPATH": str(lib)}
     time.sleep(RACY)
