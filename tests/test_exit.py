@@ -153,8 +153,23 @@ FREE = {
     "interrupts itself": "import os, signal, time\nf = open('f', 'w'); f.write('x')\nos.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
 }
 
+EXIT_ON_THREAD = """
+import ctypes, logging, _thread, time
+f = open('f', 'w'); f.write('data'); logging.Formatter.held = f; del f
+run = ctypes.pythonapi.PyRun_SimpleString
+_thread.start_new_thread(lambda: (time.sleep(.2), run(b'raise SystemExit(3)')), ())
+time.sleep(9)
+"""
+
 # A preloaded module holds something of the program: CPython must do it all.
 HELD = {
+    "file that is frozen": "import gc, logging\nf = open('f', 'w'); f.write('data'); logging.Formatter.held = f; del f; gc.freeze()",
+    "file in a dict that is frozen": "import gc, json.encoder\nf = open('f', 'w'); f.write('data'); json.encoder.ESCAPE_DCT['f'] = f; del f; gc.freeze()",
+    "file that is frozen again": "import gc, logging\ngc.freeze(); gc.unfreeze()\nf = open('f', 'w'); f.write('data'); logging.Formatter.held = f; del f; gc.freeze()",
+    "atexit cleared and no interrupt": "import atexit, logging, signal\nsignal.signal(signal.SIGINT, signal.SIG_DFL); atexit._clear()\nf = open('f', 'w'); f.write('data'); logging.Formatter.held = f; del f",
+    "atexit run and no interrupt": "import atexit, logging, signal\natexit._run_exitfuncs(); signal.signal(signal.SIGINT, signal.SIG_DFL)\nf = open('f', 'w'); f.write('data'); logging.Formatter.held = f; del f",
+    "exit on another thread of a child": "import os\nif os.fork(): print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True); os._exit(0)\n"
+    + EXIT_ON_THREAD,
     "stdout over a file of the program": "import io, os, sys\nclass Raw(io.RawIOBase):\n    def writable(self): return True\n    def write(self, data): return os.write(1, data)\n    def flush(self): os.write(1, b'flush\\n')\nsys.stdout = sys.__stdout__ = io.TextIOWrapper(io.BufferedWriter(Raw())); print('x')",
     "by a cycle's del": D
     + "class E:\n    def __del__(self):\n        import json\n        json.held = D('held')\ne = E(); e.e = e; del e",

@@ -7,6 +7,7 @@ A restored process goes through exit handlers itself (launcher/engine/exit_handl
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from imaged import RACY, restored
@@ -114,6 +115,55 @@ def test_handlers_and_destructors_run_as_in_stock(made, name):
     assert "atexit, registered first" in stock.out
     assert (left.read_text() if left.exists() else None) == wanted
     left.unlink(missing_ok=True)
+
+
+EXTENSION = """
+#include <Python.h>
+#include <unistd.h>
+typedef struct { PyObject_HEAD PyObject* held; } Writer;
+static int traverse(PyObject* self, visitproc visit, void* arg) { Py_VISIT(((Writer*)self)->held); return 0; }
+static void dealloc(PyObject* self) { PyObject_GC_UnTrack(self); write(1, "closed\\n", 7); PyObject_GC_Del(self); }
+static PyTypeObject type = {PyVarObject_HEAD_INIT(0, 0).tp_name = "Writer", .tp_basicsize = sizeof(Writer), .tp_dealloc = dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, .tp_traverse = traverse, .tp_new = PyType_GenericNew};
+static void end(void* module) { write(1, "freed\\n", 6); }
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_csv", .m_size = -1, .m_free = end};
+PyMODINIT_FUNC PyInit__csv(void) {
+  PyObject* module = PyModule_Create(&definition);
+  if (PyType_Ready(&type) == 0) PyModule_AddObjectRef(module, "Writer", (PyObject*)&type);
+  return module;
+}
+"""
+
+
+@pytest.mark.parametrize("held", ["own._csv.Writer()", "own._csv"])
+def test_extension_named_as_one_of_cpythons(image, tmp_path, held):
+    tell = "import sysconfig; print(sysconfig.get_paths()['include'])"
+    include = image.stock("-c", tell).out.strip()
+    if not Path(include, "Python.h").exists():
+        pytest.skip("no Python.h")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "_csv.c").write_text(EXTENSION)
+    command = ["cc", "-shared", "-fPIC", f"-I{include}", "_csv.c", "-o", "_csv.so"]
+    subprocess.run(command, cwd=own, check=True)
+    program = f"import own._csv, sys, logging; logging.Formatter.held = {held}; sys.modules.clear()"
+    env = {"PYTHONPATH": str(tmp_path)}
+    image.make("-c", "pass", preload=["import logging"], env=env)
+    result = image("-c", program, preload=["import logging"], env=env)
+    stock = image.stock("-c", f"import logging; {program}", env=env)
+    assert restored(result), result.err
+    assert (result.code, result.out) == (stock.code, stock.out)
+    assert stock.out
+
+
+def test_file_in_the_place_of_one_that_is_gone(image, tmp_path):
+    (tmp_path / "gone.py").write_text("import os\nlog = open(os.devnull, 'w'); log.close()\n")
+    program = "import gone, json.encoder\ngone.log = None\nf = open('f', 'w'); f.write('data'); json.encoder.ESCAPE_DCT['f'] = f; del f"
+    env = {"PYTHONPATH": str(tmp_path)}
+    time.sleep(RACY)
+    image.make("-c", "pass", preload=["import gone, json.encoder"], env=env)
+    assert restored(image("-c", program, preload=["import gone, json.encoder"], env=env))
+    assert (image.cwd / "f").read_text() == "data"
 
 
 def test_input_that_was_read_ahead_is_given_back(made, tmp_path):

@@ -63,6 +63,7 @@ struct FastExit {
   PyObject* builtins_names = nullptr;
   PyRef callbacks;   // gc.callbacks
   PyRef get_debug;   // gc.get_debug
+  PyRef at_exit;     // atexit.register
   PyRef get_signal;  // _signal.getsignal
   PyRef bytes_io;    // io.BytesIO
   PyRef string_io;   // io.StringIO
@@ -72,8 +73,13 @@ struct FastExit {
   PyRef thread_locals;
   PyRef interactive_hook;  // What stood in sys where our capsule stands.
 
-  // Objects from before the line whose end somebody could notice, by address and type only.
-  std::unordered_map<PyObject*, PyTypeObject*> noticed;
+  // Objects from before the line whose end somebody could notice. Where they are hidden from the
+  // start none: what is hidden stays before the line.
+  struct Noticed {
+    PyTypeObject* type;
+    PyRef reference;  // A weak one, where objects of this type have such; else it may be gone.
+  };
+  std::unordered_map<PyObject*, Noticed> noticed;
   QuietTypes quiet_types;
   // Weak references to these, and to classes that may still be given a __del__, so that nobody has
   // to look at all objects in the end, of an image maybe a million that only its file holds.
@@ -123,11 +129,13 @@ bool Prepare(FastExit* exit) {
   PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
   PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
   PyRef io = PyRef::Steal(PyImport_ImportModule("_io"));
+  PyRef atexit = PyRef::Steal(PyImport_ImportModule("atexit"));
   PyObject* modules = PyImport_GetModuleDict();
-  if (!gc || !os || !signal || !io || modules == nullptr || !PyDict_CheckExact(modules))
+  if (!gc || !os || !signal || !io || !atexit || modules == nullptr || !PyDict_CheckExact(modules))
     return false;
   exit->callbacks = PyRef::Steal(PyObject_GetAttrString(gc.get(), "callbacks"));
   exit->get_debug = PyRef::Steal(PyObject_GetAttrString(gc.get(), "get_debug"));
+  exit->at_exit = PyRef::Steal(PyObject_GetAttrString(atexit.get(), "register"));
   exit->get_signal = PyRef::Steal(PyObject_GetAttrString(signal.get(), "getsignal"));
   for (const auto& [name, type] : {std::pair("BytesIO", &exit->bytes_io),
                                    {"StringIO", &exit->string_io},
@@ -138,7 +146,7 @@ bool Prepare(FastExit* exit) {
     if (!*type) return false;
   }
   if (!exit->callbacks || !PyList_Check(exit->callbacks.get()) || !exit->get_debug ||
-      !exit->get_signal) {
+      !exit->at_exit || !exit->get_signal) {
     return false;
   }
   exit->library = FileOf(PyModule_GetDict(os.get()));
@@ -151,8 +159,14 @@ bool Prepare(FastExit* exit) {
   }
   if (!exit->preloaded.Note(modules, exit->library) || !exit->fence.Draw()) return false;
   exit->fence.VisitBefore([exit](PyObject* object) {
-    if (IsEndNoticed(exit, object)) exit->noticed.emplace(object, Py_TYPE(object));
+    if (IsEndNoticed(exit, object))
+      exit->noticed.emplace(object, FastExit::Noticed{Py_TYPE(object), PyRef()});
   });
+  for (auto& [object, noticed] : exit->noticed) {
+    if (noticed.type->tp_weaklistoffset > 0)
+      noticed.reference = PyRef::Steal(PyWeakref_NewRef(object, nullptr));
+    PyErr_Clear();
+  }
   return true;
 }
 
@@ -247,7 +261,8 @@ bool TakeSpareSignal() {
   return false;
 }
 
-// After all atexit callbacks but those of preloaded modules.
+// After all atexit callbacks but those of preloaded modules. A program can also call it earlier,
+// which does no harm.
 PyObject* OnAtExit(PyObject*, PyObject*) {
   if (!HasHandlerOfPythons(SIGINT) && !TakeSpareSignal()) g_exit->fence.ShowBefore();
   PyErr_Clear();
@@ -255,6 +270,26 @@ PyObject* OnAtExit(PyObject*, PyObject*) {
 }
 
 PyMethodDef kOnAtExit = {"_pylaunch_exit", OnAtExit, METH_NOARGS, nullptr};
+
+int RegisterAgain(void*);
+
+// atexit forgets all that it has in _clear() and _run_exitfuncs(), which multiprocessing calls in
+// its children, and we must be there at the end. Not before that call returns.
+void OnForgotten(PyObject*) {
+  if (g_armed && Py_IsInitialized()) Py_AddPendingCall(RegisterAgain, nullptr);
+}
+
+bool RegisterAtExit() {
+  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnForgotten));
+  PyRef function = capsule ? PyRef::Steal(PyCFunction_New(&kOnAtExit, capsule.get())) : PyRef();
+  return function &&
+         PyRef::Steal(PyObject_CallFunctionObjArgs(g_exit->at_exit.get(), function.get(), nullptr));
+}
+
+int RegisterAgain(void*) {
+  if (g_armed && Py_IsInitialized() && !RegisterAtExit()) PyErr_Clear();
+  return 0;
+}
 
 // Of thread-locals: what a preloaded module holds by them is left alone with the module. Else the
 // main thread's end takes every one of them apart.
@@ -269,13 +304,6 @@ void KeepFirstDicts() {
     PyModuleDef* definition = PyModule_Check(module) ? PyModule_GetDef(module) : nullptr;
     if (definition != nullptr) Py_XINCREF(definition->m_base.m_copy);
   }
-}
-
-bool RegisterAtExit() {
-  PyRef atexit = PyRef::Steal(PyImport_ImportModule("atexit"));
-  PyRef function = PyRef::Steal(PyCFunction_New(&kOnAtExit, nullptr));
-  return atexit && function &&
-         PyRef::Steal(PyObject_CallMethod(atexit.get(), "register", "O", function.get()));
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -313,7 +341,9 @@ bool IsRunning(PyObject* object) {
 // The collector may have moved a preloaded object across the line.
 bool WasBefore(PyObject* object) {
   const auto known = g_exit->noticed.find(object);
-  return known != g_exit->noticed.end() && known->second == Py_TYPE(object);
+  if (known == g_exit->noticed.end() || known->second.type != Py_TYPE(object)) return false;
+  PyObject* reference = known->second.reference.get();
+  return reference == nullptr || PyWeakref_GET_OBJECT(reference) == object;
 }
 
 bool IsInstalledCode(PyObject* owner, const char* attribute) {
@@ -379,6 +409,7 @@ const char* StateObstacle() {
   PyObject* options = PySys_GetObject("warnoptions");
   if (_Py_GetConfig()->dev_mode || options == nullptr || PyObject_IsTrue(options) != 0)
     return "warnings are asked for";
+  if (g_exit->fence.HasFrozen()) return "objects are frozen";
   if (PyList_GET_SIZE(g_exit->callbacks.get()) != 0) return "gc.callbacks is not empty";
   PyRef debug = PyRef::Steal(PyObject_CallNoArgs(g_exit->get_debug.get()));
   if (!debug || PyLong_AsLong(debug.get()) != 0) return "gc's debugging flags are set";
@@ -585,6 +616,13 @@ struct Survivors {
   std::unordered_set<PyObject*> globals;  // Of functions.
 };
 
+// An extension's function that is called when the module is freed.
+bool IsFreeingNoticed(PyObject* object) {
+  const PyModuleDef* definition = PyModule_CheckExact(object) ? PyModule_GetDef(object) : nullptr;
+  return definition != nullptr && definition->m_free != nullptr &&
+         !g_exit->quiet_types.ContainCode(reinterpret_cast<const void*>(definition->m_free));
+}
+
 // A preloaded object whose class (`__class__`) has become one of these, or null.
 PyObject* FindInstance(const std::unordered_set<PyTypeObject*>& types) {
   PyObject* found = nullptr;
@@ -600,7 +638,9 @@ Survivors FindSurvivors() {
   std::unordered_set<PyTypeObject*> finalizing_types;
   g_exit->quiet_types.Forget();  // Types have come and gone since, and their addresses with them.
   g_exit->fence.VisitAfter([&](PyObject* object) {
-    if (IsEndNoticed(g_exit, object) && !WasBefore(object)) found.noticed = Py_TYPE(object);
+    if ((IsEndNoticed(g_exit, object) && !WasBefore(object)) ||
+        (IsFreeingNoticed(object) && !g_exit->preloaded.Contains(object)))
+      found.noticed = Py_TYPE(object);
     if (IsHeapType(object) && GivesFinalizer(object))
       finalizing_types.insert(reinterpret_cast<PyTypeObject*>(object));
     if (PyFunction_Check(object)) {
@@ -751,11 +791,15 @@ SigAction RealSigAction() {
 // dlsym must not be called in a signal handler, sigaction may.
 __attribute__((constructor)) void FindSigAction() { RealSigAction(); }
 
-// Only _PySignal_Fini does this on the main thread of a CPython that is no longer initialised.
+// Only _PySignal_Fini does this with the GIL of a CPython that is no longer initialised. Where it
+// is not the main thread that ends the program (Py_Exit on another), what we keep is not the
+// main thread's, and CPython does it all.
 void OnSignalReset() {
-  if (!g_armed || Py_IsInitialized() || syscall(SYS_gettid) != getpid()) return;
+  if (!g_armed || Py_IsInitialized() || !PyGILState_Check()) return;
   g_armed = false;
-  Begin();
+  if (syscall(SYS_gettid) == getpid()) return Begin();
+  g_exit->thread_locals = PyRef();
+  g_exit->fence.ShowBefore();
 }
 
 }  // namespace
@@ -777,6 +821,7 @@ void HidePreloaded() {
   g_exit->preloaded.VisitAddresses([](const void* address) { g_exit->written.Ask(address); });
   KeepFirstDicts();
   KeepThreadLocals();
+  g_exit->noticed.clear();
   g_exit->fence.HideBefore();
   g_exit->fence.EmptyFreeLists(g_exit->callbacks.get());
 }
@@ -787,9 +832,7 @@ void HideResumed(bool explain, bool full) {
   g_exit->full = full;
   g_exit->resumed = true;
   std::vector<PyObject*> objects;
-  g_exit->quiet_types.Forget();
   g_exit->fence.VisitAfter([&objects](PyObject* object) {
-    if (IsEndNoticed(g_exit, object)) g_exit->noticed.emplace(object, Py_TYPE(object));
     if (IsToWatch(object)) objects.push_back(object);
   });
   WatchAll(std::move(objects));
