@@ -47,6 +47,13 @@ FREE = {
     "del writes a file": "f = open('f', 'w')\nclass E:\n    def __del__(self): f.write('late')\ne = E()",
     "del exits": "import sys\nclass E:\n    def __del__(self): sys.exit(4)\ne = E()",
     "del prints unflushed": "class E:\n    def __del__(self): print('late', end='')\ne = E(); e.e = e",
+    "cycle's del imports": "class E:\n    def __del__(self):\n        import json, sys, wave, logging.handlers\n        print(json.dumps([1]), 'os' in sys.modules, wave.__name__, len(sys.modules) > 50)\ne = E(); e.e = e; del e",
+    "cycle's del pickles": "import random\nclass E:\n    def __del__(self):\n        import pickle\n        pickle.dump(random.Random(1), open('f', 'wb'))\ne = E(); e.e = e; del e",
+    "cycle's del uses codecs and processes": "import subprocess, time\nclass E:\n    def __del__(self):\n        open('f', 'w', encoding='cp1252').write('ä')\n        print(subprocess.run(['true']), time.strptime('2020', '%Y'))\ne = E(); e.e = e; del e",
+    "cycle's del empties sys.modules": "import sys\nclass E:\n    def __del__(self): sys.modules.clear()\nf = open('f', 'w'); f.write('x'); e = E(); e.e = e; del e",
+    "cycle's generator imports": "def g():\n    try: yield\n    finally:\n        import json, sys, colorsys\n        print(sys.modules['json'] is json, colorsys.__name__)\nl = []; l.append(g()); next(l[0]); l.append(l); del l",
+    "cycle's callback imports": "import weakref\nclass C: pass\ndef gone(_):\n    import json, colorsys, sys\n    print(sys.modules['json'] is json, colorsys.__name__)\nc = C(); c.c = c; r = weakref.ref(c, gone); del c",
+    "del of what stood in sys imports": "import sys\nclass E:\n    def __del__(self):\n        import json\n        print(sys.modules['json'] is json)\n    def write(self, text): sys.__stdout__.write(text)\n    def flush(self): pass\nsys.last_value = E(); sys.__interactivehook__ = E(); sys.stdout = E()",
     "generator": "def g():\n    try: yield 1\n    finally: print('closed')\nx = g(); next(x)",
     "generator in cycle": "def g(l):\n    try: yield 1\n    finally: print('closed')\nl = []; l.append(g(l)); next(l[0]); del l",
     "context manager open": "import contextlib\n@contextlib.contextmanager\ndef c():\n    try: yield\n    finally: print('out')\nm = c(); m.__enter__()",
@@ -114,6 +121,7 @@ FREE = {
     "stdout none": "import sys; sys.stdout = None",
     "stdout replaced": "import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, 'utf-8', write_through=False); print('grün')",
     "stdout wrapped": "import sys\nclass Tee:\n    def __init__(self, f): self.f = f\n    def write(self, t): return self.f.write(t.upper())\n    def flush(self): self.f.flush()\nsys.stdout = Tee(sys.stdout); print('tee')",
+    "stdout of the program for good": "import os, sys\nclass Tee:\n    closed = False\n    def write(self, text): os.write(1, text.encode())\n    def flush(self): os.write(1, b'flush\\n')\nsys.stdout = sys.__stdout__ = Tee(); print('x')",
     "stdout fd closed": "import os; print('x'); os.close(1)",
     "stderr fd closed": "import os, sys; os.close(2); sys.stderr.write('x')",
     "flush raises": "import sys\nclass F:\n    closed = False\n    def write(self, t): pass\n    def flush(self): raise OSError('no')\nsys.stdout = F()",
@@ -145,8 +153,28 @@ FREE = {
     "interrupts itself": "import os, signal, time\nf = open('f', 'w'); f.write('x')\nos.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
 }
 
+EXIT_ON_THREAD = """
+import ctypes, logging, _thread, time
+f = open('f', 'w'); f.write('data'); logging.Formatter.held = f; del f
+run = ctypes.pythonapi.PyRun_SimpleString
+_thread.start_new_thread(lambda: (time.sleep(.2), run(b'raise SystemExit(3)')), ())
+time.sleep(9)
+"""
+
 # A preloaded module holds something of the program: CPython must do it all.
 HELD = {
+    "file that is frozen": "import gc, logging\nf = open('f', 'w'); f.write('data'); logging.Formatter.held = f; del f; gc.freeze()",
+    "file in a dict that is frozen": "import gc, json.encoder\nf = open('f', 'w'); f.write('data'); json.encoder.ESCAPE_DCT['f'] = f; del f; gc.freeze()",
+    "file that is frozen again": "import gc, logging\ngc.freeze(); gc.unfreeze()\nf = open('f', 'w'); f.write('data'); logging.Formatter.held = f; del f; gc.freeze()",
+    "atexit cleared and no interrupt": "import atexit, logging, signal\nsignal.signal(signal.SIGINT, signal.SIG_DFL); atexit._clear()\nf = open('f', 'w'); f.write('data'); logging.Formatter.held = f; del f",
+    "atexit run and no interrupt": "import atexit, logging, signal\natexit._run_exitfuncs(); signal.signal(signal.SIGINT, signal.SIG_DFL)\nf = open('f', 'w'); f.write('data'); logging.Formatter.held = f; del f",
+    "exit on another thread of a child": "import os\nif os.fork(): print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True); os._exit(0)\n"
+    + EXIT_ON_THREAD,
+    "stdout over a file of the program": "import io, os, sys\nclass Raw(io.RawIOBase):\n    def writable(self): return True\n    def write(self, data): return os.write(1, data)\n    def flush(self): os.write(1, b'flush\\n')\nsys.stdout = sys.__stdout__ = io.TextIOWrapper(io.BufferedWriter(Raw())); print('x')",
+    "by a cycle's del": D
+    + "class E:\n    def __del__(self):\n        import json\n        json.held = D('held')\ne = E(); e.e = e; del e",
+    "by a cycle's del, on a class": "import logging\nclass E:\n    def __del__(self): logging.Formatter.file = open('f', 'w'); logging.Formatter.file.write('data')\ne = E(); e.e = e; del e",
+    "by a cycle's del, as a method": "import logging\nclass E:\n    def __del__(self): logging.Formatter.__del__ = lambda self: print('formatter gone')\ne = E(); e.e = e; del e",
     "database on a logger": "import logging, sqlite3\nc = sqlite3.connect('db'); c.execute('pragma journal_mode=wal'); c.execute('create table t (x)'); c.commit()\nlogging.getLogger().held = c",
     "database of a class in a list": "import logging, sqlite3\nclass C(sqlite3.Connection): pass\nc = C('db'); c.execute('pragma journal_mode=wal'); c.execute('create table t (x)'); c.commit()\nlogging.root.filters.append([c]); del c",
     "logging filter": "import logging\nf = open('f', 'w'); f.write('data')\ndef filter(record): return True\nlogging.getLogger().addFilter(filter)",

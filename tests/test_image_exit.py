@@ -7,6 +7,7 @@ A restored process goes through exit handlers itself (launcher/engine/exit_handl
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from imaged import RACY, restored
@@ -24,10 +25,12 @@ static void say(const char* text) { write(1, text, strlen(text)); }
 static void first(void) { say(NAME " atexit, registered first\\n"); }
 static void added(void) { say(NAME " atexit, registered by a handler\\n"); }
 static void second(void) { say(NAME " atexit, registered second\\n"); atexit(added); }
-static void status(int code, void* unused) { say(code == 7 ? NAME " on_exit 7\\n" : NAME " on_exit\\n"); }
+static void quits(void) { say(NAME " exits in a handler\\n"); exit(9); }
+void status(int code, void* unused) { say(code == 7 ? NAME " on_exit 7\\n" : NAME " on_exit\\n"); }
 static FILE* file;
 
 void arm(void) { atexit(first); atexit(second); }
+void arm_exit(void) { atexit(first); atexit(quits); atexit(second); }
 void arm_status(void) { on_exit(status, NULL); }
 void leave_open(const char* path) { file = fopen(path, "w"); fputs("not flushed", file); }
 int one_byte(void) { return getchar(); }
@@ -35,9 +38,14 @@ void quit_now(void) { say(NAME " exits\\n"); exit(3); }
 #ifdef DESTRUCTOR
 __attribute__((destructor)) static void end(void) { say(NAME " destructor\\n"); }
 #endif
+#ifdef FLAGGED
+static char opened;
+__attribute__((constructor)) void open_now(void) { opened = 1; }
+__attribute__((destructor)) static void end(void) { if (!opened) return; say(NAME " destructor\\n"); }
+#endif
 """
 
-MODULE = "import ctypes, os\nlib = ctypes.CDLL(os.path.join(os.path.dirname(__file__), {name!r}))\nlib.arm()\n"
+MODULE = "import ctypes, os\nlib = ctypes.CDLL(os.path.join(os.path.dirname(__file__), {name!r}), {mode})\nlib.arm()\n"
 
 # `early` was loaded when the image was made, `late` is loaded by the program.
 LATE = "import ctypes, os, sys, early\nlate = ctypes.CDLL(os.path.join(os.path.dirname(early.__file__), 'liblate.so'))\n"
@@ -46,6 +54,11 @@ PROGRAMS = {
     "exit code": "import sys, early; sys.exit(7)",
     "late library": LATE + "late.arm()",
     "early and late": LATE + "late.arm(); early.lib.arm()",
+    "late library that binds deeply": LATE.replace("so')", "so'), os.RTLD_NOW | os.RTLD_DEEPBIND")
+    + "late.arm()",
+    "handler exits": "import early; early.lib.arm_exit()",
+    "late library's handler exits": LATE + "late.arm_exit()",
+    "on_exit of the C library's own": "import ctypes, early; ctypes.CDLL('libc.so.6').on_exit(ctypes.cast(early.lib.status, ctypes.c_void_p), None)",
     "on_exit": "import sys, early; early.lib.arm_status(); early.lib.arm(); sys.exit(7)",
     "open FILE": "import early; early.lib.leave_open(b'left'); import os; print(os.path.getsize('left'), flush=True)",
     "C's own exit": "import early; early.lib.quit_now()",
@@ -61,7 +74,16 @@ def build(folder, name, *flags):
     subprocess.run(command, cwd=folder, check=True)
 
 
-@pytest.fixture(scope="module", params=["destructors", "no destructors"])
+# Of the libraries: what they are compiled with, and how the first one is loaded.
+MADE = {
+    "destructors": (["-O2", "-DDESTRUCTOR"], "os.RTLD_NOW"),
+    "destructors that ask a flag": (["-O2", "-DFLAGGED"], "os.RTLD_NOW"),
+    "no destructors": (["-O2"], "os.RTLD_NOW"),
+    "bound deeply": (["-O2"], "os.RTLD_NOW | os.RTLD_DEEPBIND"),
+}
+
+
+@pytest.fixture(scope="module", params=MADE)
 def made(request, lab, tmp_path_factory):
     from imaged import Imaged
 
@@ -69,10 +91,10 @@ def made(request, lab, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exit")
     lib = folder / "lib"
     lib.mkdir()
-    flags = ["-DDESTRUCTOR"] if request.param == "destructors" else []
+    flags, mode = MADE[request.param]
     build(lib, "early", *flags)
     build(lib, "late", *flags)
-    (lib / "early.py").write_text(MODULE.format(name="libearly.so"))
+    (lib / "early.py").write_text(MODULE.format(name="libearly.so", mode=mode))
     image = Imaged(lab, folder)
     image.library = {"PYTHONPATH": str(lib)}
     time.sleep(RACY)
@@ -93,6 +115,55 @@ def test_handlers_and_destructors_run_as_in_stock(made, name):
     assert "atexit, registered first" in stock.out
     assert (left.read_text() if left.exists() else None) == wanted
     left.unlink(missing_ok=True)
+
+
+EXTENSION = """
+#include <Python.h>
+#include <unistd.h>
+typedef struct { PyObject_HEAD PyObject* held; } Writer;
+static int traverse(PyObject* self, visitproc visit, void* arg) { Py_VISIT(((Writer*)self)->held); return 0; }
+static void dealloc(PyObject* self) { PyObject_GC_UnTrack(self); write(1, "closed\\n", 7); PyObject_GC_Del(self); }
+static PyTypeObject type = {PyVarObject_HEAD_INIT(0, 0).tp_name = "Writer", .tp_basicsize = sizeof(Writer), .tp_dealloc = dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, .tp_traverse = traverse, .tp_new = PyType_GenericNew};
+static void end(void* module) { write(1, "freed\\n", 6); }
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_csv", .m_size = -1, .m_free = end};
+PyMODINIT_FUNC PyInit__csv(void) {
+  PyObject* module = PyModule_Create(&definition);
+  if (PyType_Ready(&type) == 0) PyModule_AddObjectRef(module, "Writer", (PyObject*)&type);
+  return module;
+}
+"""
+
+
+@pytest.mark.parametrize("held", ["own._csv.Writer()", "own._csv"])
+def test_extension_named_as_one_of_cpythons(image, tmp_path, held):
+    tell = "import sysconfig; print(sysconfig.get_paths()['include'])"
+    include = image.stock("-c", tell).out.strip()
+    if not Path(include, "Python.h").exists():
+        pytest.skip("no Python.h")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "_csv.c").write_text(EXTENSION)
+    command = ["cc", "-shared", "-fPIC", f"-I{include}", "_csv.c", "-o", "_csv.so"]
+    subprocess.run(command, cwd=own, check=True)
+    program = f"import own._csv, sys, logging; logging.Formatter.held = {held}; sys.modules.clear()"
+    env = {"PYTHONPATH": str(tmp_path)}
+    image.make("-c", "pass", preload=["import logging"], env=env)
+    result = image("-c", program, preload=["import logging"], env=env)
+    stock = image.stock("-c", f"import logging; {program}", env=env)
+    assert restored(result), result.err
+    assert (result.code, result.out) == (stock.code, stock.out)
+    assert stock.out
+
+
+def test_file_in_the_place_of_one_that_is_gone(image, tmp_path):
+    (tmp_path / "gone.py").write_text("import os\nlog = open(os.devnull, 'w'); log.close()\n")
+    program = "import gone, json.encoder\ngone.log = None\nf = open('f', 'w'); f.write('data'); json.encoder.ESCAPE_DCT['f'] = f; del f"
+    env = {"PYTHONPATH": str(tmp_path)}
+    time.sleep(RACY)
+    image.make("-c", "pass", preload=["import gone, json.encoder"], env=env)
+    assert restored(image("-c", program, preload=["import gone, json.encoder"], env=env))
+    assert (image.cwd / "f").read_text() == "data"
 
 
 def test_input_that_was_read_ahead_is_given_back(made, tmp_path):

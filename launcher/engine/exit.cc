@@ -1,7 +1,10 @@
-// Three places in Py_FinalizeEx (Python/pylifecycle.c, the same in 3.10 to 3.13) call us:
+// Four places in Py_FinalizeEx (Python/pylifecycle.c, the same in 3.10 to 3.13) call us:
 // - OnSignalReset: after atexit callbacks and the flush of the standard streams, no other thread
 //   can run Python any more, and the first collection comes next: _PySignal_Fini gives SIGINT back
 //   (or another signal, see TakeSpareSignal).
+// - OnCollected: that collection has called finalizers, to which everything was in its place, and
+//   sys.modules is emptied next: finalize_modules_delete_special sets names in sys to None, of
+//   which one is ours.
 // - OnModulesRemoved: sys.modules is empty, all garbage has been finalised and freed, and
 //   finalize_modules goes on to wipe the modules that still live, last imported first: the first of
 //   these is a module of ours.
@@ -65,13 +68,23 @@ struct FastExit {
   PyObject* builtins_names = nullptr;
   PyRef callbacks;   // gc.callbacks
   PyRef get_debug;   // gc.get_debug
+  PyRef at_exit;     // atexit.register
   PyRef get_signal;  // _signal.getsignal
   PyRef bytes_io;    // io.BytesIO
   PyRef string_io;   // io.StringIO
+  PyRef text_io;     // io.TextIOWrapper
+  PyRef writer;      // io.BufferedWriter
+  PyRef file_io;     // io.FileIO
   PyRef thread_locals;
+  PyRef interactive_hook;  // What stood in sys where our capsule stands.
 
-  // Objects from before the line whose end somebody could notice, by address and type only.
-  std::unordered_map<PyObject*, PyTypeObject*> noticed;
+  // Objects from before the line whose end somebody could notice. Where they are hidden from the
+  // start none: what is hidden stays before the line.
+  struct Noticed {
+    PyTypeObject* type;
+    PyRef reference;  // A weak one, where objects of this type have such; else it may be gone.
+  };
+  std::unordered_map<PyObject*, Noticed> noticed;
   QuietTypes quiet_types;
   // Weak references to these, and to classes that may still be given a __del__, so that nobody has
   // to look at all objects in the end, of an image maybe a million that only its file holds.
@@ -123,16 +136,24 @@ bool Prepare(FastExit* exit) {
   PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
   PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
   PyRef io = PyRef::Steal(PyImport_ImportModule("_io"));
+  PyRef atexit = PyRef::Steal(PyImport_ImportModule("atexit"));
   PyObject* modules = PyImport_GetModuleDict();
-  if (!gc || !os || !signal || !io || modules == nullptr || !PyDict_CheckExact(modules))
+  if (!gc || !os || !signal || !io || !atexit || modules == nullptr || !PyDict_CheckExact(modules))
     return false;
   exit->callbacks = PyRef::Steal(PyObject_GetAttrString(gc.get(), "callbacks"));
   exit->get_debug = PyRef::Steal(PyObject_GetAttrString(gc.get(), "get_debug"));
+  exit->at_exit = PyRef::Steal(PyObject_GetAttrString(atexit.get(), "register"));
   exit->get_signal = PyRef::Steal(PyObject_GetAttrString(signal.get(), "getsignal"));
-  exit->bytes_io = PyRef::Steal(PyObject_GetAttrString(io.get(), "BytesIO"));
-  exit->string_io = PyRef::Steal(PyObject_GetAttrString(io.get(), "StringIO"));
+  for (const auto& [name, type] : {std::pair("BytesIO", &exit->bytes_io),
+                                   {"StringIO", &exit->string_io},
+                                   {"TextIOWrapper", &exit->text_io},
+                                   {"BufferedWriter", &exit->writer},
+                                   {"FileIO", &exit->file_io}}) {
+    *type = PyRef::Steal(PyObject_GetAttrString(io.get(), name));
+    if (!*type) return false;
+  }
   if (!exit->callbacks || !PyList_Check(exit->callbacks.get()) || !exit->get_debug ||
-      !exit->get_signal || !exit->bytes_io || !exit->string_io) {
+      !exit->at_exit || !exit->get_signal) {
     return false;
   }
   exit->library = FileOf(PyModule_GetDict(os.get()));
@@ -145,8 +166,14 @@ bool Prepare(FastExit* exit) {
   }
   if (!exit->preloaded.Note(modules, exit->library) || !exit->fence.Draw()) return false;
   exit->fence.VisitBefore([exit](PyObject* object) {
-    if (IsEndNoticed(exit, object)) exit->noticed.emplace(object, Py_TYPE(object));
+    if (IsEndNoticed(exit, object))
+      exit->noticed.emplace(object, FastExit::Noticed{Py_TYPE(object), PyRef()});
   });
+  for (auto& [object, noticed] : exit->noticed) {
+    if (noticed.type->tp_weaklistoffset > 0)
+      noticed.reference = PyRef::Steal(PyWeakref_NewRef(object, nullptr));
+    PyErr_Clear();
+  }
   return true;
 }
 
@@ -241,14 +268,43 @@ bool TakeSpareSignal() {
   return false;
 }
 
-// After all atexit callbacks but those of preloaded modules.
+// Into CPython's hands, what was kept from them; before Begin() or where nothing has been set
+// aside.
+void GiveBack() {
+  g_exit->fence.ShowBefore();
+  g_exit->tables.clear();
+  g_exit->thread_locals = PyRef();
+}
+
+// After all atexit callbacks but those of preloaded modules. A program can also call it earlier,
+// which does no harm.
 PyObject* OnAtExit(PyObject*, PyObject*) {
-  if (!HasHandlerOfPythons(SIGINT) && !TakeSpareSignal()) g_exit->fence.ShowBefore();
+  if (!HasHandlerOfPythons(SIGINT) && !TakeSpareSignal()) GiveBack();
   PyErr_Clear();
   Py_RETURN_NONE;
 }
 
 PyMethodDef kOnAtExit = {"_pylaunch_exit", OnAtExit, METH_NOARGS, nullptr};
+
+int RegisterAgain(void*);
+
+// atexit forgets all that it has in _clear() and _run_exitfuncs(), which multiprocessing calls in
+// its children, and we must be there at the end. Not before that call returns.
+void OnForgotten(PyObject*) {
+  if (g_armed && Py_IsInitialized()) Py_AddPendingCall(RegisterAgain, nullptr);
+}
+
+bool RegisterAtExit() {
+  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnForgotten));
+  PyRef function = capsule ? PyRef::Steal(PyCFunction_New(&kOnAtExit, capsule.get())) : PyRef();
+  return function &&
+         PyRef::Steal(PyObject_CallFunctionObjArgs(g_exit->at_exit.get(), function.get(), nullptr));
+}
+
+int RegisterAgain(void*) {
+  if (g_armed && Py_IsInitialized() && !RegisterAtExit()) PyErr_Clear();
+  return 0;
+}
 
 // Of thread-locals: what a preloaded module holds by them is left alone with the module. Else the
 // main thread's end takes every one of them apart.
@@ -264,13 +320,6 @@ void KeepFirstDicts() {
     if (definition != nullptr && definition->m_base.m_copy != nullptr)
       g_exit->tables.push_back(PyRef::Share(definition->m_base.m_copy));
   }
-}
-
-bool RegisterAtExit() {
-  PyRef atexit = PyRef::Steal(PyImport_ImportModule("atexit"));
-  PyRef function = PyRef::Steal(PyCFunction_New(&kOnAtExit, nullptr));
-  return atexit && function &&
-         PyRef::Steal(PyObject_CallMethod(atexit.get(), "register", "O", function.get()));
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -308,7 +357,9 @@ bool IsRunning(PyObject* object) {
 // The collector may have moved a preloaded object across the line.
 bool WasBefore(PyObject* object) {
   const auto known = g_exit->noticed.find(object);
-  return known != g_exit->noticed.end() && known->second == Py_TYPE(object);
+  if (known == g_exit->noticed.end() || known->second.type != Py_TYPE(object)) return false;
+  PyObject* reference = known->second.reference.get();
+  return reference == nullptr || PyWeakref_GET_OBJECT(reference) == object;
 }
 
 bool IsInstalledCode(PyObject* owner, const char* attribute) {
@@ -320,10 +371,13 @@ bool IsInstalledCode(PyObject* owner, const char* attribute) {
   return !file.empty() && IsInstalledFile(g_exit->library, file);
 }
 
+bool IsExactly(PyObject* object, const PyRef& type) {
+  return reinterpret_cast<PyObject*>(Py_TYPE(object)) == type.get();
+}
+
 // Whose end nobody outside notices. Not of a class made from these, which may have its own close().
 bool IsFileInMemory(PyObject* object) {
-  auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
-  return type == g_exit->bytes_io.get() || type == g_exit->string_io.get();
+  return IsExactly(object, g_exit->bytes_io) || IsExactly(object, g_exit->string_io);
 }
 
 // True if we may finalise this preloaded object, a little later than CPython might have: a closed
@@ -361,8 +415,8 @@ bool FindPreloadedWithFinalizer() {
   return true;
 }
 
-// Empty, or why this program gets the full teardown.
-const char* Obstacle() {
+// Empty, or why this program gets the full teardown; but for finalizers of preloaded objects.
+const char* StateObstacle() {
   if (g_exit->full) return "it was asked for";
   PyObject* modules = PyImport_GetModuleDict();
   if (modules == nullptr || !PyDict_CheckExact(modules)) return "sys.modules is not a dict";
@@ -371,15 +425,27 @@ const char* Obstacle() {
   PyObject* options = PySys_GetObject("warnoptions");
   if (_Py_GetConfig()->dev_mode || options == nullptr || PyObject_IsTrue(options) != 0)
     return "warnings are asked for";
+  if (g_exit->fence.HasFrozen()) return "objects are frozen";
   if (PyList_GET_SIZE(g_exit->callbacks.get()) != 0) return "gc.callbacks is not empty";
   PyRef debug = PyRef::Steal(PyObject_CallNoArgs(g_exit->get_debug.get()));
   if (!debug || PyLong_AsLong(debug.get()) != 0) return "gc's debugging flags are set";
-  if (!FindPreloadedWithFinalizer()) {
-    g_exit->finalizable_now.clear();
-    g_exit->streams.clear();
-    return "a preloaded module holds a file or something else to be finalised";
-  }
   return nullptr;
+}
+
+const char* Obstacle() {
+  g_exit->finalizable_now.clear();
+  g_exit->streams.clear();
+  if (const char* obstacle = StateObstacle()) return obstacle;
+  if (FindPreloadedWithFinalizer()) return nullptr;
+  g_exit->finalizable_now.clear();
+  g_exit->streams.clear();
+  return "a preloaded module holds a file or something else to be finalised";
+}
+
+void LeaveAllToCPython(const char* obstacle) {
+  PyErr_Clear();
+  GiveBack();
+  if (g_exit->explain) Explain(std::string("exit: full teardown, ") + obstacle);
 }
 
 // __main__ is older than the line, but the program's.
@@ -440,13 +506,24 @@ bool SortModules(PyObject* modules, PyObject* main, bool as_noted) {
   return true;
 }
 
+// True for one as CPython makes it (create_stdio in Python/pylifecycle.c): no call of its methods
+// is noticed, as it is by a class of the program's.
+bool IsUsualStream(PyObject* stream) {
+  if (!IsExactly(stream, g_exit->text_io)) return false;
+  PyRef buffer = PyRef::Steal(PyObject_GetAttrString(stream, "buffer"));
+  if (!buffer || !IsExactly(buffer.get(), g_exit->writer))
+    return buffer && IsExactly(buffer.get(), g_exit->file_io);  // Unbuffered.
+  PyRef raw = PyRef::Steal(PyObject_GetAttrString(buffer.get(), "raw"));
+  return raw && IsExactly(raw.get(), g_exit->file_io);
+}
+
 // CPython has just flushed them. If that failed, it fails again, and the exit code is not ours to
 // tell.
 bool AreStreamsFlushed() {
   for (const auto& [name, first] : {std::pair("stdout", "__stdout__"), {"stderr", "__stderr__"}}) {
     PyObject* stream = PySys_GetObject(name);
     if (stream == nullptr || stream == Py_None) continue;
-    if (stream != PySys_GetObject(first)) return false;  // A call that the program would notice.
+    if (stream != PySys_GetObject(first) || !IsUsualStream(stream)) return false;
     PyRef closed = PyRef::Steal(PyObject_GetAttrString(stream, "closed"));
     if (closed.get() == Py_True) continue;
     if (!PyRef::Steal(PyObject_CallMethod(stream, "flush", nullptr))) return false;
@@ -454,6 +531,7 @@ bool AreStreamsFlushed() {
   return true;
 }
 
+void OnCollected(PyObject*);
 void OnModulesRemoved(PyObject*);
 void OnSysWiped(PyObject*);
 void OnBuiltinsWiped(PyObject*);
@@ -468,36 +546,79 @@ bool AddOurModule(PyObject* modules) {
          PyDict_SetItemString(modules, kName, module) == 0;
 }
 
+// Of the names that finalize_modules_delete_special wipes this one comes last but for meta_path,
+// from 3.12 on, and the streams; site puts a function there.
+constexpr char kLastName[] = "__interactivehook__";
+
+bool AwaitCollected() {
+  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnCollected));
+  g_exit->interactive_hook = PyRef::Share(PySys_GetObject(kLastName));
+  return capsule && PySys_SetObject(kLastName, capsule.get()) == 0;
+}
+
+// Until OnCollected() sys.modules stays whole: the first collection runs the program's finalizers.
+// What they may yet change is looked at then; but where preloaded objects still are in the
+// collector's sight, those with finalizers must be known before it.
 void Begin() {
-  if (g_exit->resumed) g_exit->written.Scan();
-  if (const char* obstacle = Obstacle()) {
-    PyErr_Clear();
-    g_exit->fence.ShowBefore();
-    if (g_exit->explain) Explain(std::string("exit: full teardown, ") + obstacle);
-    return;
-  }
+  if (const char* obstacle = g_exit->fence.hidden() ? StateObstacle() : Obstacle())
+    return LeaveAllToCPython(obstacle);
   const int enabled = PyGC_Disable();
   // PYTHONMALLOCSTATS is printed last of all.
   g_exit->nothing_to_say =
       g_exit->resumed && _Py_GetConfig()->malloc_stats == 0 && AreStreamsFlushed();
   PyErr_Clear();
-  PyObject* modules = PyImport_GetModuleDict();
-  const bool as_noted = g_exit->preloaded.IsAsNoted(modules);
-  if (AddOurModule(modules)) {
-    PyObject* main = PyDict_GetItemString(modules, "__main__");
-    if (!g_exit->fence.hidden()) {
-      g_exit->fence.HideBefore();
-      ReturnMain(main);
-    }
-    if (SortModules(modules, main, as_noted) && g_exit->explain) {
-      Explain("exit: fast, " + std::to_string(PyDict_GET_SIZE(g_exit->set_aside)) +
-              " preloaded modules are not taken apart");
-    }
-  } else {
-    g_exit->fence.ShowBefore();
+  if (!AwaitCollected()) {
+    GiveBack();
+  } else if (!g_exit->fence.hidden()) {
+    g_exit->fence.HideBefore();
+    ReturnMain(PyDict_GetItemString(PyImport_GetModuleDict(), "__main__"));
   }
   PyErr_Clear();
   if (enabled) PyGC_Enable();
+}
+
+// ------------------------------------------------------------------------------------------------
+// OnCollected
+
+// The rest of finalize_modules_delete_special, which will find it done: what the program has put
+// there may have finalizers, too.
+void WipeSpecialNames() {
+  g_exit->interactive_hook = PyRef();
+  PySys_SetObject("meta_path", Py_None);
+  for (const auto& [name, first] :
+       {std::pair("stdin", "__stdin__"), {"stdout", "__stdout__"}, {"stderr", "__stderr__"}}) {
+    PyRef stream = PyRef::Share(PySys_GetObject(first));
+    PySys_SetObject(name, stream ? stream.get() : Py_None);
+  }
+  PyErr_Clear();
+}
+
+void SetPreloadedAside() {
+  PyObject* modules = PyImport_GetModuleDict();
+  const bool as_noted = g_exit->preloaded.IsAsNoted(modules);
+  if (!AddOurModule(modules)) return GiveBack();
+  PyObject* main = PyDict_GetItemString(modules, "__main__");
+  if (SortModules(modules, main, as_noted) && g_exit->explain) {
+    Explain("exit: fast, " + std::to_string(PyDict_GET_SIZE(g_exit->set_aside)) +
+            " preloaded modules are not taken apart");
+  }
+}
+
+void OnCollected(PyObject*) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  WipeSpecialNames();
+  const int enabled = PyGC_Disable();
+  if (g_exit->resumed) g_exit->written.Scan();
+  const char* obstacle = Obstacle();
+  if (obstacle == nullptr) SetPreloadedAside();
+  PyErr_Clear();
+  if (enabled) PyGC_Enable();
+  if (obstacle != nullptr) {
+    LeaveAllToCPython(obstacle);
+    PyGC_Collect();
+  }
+  PyErr_Restore(type, value, traceback);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -511,6 +632,13 @@ struct Survivors {
   std::vector<PyObject*> weakly_referenced;
   std::unordered_set<PyObject*> globals;  // Of functions.
 };
+
+// An extension's function that is called when the module is freed.
+bool IsFreeingNoticed(PyObject* object) {
+  const PyModuleDef* definition = PyModule_CheckExact(object) ? PyModule_GetDef(object) : nullptr;
+  return definition != nullptr && definition->m_free != nullptr &&
+         !g_exit->quiet_types.ContainCode(reinterpret_cast<const void*>(definition->m_free));
+}
 
 // A preloaded object whose class (`__class__`) has become one of these, or null.
 PyObject* FindInstance(const std::unordered_set<PyTypeObject*>& types) {
@@ -527,7 +655,9 @@ Survivors FindSurvivors() {
   std::unordered_set<PyTypeObject*> finalizing_types;
   g_exit->quiet_types.Forget();  // Types have come and gone since, and their addresses with them.
   g_exit->fence.VisitAfter([&](PyObject* object) {
-    if (IsEndNoticed(g_exit, object) && !WasBefore(object)) found.noticed = Py_TYPE(object);
+    if ((IsEndNoticed(g_exit, object) && !WasBefore(object)) ||
+        (IsFreeingNoticed(object) && !g_exit->preloaded.Contains(object)))
+      found.noticed = Py_TYPE(object);
     if (IsHeapType(object) && GivesFinalizer(object))
       finalizing_types.insert(reinterpret_cast<PyTypeObject*>(object));
     if (PyFunction_Check(object)) {
@@ -595,15 +725,13 @@ void TakeAllApart(PyTypeObject* type) {
     Explain(std::string("exit: full teardown, preloaded modules hold objects of the program, a ") +
             type->tp_name + " among them");
   }
-  g_exit->fence.ShowBefore();
+  GiveBack();
   for (FastExit::Listed& listed : g_exit->listed) {
     if (!listed.reference)
       listed.reference = PyRef::Steal(PyWeakref_NewRef(listed.module, nullptr));
   }
   if (g_exit->set_aside != nullptr) PyDict_Clear(g_exit->set_aside);
   g_exit->held.clear();
-  g_exit->tables.clear();
-  g_exit->thread_locals = PyRef();
   g_exit->finalizable_now.clear();
   g_exit->streams.clear();
   const int enabled = PyGC_Enable();
@@ -691,11 +819,14 @@ SigAction RealSigAction() {
 // dlsym must not be called in a signal handler, sigaction may.
 __attribute__((constructor)) void FindSigAction() { RealSigAction(); }
 
-// Only _PySignal_Fini does this on the main thread of a CPython that is no longer initialised.
+// Only _PySignal_Fini does this with the GIL of a CPython that is no longer initialised. Where it
+// is not the main thread that ends the program (Py_Exit on another), what we keep is not the
+// main thread's, and CPython does it all.
 void OnSignalReset() {
-  if (!g_armed || Py_IsInitialized() || syscall(SYS_gettid) != getpid()) return;
+  if (!g_armed || Py_IsInitialized() || !PyGILState_Check()) return;
   g_armed = false;
-  Begin();
+  if (syscall(SYS_gettid) == getpid()) return Begin();
+  GiveBack();
 }
 
 }  // namespace
@@ -719,6 +850,7 @@ void HidePreloaded() {
   KeepFirstDicts();
   KeepThreadLocals();
   g_exit->module_index.Note(g_exit->fence);
+  g_exit->noticed.clear();
   g_exit->fence.HideBefore();
   g_exit->fence.EmptyFreeLists(g_exit->callbacks.get());
 }
@@ -729,9 +861,7 @@ void HideResumed(bool explain, bool full) {
   g_exit->full = full;
   g_exit->resumed = true;
   std::vector<PyObject*> objects;
-  g_exit->quiet_types.Forget();
   g_exit->fence.VisitAfter([&objects](PyObject* object) {
-    if (IsEndNoticed(g_exit, object)) g_exit->noticed.emplace(object, Py_TYPE(object));
     if (IsToWatch(object)) objects.push_back(object);
   });
   WatchAll(std::move(objects));

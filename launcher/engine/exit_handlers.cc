@@ -10,7 +10,9 @@
 #include <mutex>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 
+#include "launcher/engine/exit_list.h"
 #include "launcher/engine/library_ends.h"
 #include "launcher/engine/name_list.h"
 
@@ -23,7 +25,7 @@ namespace pylaunch::engine {
 namespace {
 
 using Handler = void (*)(void*);
-using Register = int (*)(Handler, void*, void*);
+using RegisterCall = int (*)(Handler, void*, void*);
 using OnExit = int (*)(void (*)(int, void*), void*);
 
 struct Handlers {
@@ -39,14 +41,18 @@ struct Handlers {
   std::pmr::monotonic_buffer_resource memory{size_t{64} << 10};
   std::pmr::deque<Record> records{&memory};
   LibraryEnds ends;
+  ExitList list;
+  size_t listed = 0;  // Records when the list was noted last.
 };
 
 Handlers* g_handlers = nullptr;
 bool g_leave_out = false;
 bool g_all_recorded = true;
 
+// Twice for one record, where a handler that we run calls exit(3).
 void Run(void* pointer) {
   auto* record = static_cast<Handlers::Record*>(pointer);
+  if (record->done) return;
   record->done = true;
   if (record->quiet && g_leave_out) return;
   record->function(record->argument);
@@ -61,6 +67,34 @@ Handlers::Record* Remember(Handler function, void* argument, void* library) {
   std::lock_guard<std::mutex> lock(g_handlers->mutex);
   g_handlers->records.push_back({function, argument, library});
   return &g_handlers->records.back();
+}
+
+int Register(Handler function, void* argument, void* library) {
+  static const auto real = reinterpret_cast<RegisterCall>(dlsym(RTLD_NEXT, "__cxa_atexit"));
+  if (g_handlers == nullptr) return real(function, argument, library);
+  return real(Run, Remember(function, argument, library), library);
+}
+
+void DoNothing(void*) {}
+
+// By a function of ours it is seen that the list is what we take it for.
+bool IsListKnown() {
+  return Register(DoNothing, nullptr, &__dso_handle) == 0 &&
+         g_handlers->list.EndsWith(&g_handlers->records.back());
+}
+
+// False: the C library knows of functions that we do not.
+bool IsListRecorded() {
+  const auto& records = g_handlers->records;
+  std::unordered_set<const void*> known;
+  for (size_t i = g_handlers->listed; i < records.size(); ++i) known.insert(&records[i]);
+  return g_handlers->list.HasOnly(
+      [&known](const void* argument) { return known.count(argument) != 0; });
+}
+
+void NoteList() {
+  if (!g_handlers->list.Note()) g_all_recorded = false;
+  g_handlers->listed = g_handlers->records.size();
 }
 
 bool IsQuiet(void* library, const NameList& names) {
@@ -109,9 +143,13 @@ class Backwards {
 // The first thing that exit(3) runs: the whole of it, less what nobody would notice. To return
 // means to leave it to the C library.
 void EndProcess(int status, void*) {
-  if (!IsOnlyThread() || !g_handlers->ends.AreKnown() || !StreamsNeedOnlyFlushing()) return;
+  if (!IsOnlyThread() || !IsListRecorded() || !g_handlers->ends.AreKnown() ||
+      !StreamsNeedOnlyFlushing()) {
+    return;
+  }
   Backwards backwards;
   while (Handlers::Record* record = backwards.Next()) Run(record);
+  if (!IsListRecorded()) return;
   g_handlers->ends.Run();
   std::fflush(nullptr);
   _exit(status);
@@ -119,10 +157,15 @@ void EndProcess(int status, void*) {
 
 }  // namespace
 
-void RecordExitHandlers() { g_handlers = new Handlers; }
+void RecordExitHandlers() {
+  g_handlers = new Handlers;
+  NoteList();
+}
 
 void MarkQuietLibraries(const std::string& folder) {
   if (g_handlers == nullptr) return;
+  if (!g_all_recorded || !IsListKnown() || !IsListRecorded()) g_all_recorded = false;
+  NoteList();
   const NameList names = ReadNameList(folder + "/quiet_libraries.txt");
   std::unordered_map<void*, bool> known;
   for (Handlers::Record& record : g_handlers->records) {
@@ -144,12 +187,8 @@ extern "C" __attribute__((visibility("default"))) int __cxa_atexit(void (*functi
                                                                    void* argument,
                                                                    void* library) noexcept {
   namespace engine = pylaunch::engine;
-  static const auto real = reinterpret_cast<engine::Register>(dlsym(RTLD_NEXT, "__cxa_atexit"));
-  if (engine::g_handlers == nullptr) {
-    if (library != &__dso_handle) engine::g_all_recorded = false;
-    return real(function, argument, library);
-  }
-  return real(engine::Run, engine::Remember(function, argument, library), library);
+  if (engine::g_handlers == nullptr && library != &__dso_handle) engine::g_all_recorded = false;
+  return engine::Register(function, argument, library);
 }
 
 extern "C" __attribute__((visibility("default"))) int on_exit(void (*function)(int, void*),

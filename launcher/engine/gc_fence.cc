@@ -39,6 +39,8 @@ bool GcFence::Draw() {
   if (found) state_ = gc::FindState(first_);
   found = state_ != nullptr;
   if (found) {
+    first_frozen_ = Next(&state_->permanent.head);
+    last_frozen_ = Previous(&state_->permanent.head);
     gc::Generation* generations = state_->generations;
     Node* oldest = &generations[2].head;
     MoveAll(&generations[1], Next(oldest));
@@ -93,13 +95,23 @@ void GcFence::EmptyFreeLists(PyObject* callbacks) {
 }
 
 void GcFence::ShowBefore() {
-  if (!hidden()) return;
+  if (!hidden() || HasFrozen()) return;
   Node* oldest = Next(&state_->generations[2].head);
   Node* first = Next(&hidden_);
   Node* last = Previous(&hidden_);
   Link(&state_->generations[2].head, first);
   Link(last, oldest);
   hidden_ = {};
+}
+
+// gc_list_merge() and update_refs() append, so that what is new comes last; unless gc.unfreeze()
+// has taken all there was, after which gc.freeze() puts something else first.
+bool GcFence::HasFrozen() const {
+  const Node* head = &state_->permanent.head;
+  const Node* known = Next(head) == first_frozen_ ? last_frozen_ : head;
+  const Node* node = Previous(head);
+  while (node != known && gc::IsImmortal(ObjectOf(node))) node = Previous(node);
+  return node != known;
 }
 
 // Of the nodes between the two.

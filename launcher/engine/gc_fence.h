@@ -40,8 +40,12 @@ class GcFence {
   // copy when it lets them go. What gc tells and plans by stays as it was. Only where gc.callbacks
   // is empty; that list, by which the collector is known.
   void EmptyFreeLists(PyObject* callbacks);
-  // Takes that back: what was hidden becomes the oldest again.
+  // Takes that back: what was hidden becomes the oldest again. Not while something is frozen: in
+  // sight, it would have been frozen, too.
   void ShowBefore();
+  // True if gc.freeze() has been called since Draw() and what it froze still is: VisitAfter()
+  // passes that over.
+  bool HasFrozen() const;
   bool hidden() const { return hidden_.next != 0; }
   // Puts a tracked object to the program's, where the hidden ones were: behind those of an earlier
   // call, before what came after the line. Call next after HideBefore() or HideNew().
@@ -64,6 +68,9 @@ class GcFence {
   PyObject* first_ = nullptr;
   PyObject* last_ = nullptr;
   Node* seam_ = nullptr;
+  // The permanent generation's when the line was drawn.
+  const Node* first_frozen_ = nullptr;
+  const Node* last_frozen_ = nullptr;
   Node hidden_ = {};  // The head of the list that the hidden ones are in; zero without one.
 };
 

@@ -15,8 +15,8 @@ Py_ssize_t AskGc(const char* method, Py_ssize_t index = -1) {
   return number;
 }
 
-// From 3.12 on, the collector puts immortal objects into the permanent generation (Python/gc.c,
-// update_refs), where others have only what gc.freeze() put there.
+}  // namespace
+
 bool IsImmortal([[maybe_unused]] PyObject* object) {
 #if PY_VERSION_HEX >= 0x030C0000
   return _Py_IsImmortal(object);
@@ -24,8 +24,6 @@ bool IsImmortal([[maybe_unused]] PyObject* object) {
   return false;
 #endif
 }
-
-}  // namespace
 
 // What is new is entered at the end of the youngest generation, so that its head comes next; the
 // rest must look as we know it.

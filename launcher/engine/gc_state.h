@@ -49,6 +49,10 @@ inline PyObject* ObjectOf(const Node* node) {
 inline Node* Next(const Node* node) { return reinterpret_cast<Node*>(node->next); }
 inline Node* Previous(const Node* node) { return reinterpret_cast<Node*>(node->prev & ~kFlags); }
 
+// From 3.12 on, the collector puts immortal objects into the permanent generation (Python/gc.c,
+// update_refs), where others have only what gc.freeze() put there.
+bool IsImmortal(PyObject* object);
+
 // By `newest`, which must be tracked and the object made last. Null: this collector is not the one
 // we know, or gc.freeze() has been called.
 State* FindState(PyObject* newest);

@@ -24,9 +24,16 @@ const unsigned char* CodeOf(Function function) {
   return StartsWith(code, kEndbr64) ? code + kEndbr64.size() : code;
 }
 
-// libgcc/crtstuff.c, in what GCC and Clang make of it: cmpb $0, completed(%rip); jne
+// libgcc/crtstuff.c, in what GCC and Clang make of it: cmpb $0, completed(%rip); jne; push %rbp, by
+// some; cmpq $0, __cxa_finalize@GOT(%rip). A destructor function that a flag of its own turns off
+// begins with the first two, but hardly asks next whether the C library has that function.
 bool IsDtorsAux(Function function) {
-  return StartsWith<8>(CodeOf(function), {0x80, 0x3d, -1, -1, -1, -1, 0x00, 0x75});
+  constexpr int kPushRbp = 0x55;
+  const unsigned char* code = CodeOf(function);
+  if (!StartsWith<8>(code, {0x80, 0x3d, -1, -1, -1, -1, 0x00, 0x75})) return false;
+  code += 9;  // With the jump's distance.
+  if (*code == kPushRbp) ++code;
+  return StartsWith<8>(code, {0x48, 0x83, 0x3d, -1, -1, -1, -1, 0x00});
 }
 
 // glibc's sysdeps/x86_64/crti.S and crtn.S: sub $8, %rsp; add $8, %rsp; ret

@@ -34,13 +34,16 @@ bool QuietTypes::Contain(PyTypeObject* type) {
   return known.quiet;
 }
 
+bool QuietTypes::ContainCode(const void* function) const {
+  if (IsInterpreters(function)) return true;
+  const char* library = LibraryOf(function);
+  return library != nullptr && IsListed(library, libraries_);
+}
+
 // A class's tp_dealloc is subtype_dealloc, which calls that of the first base with another one.
 bool QuietTypes::IsQuiet(PyTypeObject* type) const {
   for (; type != nullptr; type = type->tp_base) {
-    const auto* end = reinterpret_cast<const void*>(type->tp_dealloc);
-    if (IsInterpreters(end)) continue;
-    const char* library = LibraryOf(end);
-    if (library == nullptr || !IsListed(library, libraries_)) return false;
+    if (!ContainCode(reinterpret_cast<const void*>(type->tp_dealloc))) return false;
   }
   return true;
 }

@@ -20,6 +20,8 @@ class QuietTypes {
   // Remembers what it found until Forget(); a type must not change or be freed in between.
   bool Contain(PyTypeObject* type);
   void Forget() { known_.fill({}); }
+  // True for a function of one of those libraries.
+  bool ContainCode(const void* function) const;
 
  private:
   bool IsQuiet(PyTypeObject* type) const;
