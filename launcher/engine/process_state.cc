@@ -190,9 +190,11 @@ void AddOutput(Parts* parts) {
   if (__fpending(stdout) != 0) parts->insert({"left output in C's stdout", ""});
 }
 
+constexpr char kReadInput[] = "read standard input";
+
 // Where nobody else reads it meanwhile, and where it can be told.
 void AddInput(Parts* parts) {
-  parts->insert({"read standard input", std::to_string(lseek(STDIN_FILENO, 0, SEEK_CUR))});
+  parts->insert({kReadInput, std::to_string(lseek(STDIN_FILENO, 0, SEEK_CUR))});
 }
 
 void AddDeeds(Parts* parts) {
@@ -252,6 +254,9 @@ std::vector<Part> WhatWasLeft(const ProcessState& before, const ProcessState& no
   for (const auto& [fd, file] : all) {
     const std::string was = FileAt(before.descriptors, fd), is = FileAt(now.descriptors, fd);
     if (was != is) left.push_back(DescriptorPart(fd, was, is));
+    // How far another file has been read says nothing.
+    if (was != is && fd == STDIN_FILENO)
+      std::erase_if(left, [](const Part& part) { return part.words == kReadInput; });
   }
   return left;
 }
