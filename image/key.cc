@@ -50,6 +50,11 @@ void Write(cache::WireWriter* out, const KeyHead& head) {
   out->List(head.reads.prefixes, [out](const std::string& prefix) { out->String(prefix); });
   out->String(head.reads.all);
   out->List(head.asked, [out](const std::string& name) { out->String(name); });
+  out->Number(head.image);
+  out->Number(head.table);
+  out->Number(head.table_size);
+  out->Number(head.content);
+  out->List(head.late, [out](const std::string& words) { out->String(words); });
 }
 
 void Read(cache::WireReader* in, KeyHead* head) {
@@ -61,6 +66,11 @@ void Read(cache::WireReader* in, KeyHead* head) {
   in->List(&head->reads.prefixes, [in](std::string* prefix) { in->String(prefix); });
   in->String(&head->reads.all);
   in->List(&head->asked, [in](std::string* name) { in->String(name); });
+  in->Number(&head->image);
+  in->Number(&head->table);
+  in->Number(&head->table_size);
+  in->Number(&head->content);
+  in->List(&head->late, [in](std::string* words) { in->String(words); });
 }
 
 // Magic | format u32 | size of the head u64 | hash of the head u64 | hash of the body u64 | head |
@@ -171,11 +181,6 @@ std::string Key::Serialize() const {
     out.Number(proof.names);
     out.Number(proof.all);
   });
-  out.Number(image);
-  out.Number(table);
-  out.Number(table_size);
-  out.Number(content);
-  out.List(late, [&out](const std::string& words) { out.String(words); });
   out.Raw(files);
   const std::string body = out.Take();
   cache::WireWriter whole;
@@ -220,11 +225,6 @@ std::optional<Key> Key::Parse(std::string bytes) {
     in.Number(&proof->names);
     in.Number(&proof->all);
   });
-  in.Number(&key.image);
-  in.Number(&key.table);
-  in.Number(&key.table_size);
-  in.Number(&key.content);
-  in.List(&key.late, [&in](std::string* words) { in.String(words); });
   if (!in.ok()) return std::nullopt;
   bytes.erase(0, bytes.size() - in.rest().size());
   key.files = std::move(bytes);

@@ -75,22 +75,23 @@ struct FolderProof {
 // `read_at_ns`: CLOCK_REALTIME.
 FolderProof ProveFolder(const std::string& path, int64_t read_at_ns, bool all);
 
-// The beginning of a key, which alone decides whether the rest is worth a look.
+// The beginning of a key, which alone decides whether the rest is worth a look; without proofs
+// (--cache-mode sealed) it is all that a start reads.
 struct KeyHead {
   Facts facts;  // With those of the environment that count for `reads`.
   VariableReads reads;
   std::vector<std::string> asked;  // Names of the askable facts that are among `facts`.
+  FileState image;                 // The image file's own.
+  uint64_t table = 0;              // Hash of its first `table_size` bytes.
+  uint64_t table_size = 0;
+  uint64_t content = 0;  // ContentHash (collection.h) of all of it, which a start does not check.
+  // For people: the entries that it was made without, and why (late.h).
+  std::vector<std::string> late;
 };
 
 struct Key : KeyHead {
   std::string files = PackProofs({});  // packed_proofs.h
   std::vector<FolderProof> folders;
-  FileState image;     // The image file's own.
-  uint64_t table = 0;  // Hash of its first `table_size` bytes.
-  uint64_t table_size = 0;
-  uint64_t content = 0;  // ContentHash (collection.h) of all of it, which a start does not check.
-  // For people: the entries that it was made without, and why (late.h).
-  std::vector<std::string> late;
 
   std::string Serialize() const;
   // Nothing: truncated, altered, or of another format.

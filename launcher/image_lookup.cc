@@ -188,17 +188,22 @@ class KeyFile {
   cache::Descriptor fd_;
 };
 
-bool TableIsWhole(int fd, const image::Key& key) {
+bool TableIsWhole(int fd, const image::KeyHead& key) {
   std::string table(key.table_size, '\0');
   return pread(fd, table.data(), table.size(), 0) == static_cast<ssize_t>(table.size()) &&
          image::TableHash(table) == key.table;
 }
 
+// What the image was made of and is no more as it was, in words; or an empty string.
+std::string WhatChanged(const KeyFile& file) {
+  const std::optional<image::Key> key = file.Whole();
+  return key ? image::FirstChange(*key) : file.Fault();
+}
+
 // The descriptor of the key's image if all that is left to check allows it, else -1 and why.
 // `sealed`: what the image was made of is not asked for.
-int Open(const KeyFile& file, bool sealed, std::string* why) {
-  const std::optional<image::Key> key = file.Whole();
-  *why = !key ? file.Fault() : sealed ? "" : image::FirstChange(*key);
+int Open(const KeyFile& file, const image::KeyHead& head, bool sealed, std::string* why) {
+  *why = sealed ? "" : WhatChanged(file);
   if (!why->empty()) return -1;
   const std::string path = image::ImageOf(file.path());
   struct stat st;
@@ -207,7 +212,7 @@ int Open(const KeyFile& file, bool sealed, std::string* why) {
     *why = path + ": " + std::strerror(errno);
     return -1;
   }
-  if (image::StateOf(st) == key->image && TableIsWhole(fd, *key)) return fd;
+  if (image::StateOf(st) == head.image && TableIsWhole(fd, head)) return fd;
   close(fd);
   *why = path + " is damaged: it is not what was written";
   return -1;
@@ -247,7 +252,7 @@ class Search {
     std::string difference = image::Difference(head->facts, now);
     if (difference.empty()) {
       path_ = key_path;
-      return Open(file, sealed_, &fault_);
+      return Open(file, *head, sealed_, &fault_);
     }
     if (!explain_) return -1;
     const size_t count = CountMissing(now, head->facts) + CountMissing(head->facts, now);

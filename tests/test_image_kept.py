@@ -2,7 +2,7 @@
 """What CPython's end lets go of piece by piece, and a process restored from an image keeps, where nobody may notice.
 
 launcher/engine: finalizers (weakref.finalize's choice of what is called at exit), module_index (modules by their definitions),
-own_tables.
+own_tables; exit_handlers: OpenSSL's end.
 """
 
 import shutil
@@ -102,6 +102,41 @@ def test_what_is_kept_is_not_missed(made, name):
     assert restored(result), result.err
     assert (result.code, result.out) == (stock.code, stock.out)
     assert result.without_pylaunch_lines().err.splitlines()[-1:] == stock.err.splitlines()[-1:]
+
+
+# A provider of OpenSSL's, which only OPENSSL_cleanup() ends: OSSL_provider_init and OSSL_DISPATCH (openssl-core.h(7)).
+PROVIDER = r"""
+#include <unistd.h>
+struct dispatch { int id; void (*function)(void); };
+static void teardown(void) { if (write(1, "torn down\n", 10) < 0) _exit(1); }
+static const struct dispatch functions[] = {{1024, teardown}, {0, 0}};
+int OSSL_provider_init(const void* core, const struct dispatch* in, const struct dispatch** out, void** context) {
+  *out = functions;
+  *context = (void*)core;
+  return 1;
+}
+"""
+CONFIG = "openssl_conf = init\n[init]\nproviders = providers\n[providers]\ndefault = usual\nmine = ours\n[usual]\nactivate = 1\n[ours]\nactivate = 1\n"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize("preload", ["import ssl, hashlib", "import json"])
+def test_a_provider_of_openssls_is_ended(image, tmp_path, preload):
+    folder = tmp_path / "ossl-modules"
+    folder.mkdir()
+    (folder / "mine.c").write_text(PROVIDER)
+    command = ["cc", "-shared", "-fPIC", "mine.c", "-o", "mine.so"]
+    subprocess.run(command, cwd=folder, check=True)
+    (tmp_path / "openssl.cnf").write_text(CONFIG)
+    env = {"OPENSSL_MODULES": str(folder), "OPENSSL_CONF": str(tmp_path / "openssl.cnf")}
+    stock = image.stock("-c", "import ssl; ssl.create_default_context()", env=env)
+    if not stock.out:
+        pytest.skip("this Python's OpenSSL knows no providers")
+    time.sleep(RACY)
+    image.make("-c", "pass", preload=[preload], env=env)
+    result = image("-c", "import ssl; ssl.create_default_context()", preload=[preload], env=env)
+    assert restored(result), result.err
+    assert (result.code, result.out) == (stock.code, stock.out) == (0, "torn down\n")
 
 
 def test_the_programs_say_something(made):

@@ -41,6 +41,7 @@ struct Handlers {
   std::pmr::monotonic_buffer_resource memory{size_t{64} << 10};
   std::pmr::deque<Record> records{&memory};
   LibraryEnds ends;
+  NameList plugin_folders;
   ExitList list;
   size_t listed = 0;  // Records when the list was noted last.
 };
@@ -166,7 +167,11 @@ void MarkQuietLibraries(const std::string& folder) {
   if (g_handlers == nullptr) return;
   if (!g_all_recorded || !IsListKnown() || !IsListRecorded()) g_all_recorded = false;
   NoteList();
-  const NameList names = ReadNameList(folder + "/quiet_libraries.txt");
+  g_handlers->plugin_folders = ReadNameList(folder + "/plugin_folders.txt");
+  NameList names;
+  if (!g_handlers->ends.IsAnyIn(g_handlers->plugin_folders)) {
+    names = ReadNameList(folder + "/quiet_libraries.txt");
+  }
   std::unordered_map<void*, bool> known;
   for (Handlers::Record& record : g_handlers->records) {
     const auto [place, is_new] = known.try_emplace(record.library, false);
@@ -177,7 +182,8 @@ void MarkQuietLibraries(const std::string& folder) {
 }
 
 void LeaveOutQuietHandlers() {
-  g_leave_out = g_handlers != nullptr && IsOnlyThread();
+  g_leave_out = g_handlers != nullptr && IsOnlyThread() &&
+                !g_handlers->ends.IsAnyIn(g_handlers->plugin_folders);
   if (g_leave_out && g_all_recorded) RealOnExit()(EndProcess, nullptr);
 }
 

@@ -61,6 +61,13 @@ std::vector<Function> EndsOf(const link_map& library) {
   return functions;
 }
 
+// The last folder of a file's path; empty: none.
+std::string_view FolderName(std::string_view path) {
+  const size_t end = path.rfind('/');
+  const std::string_view folder = path.substr(0, end == path.npos ? 0 : end);
+  return folder.substr(folder.rfind('/') + 1);
+}
+
 size_t CountUnloaded() {
   size_t count = 0;
   dl_iterate_phdr(
@@ -82,9 +89,16 @@ std::string_view LibraryName(std::string_view path) {
 bool IsListed(std::string_view path, const NameList& names) {
   const std::string_view name = LibraryName(path);
   if (names.count(name) != 0) return true;
-  const std::string_view folder = path.substr(0, std::max(path.rfind('/'), size_t{1}));
-  const size_t from = folder.rfind('/') + 1;
-  return names.count(path.substr(from, folder.size() - from + 1 + name.size())) != 0;
+  const std::string_view folder = FolderName(path);
+  return names.count(std::string(folder) + "/" + std::string(name)) != 0;
+}
+
+bool LibraryEnds::IsAnyIn(const NameList& folders) const {
+  const link_map* library = last_ == nullptr ? _r_debug.r_map : last_->l_next;
+  for (; library != nullptr; library = library->l_next) {
+    if (folders.count(FolderName(library->l_name)) != 0) return true;
+  }
+  return false;
 }
 
 void LibraryEnds::Note(const NameList& quiet, const NameList& separate) {

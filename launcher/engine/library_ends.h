@@ -26,6 +26,9 @@ class LibraryEnds {
   // Of the libraries that are loaded now. `quiet`: libraries whose functions need not run;
   // `separate`: whose functions concern that library only, so that any order will do.
   void Note(const NameList& quiet, const NameList& separate);
+  // True if a library that was loaded after Note(), without it any library, lies in a folder of
+  // one of these names.
+  bool IsAnyIn(const NameList& folders) const;
   // Now, with the libraries loaded since: true if Run() does all that the dynamic loader would do
   // and anybody could notice.
   bool AreKnown() const;
