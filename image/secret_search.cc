@@ -12,6 +12,10 @@ SecretSearch::SecretSearch(std::pmr::memory_resource* memory)
       table_(std::pmr::polymorphic_allocator<>(memory)
                  .new_object<std::bitset<size_t{1} << kTableBits>>()) {}
 
+SecretSearch::~SecretSearch() {
+  std::pmr::polymorphic_allocator<>(values_.get_allocator().resource()).delete_object(table_);
+}
+
 size_t SecretSearch::Place(Word word) {
   constexpr Word kOdd = 2654435761u;  // Knuth's multiplicative hash.
   return (word * kOdd) >> (8 * sizeof(Word) - kTableBits);

@@ -21,6 +21,9 @@ namespace pylaunch::image {
 class SecretSearch {
  public:
   explicit SecretSearch(std::pmr::memory_resource* memory);
+  ~SecretSearch();
+  SecretSearch(const SecretSearch&) = delete;
+  SecretSearch& operator=(const SecretSearch&) = delete;
 
   // REQUIRES: `value` has seven bytes or more, or it may be overlooked.
   void Add(std::string_view name, std::string_view value);
