@@ -170,7 +170,7 @@ bool ReadEnvironments(std::pmr::string* at_start, std::pmr::vector<std::string_v
     entries->push_back(rest.substr(0, rest.find('\0')));
     rest.remove_prefix(std::min(rest.size(), entries->back().size() + 1));
   }
-  for (char** e = environ; *e != nullptr; ++e) entries->push_back(*e);
+  for (char** e = environ; e != nullptr && *e != nullptr; ++e) entries->push_back(*e);
   std::sort(entries->begin(), entries->end());
   entries->erase(std::unique(entries->begin(), entries->end()), entries->end());
   return n == 0;

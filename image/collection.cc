@@ -104,6 +104,10 @@ void JudgeSummary(char** environment, ImageSummary* image) {
   image->difference =
       StateOf(image->path) == image->key.image ? FirstChange(image->key) : image->path + " changed";
   image->standing = Standing::kStale;
+  // What was asked for by a relative path holds or not for those who start in that folder.
+  const bool of_folder = !image->difference.empty() && image->difference[0] != '/' &&
+                         !image->difference.starts_with("the names in /");
+  if (of_folder) image->standing = Standing::kAlive;
   if (!image->difference.empty()) return;
   image->standing = Standing::kAlive;
   if (environment == nullptr) return;

@@ -26,7 +26,7 @@ FileState AskedOf(const struct stat& st) {
   // No time, so that it never seems to be younger than an image.
   const uint64_t rights =
       uint64_t{st.st_mode} | uint64_t{st.st_uid} << 16 | uint64_t{st.st_gid} << 40;
-  if (S_ISDIR(st.st_mode)) return {st.st_dev, st.st_ino, rights, 0, 0};
+  if (S_ISDIR(st.st_mode)) return {0, 0, rights, 0, 0};
   return {st.st_rdev, 0, rights, 0, 0};
 }
 

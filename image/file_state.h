@@ -17,10 +17,10 @@ struct FileState {
 FileState StateOf(const struct stat& st);
 FileState StateOf(const std::string& path);
 
-// The same of what may be asked about without being read. Of a folder: which one it is, its mode
-// and its owner, since names that come and go change the rest all the time. Of a device, a socket
-// or a pipe: which device, mode and owner, since whoever uses it changes the rest. All else is as
-// StateOf has it.
+// The same of what may be asked about without being read. Of a folder: its mode and its owner,
+// since names that come and go change the rest all the time, and one that was removed and made anew
+// is as good. Of a device, a socket or a pipe: which device, mode and owner, since whoever uses it
+// changes the rest. All else is as StateOf has it.
 FileState AskedOf(const struct stat& st);
 // `link`: of the path itself where it is a symbolic link (lstat(2)), so that its text is proved,
 // and not what it leads to.

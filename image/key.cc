@@ -102,14 +102,13 @@ FileState FolderState(const std::string& path) {
   return state;
 }
 
-bool IsSameFolder(const FileState& a, const FileState& b) {
-  return a.device == b.device && a.inode == b.inode && a.size == b.size;
-}
+// Mode and owner; where there is no folder, 0.
+bool HasSameRights(const FileState& a, const FileState& b) { return a.size == b.size; }
 
 bool Holds(const FolderProof& proof) {
   const FileState now = FolderState(proof.path);
   if (now == proof.state) return true;
-  if (!IsSameFolder(now, proof.state)) return false;
+  if (!HasSameRights(now, proof.state)) return false;
   const FolderNames names = NamesIn(proof.path);
   return (proof.all ? names.all : names.importable) == proof.names;
 }
@@ -252,7 +251,7 @@ std::string FirstChange(const Key& key) {
   const std::string file = FirstChanged(key.files, [&] {
     const auto changed = std::find_if_not(key.folders.begin(), key.folders.end(), Holds);
     if (changed == key.folders.end()) return;
-    const bool same = IsSameFolder(FolderState(changed->path), changed->state);
+    const bool same = HasSameRights(FolderState(changed->path), changed->state);
     folder = (same ? "the names in " : "") + changed->path;
   });
   if (!file.empty()) return file + " changed";

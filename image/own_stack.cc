@@ -1,7 +1,10 @@
 #include "image/own_stack.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <cstdlib>
 
@@ -19,6 +22,18 @@ namespace {
 // address space only.
 constexpr uint64_t kMost = 1 << 30;
 constexpr uint64_t kLeast = 64 << 20;
+
+// Where address space is counted: by RLIMIT_AS, or because the kernel commits itself to all of it
+// (vm.overcommit_memory 2, proc(5)).
+bool IsSpaceScarce() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY) return true;
+  const int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+  char mode = 0;
+  if (fd >= 0 && read(fd, &mode, 1) != 1) mode = 0;
+  if (fd >= 0) close(fd);
+  return mode == '2';
+}
 
 OwnStack g_stack;
 int (*g_body)() = nullptr;
@@ -63,7 +78,8 @@ void Switch(const OwnStack& stack) {
 
 void RunOnOwnStack(int (*body)()) {
   OwnStack stack;
-  for (uint64_t size = kMost; size >= kLeast && stack.low == 0; size /= 2) stack = Reserve(size);
+  const uint64_t most = IsSpaceScarce() ? kLeast : kMost;
+  for (uint64_t size = most; size >= kLeast && stack.low == 0; size /= 2) stack = Reserve(size);
   // glibc takes the page of __libc_stack_end for the stack's last.
   if (stack.low == 0 || !TellLibc(stack.high - 16)) return;
   g_stack = stack;

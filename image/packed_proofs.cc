@@ -175,16 +175,22 @@ std::string FirstChanged(std::string_view packed, const std::function<void()>& m
     }
   };
   std::vector<std::thread> threads;
+  // Of a thread that has ended the C library has no number, and would move its caller
+  // (pthread_setaffinity_np in glibc's nptl): this process, and with it the program.
+  std::atomic<bool> moved = false;
   try {
     while (threads.size() + 1 < ThreadsFor(index.files)) {
-      threads.emplace_back([&work] {
+      threads.emplace_back([&work, &moved] {
         TakeOwnDescriptors();
         work();
+        moved.wait(false);
       });
       MoveAway(&threads.back());
     }
   } catch (const std::system_error&) {  // RLIMIT_NPROC.
   }
+  moved = true;
+  moved.notify_all();
   meanwhile();
   work();
   for (std::thread& thread : threads) thread.join();

@@ -198,11 +198,13 @@ def test_what_lies_in_the_working_directory_is_this_start_s(image, askers, name)
         assert restored(got), got.err
 
 
-def test_what_is_in_no_working_directory_asks_for_none(image, askers):
+@pytest.mark.parametrize("first", ["places/none", "/"])
+def test_what_is_in_no_working_directory_asks_for_none(image, askers, first):
     """matplotlib looks for a matplotlibrc there, inspect for what it takes for sources."""
     asker, program = Asker(image, askers / "relative"), askers / "prog/show.py"
-    asker.must_be_stocks(program, cwd=askers / "places" / "none")
+    asker.must_be_stocks(program, cwd=askers / first)
     assert restored(asker.must_be_stocks(program, cwd=askers / "prog"))
+    asker.must_be_stocks(program, cwd=askers / "places/a")
 
 
 def test_multiprocessing_knows_the_folder_of_this_start(image, askers):
@@ -258,6 +260,8 @@ TEMPORARY = {
     "TemporaryDirectory": "import tempfile; d = tempfile.TemporaryDirectory(); seen = os.path.isdir(d.name)",
     "mkstemp": "import tempfile; fd, p = tempfile.mkstemp(); os.close(fd); seen = os.path.exists(p)",
     "c": "import ctypes; d = ctypes.create_string_buffer(b'/tmp/keyXXXXXX'); ctypes.CDLL(None).mkdtemp(d); seen = os.path.isdir(d.value)",
+    "pid_file": "import tempfile; p = f'{tempfile.gettempdir()}/key-{os.getpid()}'; open(p, 'w').close(); seen = os.path.exists(p)",
+    "pid_file_read": "import tempfile; p = f'{tempfile.gettempdir()}/key-{os.getpid()}'; open(p, 'w+').close(); seen = os.path.exists(p)",
     "pid": "import tempfile; d = f'{tempfile.gettempdir()}/key-{os.getpid()}'; os.mkdir(d); seen = os.path.isdir(d)",
 }  # fmt: skip
 START = {f"temporary_{name}": (source,) for name, source in TEMPORARY.items()} | {

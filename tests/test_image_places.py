@@ -220,6 +220,19 @@ def test_limits(image):
     assert not [x for x in image.cache.rglob("*") if ".tmp" in x.name]
 
 
+def test_address_space_that_is_limited_is_the_program_s(image):
+    """The own stack takes little of it then."""
+    wrap = ["bash", "-c", 'ulimit -v 1600000; exec "$@"', "-"]
+    program = "print(len(bytearray(1 << 30)))"
+    image.make("-c", "pass", preload=["import json"])
+    expected = image.stock("-c", program, wrap=wrap)
+    assert expected.code == 0, expected.err
+    for _ in range(2):
+        got = image("-c", program, preload=["import json"], wrap=wrap)
+        assert got.without_pylaunch_lines() == expected, got.err
+    assert restored(got), got.err
+
+
 LIMITS = ["-n 8", "-n 24", "-v 500000", "-v 1000000", "-s 1024", "-S -s 4096", "-s unlimited", "-c 0", "-f 0", "-f 100", "-l 0"]  # fmt: skip
 
 

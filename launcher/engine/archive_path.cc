@@ -47,7 +47,7 @@ ArchivePath::ArchivePath(const image::Restored& restored) : argv_(restored.argv)
     std::string* wiped = text.starts_with(handoff)         ? &handoff_
                          : text.starts_with("LD_PRELOAD=") ? &preload_
                                                            : nullptr;
-    if (wiped == nullptr) continue;
+    if (wiped == nullptr || !wiped->empty()) continue;  // The engine takes the first one only.
     *wiped = text;
     entry = wiped->data();
   }

@@ -47,6 +47,11 @@ PyObject* Concat(PyObject* self, PyObject* other) {
   return PyList_Type.tp_as_sequence->sq_concat(self, other);
 }
 
+PyObject* Repeat(PyObject* self, Py_ssize_t count) {
+  NoteAll();
+  return PyList_Type.tp_as_sequence->sq_repeat(self, count);
+}
+
 PyObject* Iter(PyObject* self) {
   NoteAll();
   return PyList_Type.tp_iter(self);
@@ -77,17 +82,12 @@ PyType_Slot Slot(int id, Function* function) {
 PyTypeObject* RecordingList() {
   static PyTypeObject* type = nullptr;
   if (type != nullptr) return type;
-  PyType_Slot slots[] = {Slot(Py_mp_subscript, Subscript),
-                         Slot(Py_sq_item, Item),
-                         Slot(Py_mp_length, Length),
-                         Slot(Py_sq_length, Length),
-                         Slot(Py_sq_contains, Contains),
-                         Slot(Py_sq_concat, Concat),
-                         Slot(Py_tp_iter, Iter),
-                         Slot(Py_tp_richcompare, Compare),
-                         Slot(Py_tp_repr, Repr),
-                         Slot(Py_tp_getattro, Attribute),
-                         {0, nullptr}};
+  PyType_Slot slots[] = {Slot(Py_mp_subscript, Subscript), Slot(Py_sq_item, Item),
+                         Slot(Py_mp_length, Length),       Slot(Py_sq_length, Length),
+                         Slot(Py_sq_contains, Contains),   Slot(Py_sq_concat, Concat),
+                         Slot(Py_sq_repeat, Repeat),       Slot(Py_tp_iter, Iter),
+                         Slot(Py_tp_richcompare, Compare), Slot(Py_tp_repr, Repr),
+                         Slot(Py_tp_getattro, Attribute),  {0, nullptr}};
   PyType_Spec spec = {"builtins.list", static_cast<int>(PyList_Type.tp_basicsize), 0,
                       Py_TPFLAGS_DEFAULT, slots};
   PyRef bases = PyRef::Steal(PyTuple_Pack(1, &PyList_Type));

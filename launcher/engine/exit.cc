@@ -595,8 +595,11 @@ void WipeSpecialNames() {
 
 void SetPreloadedAside() {
   PyObject* modules = PyImport_GetModuleDict();
-  const bool as_noted = g_exit->preloaded.IsAsNoted(modules);
+  const auto keys = [modules] { return reinterpret_cast<PyDictObject*>(modules)->ma_keys; };
+  const auto* before = keys();
+  bool as_noted = g_exit->preloaded.IsAsNoted(modules);
   if (!AddOurModule(modules)) return GiveBack();
+  as_noted = as_noted && keys() == before;  // A resized dict may have its entries elsewhere.
   PyObject* main = PyDict_GetItemString(modules, "__main__");
   if (SortModules(modules, main, as_noted) && g_exit->explain) {
     Explain("exit: fast, " + std::to_string(PyDict_GET_SIZE(g_exit->set_aside)) +

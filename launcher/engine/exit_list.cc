@@ -1,6 +1,7 @@
 #include "launcher/engine/exit_list.h"
 
 #include <dlfcn.h>
+#include <gnu/libc-version.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -37,9 +38,12 @@ const void* FindHead() {
     std::memcpy(&distance, code + i + 3, sizeof distance);
     const unsigned char* head = code + i + 7 + distance;
     if (code[i] != 0x48 || code[i + 1] != 0x8d || code[i + 2] != 0x35) continue;
-    Dl_info exit_info, head_info;
+    // Somebody else's exit() may stand before the C library's.
+    const auto* libc = reinterpret_cast<const void*>(gnu_get_libc_version);
+    Dl_info exit_info, head_info, libc_info;
     const bool same = dladdr(code, &exit_info) != 0 && dladdr(head, &head_info) != 0 &&
-                      exit_info.dli_fbase == head_info.dli_fbase;
+                      dladdr(libc, &libc_info) != 0 && exit_info.dli_fbase == head_info.dli_fbase &&
+                      exit_info.dli_fbase == libc_info.dli_fbase;
     return same && reinterpret_cast<uintptr_t>(head) % sizeof(void*) == 0 ? head : nullptr;
   }
   return nullptr;

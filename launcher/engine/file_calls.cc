@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
 
 extern "C" const char __ehdr_start[];  // The linker's: where the engine begins and ends.
 extern "C" const char _end[];
@@ -64,9 +65,11 @@ void TellOpened(const void* caller, int folder, const char* path, int flags, uns
   }
 }
 
-// What fopen(3) makes of them: "w" reads nothing.
+// What fopen(3) makes of them: "w" and "a" read nothing.
 int FlagsOf(const char* mode) {
-  if (mode == nullptr || mode[0] != 'w') return 0;
+  if (mode == nullptr) return 0;
+  const bool append = mode[0] == 'a' && std::strchr(mode, '+') == nullptr;
+  if (mode[0] != 'w' && !append) return 0;
   bool exclusive = false;
   for (const char* c = mode; *c != '\0'; ++c) exclusive = exclusive || *c == 'x';
   return kWriteOnly | kCreate | (exclusive ? kExclusive : 0);
@@ -125,24 +128,24 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
   }
 
 // The mode is there only with some flags (open(2)).
-#define PASS_ON_OPEN(name, first_parameter, first_argument, folder)                            \
-  extern "C" __attribute__((visibility("default"))) int name(first_parameter const char* path, \
-                                                             int flags, ...) {                 \
-    using Function = int (*)(first_parameter const char*, int, ...);                           \
-    LIBC(name)                                                                                 \
-    namespace engine = pylaunch::engine;                                                       \
-    engine::TellOpening(__builtin_return_address(0), folder, path, flags);                     \
-    unsigned mode = 0;                                                                         \
-    if ((flags & (engine::kCreate | engine::kTemporary)) != 0) {                               \
-      va_list rest;                                                                            \
-      va_start(rest, flags);                                                                   \
-      mode = va_arg(rest, unsigned);                                                           \
-      va_end(rest);                                                                            \
-    }                                                                                          \
-    const int opened = libc.load(std::memory_order_relaxed)(first_argument path, flags, mode); \
-    engine::TellOpened(__builtin_return_address(0), folder, path, flags, mode,                 \
-                       engine::Failed(opened));                                                \
-    return opened;                                                                             \
+#define PASS_ON_OPEN(name, first_parameter, first_argument, folder)                             \
+  extern "C" __attribute__((visibility("default"))) int name(first_parameter const char* path,  \
+                                                             int flags, ...) {                  \
+    using Function = int (*)(first_parameter const char*, int, ...);                            \
+    LIBC(name)                                                                                  \
+    namespace engine = pylaunch::engine;                                                        \
+    engine::TellOpening(__builtin_return_address(0), folder, path, flags);                      \
+    unsigned mode = 0;                                                                          \
+    if ((flags & engine::kCreate) != 0 || (flags & engine::kTemporary) == engine::kTemporary) { \
+      va_list rest;                                                                             \
+      va_start(rest, flags);                                                                    \
+      mode = va_arg(rest, unsigned);                                                            \
+      va_end(rest);                                                                             \
+    }                                                                                           \
+    const int opened = libc.load(std::memory_order_relaxed)(first_argument path, flags, mode);  \
+    engine::TellOpened(__builtin_return_address(0), folder, path, flags, mode,                  \
+                       engine::Failed(opened));                                                 \
+    return opened;                                                                              \
   }
 
 #define COMMA ,

@@ -94,7 +94,8 @@ bool IsListed(std::string_view path, const NameList& names) {
 }
 
 bool LibraryEnds::IsAnyIn(const NameList& folders) const {
-  const link_map* library = last_ == nullptr ? _r_debug.r_map : last_->l_next;
+  const bool all = last_ == nullptr || CountUnloaded() != unloaded_;  // last_ may be gone.
+  const link_map* library = all ? _r_debug.r_map : last_->l_next;
   for (; library != nullptr; library = library->l_next) {
     if (folders.count(FolderName(library->l_name)) != 0) return true;
   }

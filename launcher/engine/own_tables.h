@@ -16,7 +16,7 @@ namespace pylaunch::engine {
 //   - the names of `builtins` as they were at the start (builtins_copy in PyInterpreterState), and
 //     any other copy of them among what was there before the line;
 //   - the definitions of extension modules by file and name (`extensions` in Python/import.c of
-//     3.10 and 3.11, _PyRuntime.imports.extensions of 3.12; 3.13 has no dict there).
+//     3.10 and 3.11; 3.12 and 3.13 have no dict there).
 std::vector<PyRef> OwnTables(const GcFence& fence, PyObject* builtins_names);
 
 }  // namespace pylaunch::engine

@@ -254,7 +254,7 @@ std::vector<Part> WhatWasLeft(const ProcessState& before, const ProcessState& no
   for (const auto& [fd, file] : all) {
     const std::string was = FileAt(before.descriptors, fd), is = FileAt(now.descriptors, fd);
     if (was != is) left.push_back(DescriptorPart(fd, was, is));
-    // How far another file has been read says nothing.
+    // How far another file has been read says nothing, nor who has read it.
     if (was != is && fd == STDIN_FILENO)
       std::erase_if(left, [](const Part& part) { return part.words == kReadInput; });
   }

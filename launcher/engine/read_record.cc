@@ -151,7 +151,7 @@ bool IsTemporary(const std::string& path) {
     if (folder == known) return true;
   }
   // getenv() would be recorded as a read.
-  for (char** variable = environ; *variable != nullptr; ++variable) {
+  for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
     const std::string_view text = *variable;
     for (const std::string_view name : {"TMPDIR=", "TEMP=", "TMP="}) {
       if (!text.starts_with(name)) continue;
@@ -172,10 +172,22 @@ void NoteMade(const std::string& path, bool own) {
   if (own) g_own_names->insert(path);
 }
 
+bool IsThere(const std::string& path) {
+  struct stat st;
+  return lstat(path.c_str(), &st) == 0;
+}
+
+// Before a call that may make it.
+void NoteOwnName(const std::string& path) {
+  if (IsThere(path) || !HasOwnNumber(path)) return;
+  std::lock_guard<std::mutex> lock(g_mutex);
+  if (g_record != nullptr) g_own_names->insert(path);
+}
+
 // What will be written counts as made by us if it is read or removed later.
 void NoteCreation(const std::string& path) {
-  struct stat st;
-  if (lstat(path.c_str(), &st) == 0) return;
+  if (IsThere(path)) return;
+  NoteOwnName(path);
   std::lock_guard<std::mutex> lock(g_mutex);
   if (g_record != nullptr) g_record->made.insert(path);
 }
@@ -190,6 +202,7 @@ void NoteCall(FileCall call, const std::string& path, int flags) {
     case FileCall::kResolve:
       return NoteLinksOf(path);
     case FileCall::kOpen:
+      if ((flags & O_CREAT) != 0) NoteOwnName(path);
       return NoteOpening(path, flags);
     case FileCall::kList:
       NoteTarget(path);
@@ -215,7 +228,7 @@ void OnFileCall(FileCall call, int folder, const char* asked, int flags) {
   std::string from;
   if (relative) {
     from = FolderPath(folder);
-    path = from + "/" + path;
+    path = (from == "/" ? "" : from) + "/" + path;
   }
   const bool input = call == FileCall::kOpen && IsDescriptor(path);
   {

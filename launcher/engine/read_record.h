@@ -42,7 +42,7 @@ ReadRecord StopReadRecord();
 
 // What was recorded until now that a restored process must do for itself, in words: it has made
 // files and folders under names of its own, and they are there ("left /tmp/tmpab12cd"); or it read
-// what was for this start alone. Nothing if nothing is being recorded.
+// what was for this start alone.
 std::vector<std::string> OwnDeeds();
 
 // While one lives, nothing that this thread asks is recorded.

@@ -1,6 +1,7 @@
 #include "launcher/engine/reads_recording.h"
 
 #include <Python.h>
+#include <signal.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -117,6 +118,8 @@ void StartImageReads() {
   g_short_secrets = new EnvironmentReads;
   g_image_reads = new EnvironmentReads;
   g_faults_of_children = FaultsOfChildren();
+  struct sigaction at_start;
+  if (sigaction(SIGCHLD, nullptr, &at_start) == 0) NoteSignalAction(SIGCHLD, &at_start);
   ListenToReads(OnRead);
   ListenToChanges(OnChange);
 }

@@ -73,6 +73,19 @@ TEST_F(PackedProofsTest, LeavesTheProcessAsItWas) {
   EXPECT_TRUE(CPU_EQUAL(&before, &after));
 }
 
+// A thread may be at its end before it is moved.
+TEST_F(PackedProofsTest, LeavesTheProcessWhereItWasWhenItsThreadsHaveNothingToDo) {
+  for (FileProof& file : files_) ++file.state.ctime_ns;
+  packed_ = PackProofs(files_);
+  cpu_set_t before, after;
+  sched_getaffinity(0, sizeof before, &before);
+  for (int i = 0; i < 20000; ++i) {
+    ASSERT_NE(FirstChanged(packed_), "");
+    sched_getaffinity(0, sizeof after, &after);
+    ASSERT_TRUE(CPU_EQUAL(&before, &after)) << i;
+  }
+}
+
 TEST_F(PackedProofsTest, EditedRemovedAndNewFiles) {
   std::ofstream(files_[700].path) << "longer than it was before";
   EXPECT_EQ(FirstChanged(packed_), files_[700].path);
