@@ -151,14 +151,20 @@ TEST_F(KeyTest, AnyFileWithAModuleSuffixIsImportable) {
   }
 }
 
-TEST_F(KeyTest, ReplacedFolderIsNoticedThoughItsNamesAreTheSame) {
+TEST_F(KeyTest, FolderMadeAnewIsAsGoodButForItsModeAndNames) {
   const std::string path = folder_ + "/searched";
   fs::create_directory(path);
   Key key;
   key.folders = {ProveFolder(path, kLater, /*all=*/false)};
   fs::rename(path, folder_ + "/away");
   fs::create_directory(path);
+  EXPECT_EQ(FirstChange(key), "");
+  fs::permissions(path, fs::perms::owner_all);
   EXPECT_EQ(FirstChange(key), path + " changed");
+  fs::permissions(path, fs::status(folder_ + "/away").permissions());
+  EXPECT_EQ(FirstChange(key), "");
+  std::ofstream(path + "/module.py") << "";
+  EXPECT_EQ(FirstChange(key), "the names in " + path + " changed");
 }
 
 TEST_F(KeyTest, AskableFactsCountIfAsked) {
