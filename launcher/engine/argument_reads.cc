@@ -4,6 +4,7 @@
 #include "launcher/handoff.h"
 
 #pragma weak PyList_Type
+#pragma weak PyLong_Type
 
 namespace pylaunch::engine {
 namespace {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "launcher/engine/py_ref.h"
+
 #pragma weak PyModule_Type
 
 namespace pylaunch::engine {
