@@ -97,20 +97,20 @@ Facts Common(const Facts& made, const Facts& now) {
   return common;
 }
 
+// True for FirstChange's words about a relative path, which hold for who starts in this folder, and
+// where nothing has changed.
+bool IsForOtherFolders(const std::string& change) {
+  return !change.starts_with('/') && !change.starts_with("the names in /");
+}
+
 void JudgeSummary(char** environment, ImageSummary* image) {
   image->difference = WhyDead(image->key.facts);
   image->standing = Standing::kDead;
   if (!image->difference.empty()) return;
   image->difference =
       StateOf(image->path) == image->key.image ? FirstChange(image->key) : image->path + " changed";
-  image->standing = Standing::kStale;
-  // What was asked for by a relative path holds or not for those who start in that folder.
-  const bool of_folder = !image->difference.empty() && image->difference[0] != '/' &&
-                         !image->difference.starts_with("the names in /");
-  if (of_folder) image->standing = Standing::kAlive;
-  if (!image->difference.empty()) return;
-  image->standing = Standing::kAlive;
-  if (environment == nullptr) return;
+  image->standing = IsForOtherFolders(image->difference) ? Standing::kAlive : Standing::kStale;
+  if (!image->difference.empty() || environment == nullptr) return;
   Facts now = MachineFacts();
   for (Fact& fact : Counting(EnvironmentFacts(environment), image->key.reads)) {
     now.push_back(std::move(fact));
