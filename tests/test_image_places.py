@@ -17,8 +17,8 @@ from imaged import PRELOADS, PYTHON, RACY, Imaged, has, restored
 
 PLACES = ROOT / "tests" / "image_places"
 NUMPY = ["import numpy"] if has("numpy") else []
-# Neither another test's nor anybody's, so that what belongs to it was made here.
-STRANGER = 54_321
+# Nobody's, nor that of another pytest on this machine (scripts/test-pythons has several at once): what belongs to it was made here.
+STRANGER = 54_321 + os.getpid()
 
 WORK = """
 import os, subprocess, sys, threading, time
