@@ -147,6 +147,7 @@ Json ToJson(const ImageSummary& image) {
   json["variables"] = {{"all", image.key.reads.all.empty() ? Json() : Json(image.key.reads.all)},
                        {"names", image.key.reads.names},
                        {"prefixes", image.key.reads.prefixes}};
+  json["asked"] = image.key.asked;
   json["late"] = image.key.late;
   return json;
 }

@@ -3,9 +3,6 @@
 #include "launcher/engine/read_record.h"
 #include "launcher/handoff.h"
 
-#pragma weak PyList_Type
-#pragma weak PyLong_Type
-
 namespace pylaunch::engine {
 namespace {
 

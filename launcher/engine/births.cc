@@ -9,9 +9,6 @@
 #include "launcher/engine/shield_report.h"
 #include "launcher/engine/wrap.h"
 
-#pragma weak PyLong_Type
-#pragma weak _Py_FalseStruct
-
 namespace pylaunch::engine {
 namespace {
 

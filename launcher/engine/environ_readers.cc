@@ -12,8 +12,6 @@
 #include "launcher/engine/known_functions.h"
 #include "launcher/engine/py_ref.h"
 
-#pragma weak PyFrame_Type
-
 namespace pylaunch::engine {
 namespace {
 

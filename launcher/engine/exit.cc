@@ -43,12 +43,6 @@
 #include "launcher/engine/report.h"
 #include "launcher/engine/unseen_children.h"
 
-#pragma weak PyCoro_Type
-#pragma weak PyAsyncGen_Type
-#pragma weak PyFunction_Type
-#pragma weak PyGen_Type
-#pragma weak PyModule_Type
-
 extern "C" const PyConfig* _Py_GetConfig(void);
 
 namespace pylaunch::engine {

@@ -28,8 +28,6 @@
 #include "launcher/engine/resume.h"
 #include "launcher/engine/tracing_pause.h"
 
-#pragma weak PyModule_Type
-
 namespace pylaunch::engine {
 namespace {
 

@@ -13,9 +13,6 @@
 #include "launcher/engine/stale_module.h"
 #include "launcher/engine/wrap.h"
 
-#pragma weak PyModule_Type
-#pragma weak PyTuple_Type
-
 // Compiled without exceptions: CPython ends daemon threads at exit by pthread_exit() inside the
 // calls made here, and no destructor of ours may run then, without the GIL.
 

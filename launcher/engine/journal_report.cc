@@ -19,8 +19,6 @@
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 
-#pragma weak PyModule_Type
-
 // What goes to the Python that writes the files (launcher/report/events.py reads it): the fields in
 // the order in which they stand here, as cache/wire.h lays them out. Both sides belong to one
 // installation; the magic tells one that does not.

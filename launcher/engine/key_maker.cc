@@ -16,8 +16,6 @@
 #include "launcher/engine/environ_users.h"
 #include "launcher/engine/py_ref.h"
 
-#pragma weak PyModule_Type
-
 namespace pylaunch::engine {
 namespace {
 

@@ -3,9 +3,6 @@
 #include "launcher/engine/import_lock.h"
 #include "launcher/engine/py_ref.h"
 
-#pragma weak PyBaseObject_Type
-#pragma weak PyModule_Type
-
 namespace pylaunch::engine {
 namespace {
 

@@ -5,8 +5,6 @@
 
 #include "launcher/engine/py_ref.h"
 
-#pragma weak PyModule_Type
-
 namespace pylaunch::engine {
 namespace {
 

@@ -8,9 +8,6 @@
 
 #include "image/region_map.h"
 
-#pragma weak PyModuleDef_Type
-#pragma weak PyTuple_Type
-
 namespace pylaunch::engine {
 namespace {
 

@@ -4,11 +4,6 @@
 
 #include "launcher/engine/py_ref.h"
 
-#pragma weak PyBool_Type
-#pragma weak PyFloat_Type
-#pragma weak PyLong_Type
-#pragma weak PyModule_Type
-
 namespace pylaunch::engine {
 namespace {
 

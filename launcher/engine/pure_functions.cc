@@ -17,10 +17,6 @@
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 
-#pragma weak PyCFunction_Type
-#pragma weak PyFunction_Type
-#pragma weak PyModule_Type
-
 extern "C" const PyConfig* _Py_GetConfig(void);
 
 namespace pylaunch::engine {

@@ -6,25 +6,6 @@
 #include <string>
 #include <utility>
 
-// Weak, so that the loader can also put the engine into a program that has no Python, as happens
-// when a tool such as valgrind starts pylaunch and replaces the executable by its own: there the
-// engine must do nothing, not stop the program.
-#pragma weak PyExc_ImportError
-#pragma weak PyExc_KeyboardInterrupt
-#pragma weak PyExc_ModuleNotFoundError
-#pragma weak PyExc_ReferenceError
-#pragma weak PyExc_RuntimeError
-#pragma weak PyExc_SystemExit
-#pragma weak PyExc_TypeError
-#pragma weak _Py_FalseStruct
-#pragma weak PyCode_Type
-#pragma weak PyDict_Type
-#pragma weak PyList_Type
-#pragma weak PyUnicode_Type
-#pragma weak Py_RunMain  // Its address is taken.
-#pragma weak _Py_NoneStruct
-#pragma weak _Py_TrueStruct
-
 namespace pylaunch::engine {
 
 // Owns one strong reference, or none. Needs the GIL, as everything here does.

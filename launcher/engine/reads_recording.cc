@@ -19,8 +19,6 @@
 #include "launcher/engine/unseen_children.h"
 #include "launcher/engine/wrap.h"
 
-#pragma weak PyModule_Type
-
 namespace pylaunch::engine {
 namespace {
 

@@ -7,10 +7,6 @@
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/shield_report.h"
 
-#pragma weak PyCFunction_Type
-#pragma weak PyExc_AttributeError
-#pragma weak PyModule_Type
-
 namespace pylaunch::engine {
 namespace {
 

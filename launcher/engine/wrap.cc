@@ -2,8 +2,6 @@
 
 #include "launcher/engine/py_ref.h"
 
-#pragma weak PyCFunction_Type
-
 namespace pylaunch::engine {
 namespace {
 
