@@ -115,6 +115,7 @@ void JudgeSummary(char** environment, ImageSummary* image) {
   for (Fact& fact : Counting(EnvironmentFacts(environment), image->key.reads)) {
     now.push_back(std::move(fact));
   }
+  for (Fact& fact : Asked({}, image->key.asked)) now.push_back(std::move(fact));
   image->difference = Difference(Common(image->key.facts, now), now);
 }
 

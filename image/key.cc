@@ -12,6 +12,7 @@
 #include "cache/stamp.h"
 #include "cache/wire.h"
 #include "image/format.h"
+#include "image/kernel_files.h"
 #include "image/packed_proofs.h"
 #define XXH_INLINE_ALL
 #include "xxhash.h"
@@ -152,6 +153,12 @@ Facts Asked(const Facts& askable, const std::vector<std::string>& names) {
   std::copy_if(askable.begin(), askable.end(), std::back_inserter(asked), [&](const Fact& fact) {
     return std::find(names.begin(), names.end(), fact.name) != names.end();
   });
+  for (const std::string& name : names) {
+    if (!name.starts_with(kKernelFile)) continue;
+    if (auto fact = KernelFileFact(std::string_view(name).substr(kKernelFile.size()))) {
+      asked.push_back(std::move(*fact));
+    }
+  }
   return asked;
 }
 

@@ -48,7 +48,8 @@ Facts EnvironmentFacts(char** environment);
 // that shells and terminals change from start to start.
 Facts Counting(const Facts& environment, const VariableReads& reads);
 
-// Of facts that count only if they were asked for, those that were.
+// Of facts that count only if they were asked for, those that were; kernel_files.h's as they are
+// now.
 Facts Asked(const Facts& askable, const std::vector<std::string>& names);
 
 // True for a name in a folder that an import could ask for.

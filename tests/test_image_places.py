@@ -202,6 +202,42 @@ def test_cache_on_a_file_system_that_runs_nothing(image, tmp_path):
     assert not image.images("*")  # It was on the other mount, indeed.
 
 
+LIMITED = """
+import os
+def limit():
+    with open("/sys/fs/cgroup/cpu.max") as file: return file.read().split()
+LIMIT = limit()
+DRIVER = os.path.exists("/sys/fs/driver")
+USED = open("/sys/fs/cgroup/memory.current").read(), open("/proc/uptime").read(), open("/proc/self/stat").read()
+"""
+
+
+@own_mounts
+def test_limits_of_a_control_group_are_those_of_this_start(image, tmp_path):
+    """And which drivers are there. What the kernel counts is another at each start, and asks for no new image."""
+    lib = Tree(tmp_path / "lib").write({"limited.py": LIMITED})
+    time.sleep(RACY)
+    mount = 'mount -t tmpfs tmpfs /sys/fs && cd /sys/fs && mkdir cgroup && for file in $0; do printf "%s\\n" $$ >cgroup/memory.current; '
+    mount += 'case $file in driver) touch driver;; *) echo "$file" 100000 >cgroup/cpu.max;; esac; done && cd "$OLDPWD" && exec "$@"'
+
+    def run(start, at, **kwargs):
+        program = "import limited; print(limited.LIMIT, limited.limit(), limited.DRIVER)"
+        wrap = ["unshare", "--mount", "sh", "-c", mount, at]
+        return start("-c", program, env={"PYTHONPATH": str(lib)}, wrap=wrap, **kwargs)
+
+    why = {"200000": "cpu.max", "100000 driver": "driver"}
+    for at in ("100000", "200000", "100000 driver"):
+        expected = run(image.stock, at)
+        assert expected.code == 0, expected.err
+        made = run(image, at, preload=["import limited"])
+        assert made.out == expected.out, made.err
+        assert not restored(made)
+        assert at not in why or f"{why[at]} changed" in made.err, made.err
+        again = run(image, at, preload=["import limited"])
+        assert restored(again), again.err
+        assert again.out == expected.out
+
+
 def test_limits(image):
     """What has no room under a limit does what stock does there; an image is for whoever has the room."""
     work = WORK.replace("sys.executable", repr(PYTHON))  # It can be a pylaunch that is installed.

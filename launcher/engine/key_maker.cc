@@ -173,6 +173,10 @@ void KeyMaker::AddFacts(image::Key* key) const {
   for (image::Fact& fact : image::Asked(order.askable, key->asked)) {
     key->facts.push_back(std::move(fact));
   }
+  for (const auto& [name, first] : read_.kernel_files) {
+    key->asked.push_back(name);
+    key->facts.push_back({name, first});
+  }
   for (image::Fact& fact : image::Counting(order.environment, key->reads)) {
     key->facts.push_back(std::move(fact));
   }

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "image/kernel_files.h"
 #include "launcher/engine/file_calls.h"
 #include "launcher/engine/start_calls.h"
 #include "launcher/handoff.h"
@@ -35,8 +36,7 @@ constexpr std::string_view kUsualDevices[] = {
 bool IsBytecode(std::string_view path) { return path.ends_with(".pyc"); }
 
 bool IsLeftOut(std::string_view path) {
-  return IsBytecode(path) || path.starts_with("/proc/") || path.starts_with("/sys/") ||
-         path.starts_with("/dev/pts/") || path.starts_with("/dev/fd/") ||
+  return IsBytecode(path) || path.starts_with("/dev/pts/") || path.starts_with("/dev/fd/") ||
          std::find(std::begin(kUsualDevices), std::end(kUsualDevices), path) !=
              std::end(kUsualDevices);
 }
@@ -192,6 +192,13 @@ void NoteCreation(const std::string& path) {
   if (g_record != nullptr) g_record->made.insert(path);
 }
 
+void NoteKernelFile(const std::string& path) {
+  std::optional<image::Fact> now = image::KernelFileFact(path);
+  std::lock_guard<std::mutex> lock(g_mutex);
+  if (g_record == nullptr || !now) return;
+  g_record->kernel_files.emplace(std::move(now->name), std::move(now->value));
+}
+
 void NoteCall(FileCall call, const std::string& path, int flags) {
   switch (call) {
     case FileCall::kAsk:
@@ -242,7 +249,7 @@ void OnFileCall(FileCall call, int folder, const char* asked, int flags) {
     if (IsLeftOut(path)) return;
     if (relative && from == g_record->folder) g_record->relative.insert(path);
   }
-  NoteCall(call, path, flags);
+  image::IsKernelFile(path) ? NoteKernelFile(path) : NoteCall(call, path, flags);
 }
 
 void OnStartCall(StartCall call, int fd) {

@@ -14,7 +14,7 @@ namespace pylaunch::engine {
 
 // What this process asked the file system, and of its start, while it was recorded; Python code and
 // C code alike (file_calls.h and start_calls.h say what is not seen). Left out: bytecode, which its
-// source proves, what the kernel makes up (/proc, /sys, the usual devices), and what is only
+// source proves, the usual devices, what a process has of its own in /proc, and what is only
 // written where that works.
 struct ReadRecord {
   // What was so when it was first asked, by what was asked.
@@ -30,7 +30,8 @@ struct ReadRecord {
   std::string folder;                 // The working directory at the beginning.
   bool asked_folder = false;          // getcwd(3)
   std::set<std::string> asked;        // Askable facts (handoff.h).
-  std::string unknown;                // A call that could not be followed, in words; empty: none.
+  std::map<std::string, std::string> kernel_files;  // Facts as they were first (kernel_files.h).
+  std::string unknown;  // A call that could not be followed, in words; empty: none.
 };
 
 void StartReadRecord();
