@@ -260,8 +260,7 @@ class Capturer {
     h.robust_list = reinterpret_cast<uint64_t>(list);
     h.robust_list_size = size;
     prctl(PR_GET_NAME, h.name);
-    context_.stack_low = TheOwnStack().low;
-    context_.stack_high = TheOwnStack().high;
+    context_.stack_end = OwnStackEnd();
     const auto top = static_cast<uint64_t>(g_context.uc_mcontext.gregs[REG_RSP]);
     // Below are only frames of the dump; the psABI's red zone belongs to the frame.
     context_.stack_used = top - 128;

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <tuple>
 
+#include "image/own_stack.h"
+
 namespace pylaunch::image {
 namespace {
 
@@ -71,7 +73,7 @@ class Dumper {
       case Region::Kind::kStack:
         return AddPrivate(region);
       case Region::Kind::kAnonymous:
-        return region.start == context_.stack_low ? AddStack() : AddPrivate(region);
+        return region.end == context_.stack_end ? AddStack() : AddPrivate(region);
       case Region::Kind::kFile:
         if (files->empty() || files->back() != region.path) files->push_back(region.path);
         return region.shared ? AddShared(region) : AddPrivate(region);
@@ -136,9 +138,10 @@ class Dumper {
   bool AddStack() {
     Region region(memory_);
     region.protection = PROT_READ | PROT_WRITE;
-    Piece piece = At(PieceKind::kCopy, region, context_.stack_low, context_.stack_high);
-    piece.copy_address = context_.stack_used & ~(kPage - 1);
-    piece.copy_size = context_.stack_high - piece.copy_address;
+    const uint64_t used = context_.stack_used & ~(kPage - 1);
+    Piece piece = At(PieceKind::kStack, region, used - kOwnStackTop, context_.stack_end);
+    piece.copy_address = used;
+    piece.copy_size = context_.stack_end - used;
     pieces_.push_back(piece);
     return true;
   }
@@ -224,7 +227,8 @@ class Dumper {
   }
 
   static bool IsWritten(const Piece& piece) {
-    return piece.kind == PieceKind::kImage || piece.kind == PieceKind::kCopy;
+    return piece.kind == PieceKind::kImage || piece.kind == PieceKind::kCopy ||
+           piece.kind == PieceKind::kStack;
   }
 
   // Returns where the file ends.

@@ -14,8 +14,8 @@ namespace pylaunch::image {
 
 // What the caller knows of the process that the kernel does not tell.
 struct DumpContext {
-  Header header = {};                      // Everything but what the regions decide.
-  uint64_t stack_low = 0, stack_high = 0;  // One mapping; its pages from stack_used on are kept.
+  Header header = {};      // Everything but what the regions decide.
+  uint64_t stack_end = 0;  // Of the own stack; what is kept of it begins at stack_used.
   uint64_t stack_used = 0;
   uint64_t scratch = 0;  // Address of a region that is left out.
   // What no page may hold, else there is no image. Its memory must be the scratch region.

@@ -181,13 +181,6 @@ std::string Umask() {
   return std::to_string(mask);
 }
 
-// An image has a smaller stack where it is (own_stack.cc).
-std::string AddressSpace() {
-  rlimit limit;
-  const bool none = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
-  return none ? "no" : "yes";
-}
-
 }  // namespace
 
 Facts MachineFacts() {
@@ -205,8 +198,7 @@ Facts MachineFacts() {
           {"personality", std::to_string(personality(0xffffffff))},
           {"ignored signals", IgnoredSignals()},
           {"open standard streams", OpenStreams()},
-          {"stack limit", StackLimit()},
-          {"whether address space is limited", AddressSpace()}};
+          {"stack limit", StackLimit()}};
 }
 
 Facts EnvironmentFacts(char** environment) {

@@ -15,14 +15,15 @@
 namespace pylaunch::image {
 
 inline constexpr char kMagic[8] = {'P', 'Y', 'L', 'I', 'M', 'G', '\r', '\n'};
-inline constexpr uint32_t kFormat = 6;
+inline constexpr uint32_t kFormat = 7;
 inline constexpr uint64_t kPage = 4096;
 
 enum class PieceKind : uint32_t {
   kAnonymous,  // Fresh zero pages.
   kFile,       // Pages of a file that the process had not changed.
   kImage,      // Pages of the image, copied when they are written to.
-  kCopy,  // As kAnonymous, then [copy_address, +copy_size) is read from the image: one mapping.
+  kCopy,   // As kAnonymous, then [copy_address, +copy_size) is read from the image: one mapping.
+  kStack,  // As kCopy, and the kernel lets it grow downward (MAP_GROWSDOWN).
 };
 
 struct Piece {

@@ -1,10 +1,8 @@
 #include "image/own_stack.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
+#include <sys/random.h>
 #include <ucontext.h>
-#include <unistd.h>
 
 #include <cstdlib>
 
@@ -17,25 +15,13 @@ extern "C" void* __libc_stack_end;
 namespace pylaunch::image {
 namespace {
 
-// The kernel's stack grows to what RLIMIT_STACK is at the time of the fault (mm/mmap.c
-// acct_stack_growth), and programs raise that for a deep recursion. What is not touched costs
-// address space only.
-constexpr uint64_t kMost = 1 << 30;
-constexpr uint64_t kLeast = 64 << 20;
+// Where nobody maps anything: programs lie below or above, mmap(2) begins far above and goes down,
+// and what asks for a place by a hint asks for others (mimalloc up to 30 TiB, Go from
+// 0xc000000000). So the kernel has room to let the stack grow, and 32 bits of the place are drawn.
+constexpr uint64_t kLowest = uint64_t{48} << 40;
+constexpr uint64_t kPlaces = uint64_t{1} << 32;
 
-// Where address space is counted: by RLIMIT_AS, or because the kernel commits itself to all of it
-// (vm.overcommit_memory 2, proc(5)).
-bool IsSpaceScarce() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY) return true;
-  const int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
-  char mode = 0;
-  if (fd >= 0 && read(fd, &mode, 1) != 1) mode = 0;
-  if (fd >= 0) close(fd);
-  return mode == '2';
-}
-
-OwnStack g_stack;
+uint64_t g_end = 0;
 int (*g_body)() = nullptr;
 
 void Run() { exit(g_body()); }
@@ -49,26 +35,29 @@ bool TellLibc(uint64_t stack_end) {
   return true;
 }
 
-// All 0: there is no room (RLIMIT_AS, or the kernel commits all that is writable:
-// vm.overcommit_memory 2).
-OwnStack Reserve(uint64_t size) {
-  void* block = mmap(nullptr, size + 2 * kPage, PROT_NONE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-  if (block == MAP_FAILED) return {};
-  const uint64_t low = reinterpret_cast<uint64_t>(block) + kPage;
-  if (mprotect(reinterpret_cast<void*>(low), size, PROT_READ | PROT_WRITE) == 0) {
-    return {low, low + size};
+// A mapping that the kernel takes for a stack (VM_GROWSDOWN): it grows at a fault below it, up to
+// what RLIMIT_STACK is then, and counts as a stack's in RLIMIT_AS and RLIMIT_DATA (mm/mmap.c
+// acct_stack_growth). Null: there is none.
+uint64_t MapTop() {
+  constexpr int kAttempts = 16;
+  for (int i = 0; i < kAttempts; ++i) {
+    uint64_t drawn = 0;
+    if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn) return 0;
+    void* at = reinterpret_cast<void*>(kLowest + drawn % kPlaces * kPage);
+    void* got = mmap(at, kOwnStackTop, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_GROWSDOWN, -1, 0);
+    if (got == at) return reinterpret_cast<uint64_t>(at);
+    if (got != MAP_FAILED) munmap(got, kOwnStackTop);  // A kernel before 4.17 takes it for a hint.
   }
-  munmap(block, size + 2 * kPage);
-  return {};
+  return 0;
 }
 
 // Returns only if there is no way to.
-void Switch(const OwnStack& stack) {
+void Switch(uint64_t low) {
   static ucontext_t context;
   if (getcontext(&context) != 0) return;
-  context.uc_stack.ss_sp = reinterpret_cast<void*>(stack.low);
-  context.uc_stack.ss_size = stack.high - stack.low - 64;
+  context.uc_stack.ss_sp = reinterpret_cast<void*>(low);
+  context.uc_stack.ss_size = kOwnStackTop - 64;
   context.uc_link = nullptr;
   makecontext(&context, Run, 0);
   setcontext(&context);
@@ -77,16 +66,14 @@ void Switch(const OwnStack& stack) {
 }  // namespace
 
 void RunOnOwnStack(int (*body)()) {
-  OwnStack stack;
-  const uint64_t most = IsSpaceScarce() ? kLeast : kMost;
-  for (uint64_t size = most; size >= kLeast && stack.low == 0; size /= 2) stack = Reserve(size);
+  const uint64_t low = MapTop();
   // glibc takes the page of __libc_stack_end for the stack's last.
-  if (stack.low == 0 || !TellLibc(stack.high - 16)) return;
-  g_stack = stack;
+  if (low == 0 || !TellLibc(low + kOwnStackTop - 16)) return;
+  g_end = low + kOwnStackTop;
   g_body = body;
-  Switch(g_stack);
+  Switch(low);
 }
 
-const OwnStack& TheOwnStack() { return g_stack; }
+uint64_t OwnStackEnd() { return g_end; }
 
 }  // namespace pylaunch::image

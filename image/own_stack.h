@@ -8,19 +8,17 @@
 
 namespace pylaunch::image {
 
-struct OwnStack {
-  uint64_t low = 0;  // One mapping, [low, high), with a page that faults on either side.
-  uint64_t high = 0;
-};
+// What is mapped of it from the beginning, in bytes.
+inline constexpr uint64_t kOwnStackTop = 132 << 10;  // As the kernel does (fs/exec.c).
 
-// Never returns: calls `body` on a new stack of 1 GiB, or of as much as there is room for, at least
-// 64 MiB, and exits with what it returns. glibc is told of the stack (__libc_stack_end), so that
-// pthread_getattr_np(3) describes it: as large as the soft RLIMIT_STACK says, but no larger than it
-// is (nptl/pthread_getattr_np.c). Returns only if there is no memory for it.
+// Never returns: calls `body` on a new stack, which grows as the kernel's does, and exits with what
+// it returns. glibc is told of the stack (__libc_stack_end), so that pthread_getattr_np(3)
+// describes it as it does the kernel's (nptl/pthread_getattr_np.c). Returns only if there is no
+// memory for it.
 void RunOnOwnStack(int (*body)());
 
-// The stack that RunOnOwnStack made; all 0 before.
-const OwnStack& TheOwnStack();
+// Where the stack that RunOnOwnStack made ends; 0 before.
+uint64_t OwnStackEnd();
 
 }  // namespace pylaunch::image
 

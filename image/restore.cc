@@ -163,6 +163,8 @@ class Restorer {
                    p.offset);
       case PieceKind::kCopy:
         return MapCopy(p, kFresh);
+      case PieceKind::kStack:
+        return MapCopy(p, kFresh | MAP_GROWSDOWN);
     }
     return Outcome::kFailed;
   }

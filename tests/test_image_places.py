@@ -256,17 +256,67 @@ def test_limits(image):
     assert not [x for x in image.cache.rglob("*") if ".tmp" in x.name]
 
 
-def test_address_space_that_is_limited_is_the_program_s(image):
-    """The own stack takes little of it then."""
-    wrap = ["bash", "-c", 'ulimit -v 1600000; exec "$@"', "-"]
-    program = "print(len(bytearray(1 << 30)))"
+OWN_LIMITS = """
+import os, resource, sys
+which, limit, size = eval(sys.argv[1])
+def run():
+    if which is not None: resource.setrlimit(getattr(resource, which), (limit << 20,) * 2)
+    print(len(bytearray(size << 20)), flush=True)
+run()
+child = os.fork()
+if child == 0:
+    run()
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    "ulimit, own",
+    [("-v 1600000", (None, 0, 1024)), ("-d 1600000", (None, 0, 1024))]
+    + [
+        ("-c 0", x)
+        for x in [("RLIMIT_AS", 512, 100), ("RLIMIT_DATA", 512, 100), ("RLIMIT_AS", 2048, 1200)]
+    ],
+)
+def test_address_space_that_is_limited_is_the_program_s(image, ulimit, own):
+    """By its starter, or by itself."""
+    wrap = ["bash", "-c", f'ulimit {ulimit}; exec "$@"', "-"]
+    run = ["-c", OWN_LIMITS, repr(own)]
     image.make("-c", "pass", preload=["import json"])
-    expected = image.stock("-c", program, wrap=wrap)
+    expected = image.stock(*run, wrap=wrap)
     assert expected.code == 0, expected.err
     for _ in range(2):
-        got = image("-c", program, preload=["import json"], wrap=wrap)
+        got = image(*run, preload=["import json"], wrap=wrap)
         assert got.without_pylaunch_lines() == expected, got.err
     assert restored(got), got.err
+
+
+RECURSION = """
+#include <alloca.h>
+#include <string.h>
+int deep(int n) { volatile char frame[1 << 16]; memset((char*)frame, n, sizeof frame); return n == 0 ? frame[0] : deep(n - 1) + frame[n]; }
+"""
+
+
+@pytest.mark.parametrize("raised", [None, 64 << 20, 2 << 30])
+def test_the_stack_grows_as_far_as_the_limit_says(image, tmp_path, raised):
+    """Recursion in C, up to just below RLIMIT_STACK and beyond it; the program may have raised it."""
+    (tmp_path / "deep.c").write_text(RECURSION)
+    library = tmp_path / "deep.so"
+    subprocess.check_call(["cc", "-O0", "-shared", "-fPIC", tmp_path / "deep.c", "-o", library])
+    limit = f"resource.setrlimit(resource.RLIMIT_STACK, ({raised}, -1))" if raised else "pass"
+    bytes_of = raised or 8 << 20
+    wrap = ["bash", "-c", 'ulimit -S -s 8192; exec "$@"', "-"]
+    for share, code in ((0.9, 0), (1.1, -signal.SIGSEGV)):
+        depth = int(bytes_of * share) >> 16
+        program = f"import ctypes, resource; {limit}; ctypes.CDLL({str(library)!r}).deep({depth}); print('came back')"
+        expected = image.stock("-c", program, wrap=wrap)
+        assert expected.code == code, expected.err
+        for _ in range(2):
+            got = image("-c", program, preload=["import ctypes"], wrap=wrap)
+            assert got.without_pylaunch_lines() == expected, got.err
+        assert restored(got), got.err
 
 
 LIMITS = ["-n 8", "-n 24", "-v 500000", "-v 1000000", "-s 1024", "-S -s 4096", "-s unlimited", "-c 0", "-f 0", "-f 100", "-l 0"]  # fmt: skip
