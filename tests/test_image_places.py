@@ -238,6 +238,36 @@ def test_limits_of_a_control_group_are_those_of_this_start(image, tmp_path):
         assert again.out == expected.out
 
 
+@own_mounts
+@pytest.mark.parametrize("zone", [None, ":{}/zone", "{}/zone"])
+def test_another_time_zone_in_the_same_file(image, tmp_path, zone):
+    """As `timedatectl set-timezone` and new versions of the zones leave it, without another boot or variable."""
+    zones = Path("/usr/share/zoneinfo")
+    if not (zones / "America/New_York").exists():
+        pytest.skip("no time zones here")
+    env = {"TZ": zone.format(tmp_path)} if zone else {}
+    program = "import time, datetime; print(time.tzname, time.timezone, time.localtime(0)[:6], datetime.datetime.fromtimestamp(0).astimezone())"
+
+    def in_zone(name):
+        if zone:
+            new = tmp_path / "new"
+            shutil.copy(zones / name, new)
+            new.replace(tmp_path / "zone")
+            time.sleep(RACY)
+            return []
+        mount = 'mount --bind "$0" /etc/localtime && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", mount, str(zones / name)]
+
+    for name in ("America/New_York", "Asia/Kolkata"):
+        wrap = in_zone(name)
+        expected = image.stock("-c", program, env=env, wrap=wrap)
+        assert expected.code == 0, expected.err
+        for _ in range(2):
+            got = image("-c", program, preload=["import datetime"], env=env, wrap=wrap)
+            assert got.out == expected.out, got.err
+        assert restored(got), got.err
+
+
 def test_limits(image):
     """What has no room under a limit does what stock does there; an image is for whoever has the room."""
     work = WORK.replace("sys.executable", repr(PYTHON))  # It can be a pylaunch that is installed.

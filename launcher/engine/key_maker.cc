@@ -80,6 +80,28 @@ bool IsItsOwnProof(const std::string& bytecode) {
   return read && le32toh(head[1]) == 1;
 }
 
+// Without asking getenv(), which would count as a read.
+std::string_view Variable(std::string_view name) {
+  for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
+    const std::string_view text = *variable;
+    if (text.starts_with(name) && text.substr(name.size()).starts_with('=')) {
+      return text.substr(name.size() + 1);
+    }
+  }
+  return "";
+}
+
+// What the C library reads for tzset(3), which CPython calls when `time` is imported: time/tzset.c,
+// time/tzfile.c. A TZ that describes its rules names no file that there is.
+std::string ZoneFile() {
+  std::string_view zone = Variable("TZ");
+  if (zone.starts_with(':')) zone.remove_prefix(1);
+  if (zone.empty()) return "/etc/localtime";
+  if (zone.starts_with('/')) return std::string(zone);
+  const std::string_view folder = Variable("TZDIR");
+  return std::string(folder.empty() ? "/usr/share/zoneinfo" : folder) + "/" + std::string(zone);
+}
+
 // Everything the image was made of must have been as it is now before anything was read; file
 // systems stamp with a coarse clock (cache/stamp.h).
 bool IsSettled(const image::FileState& state, int64_t started_ns) {
@@ -129,6 +151,7 @@ KeyMaker::KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRe
   AddFilesIn(handoff.image.hooks);
   AddFilesIn(handoff.image.hooks + "/hooks");
   const std::string bin = handoff.python.substr(0, handoff.python.rfind('/'));
+  files_.insert(ZoneFile());
   files_.insert(
       {handoff.python, bin + "/pyvenv.cfg", bin.substr(0, bin.rfind('/')) + "/pyvenv.cfg"});
 }
