@@ -104,6 +104,27 @@ def test_no_two_restores_draw_the_same_numbers(real):
     assert len(drawn) == len(set(drawn)) > 15
 
 
+def test_sqlite_draws_other_numbers_in_each_process(image, tmp_path):
+    """Whose database is in memory, so that no file tells SQLite of another process."""
+    lib = Tree(tmp_path / "lib").write({"drawn.py": SQLITE})
+    time.sleep(RACY)
+    show = "import drawn; print(*drawn.draw())"
+    runs = [
+        image("-c", show, preload=["call drawn:draw"], env={"PYTHONPATH": str(lib)})
+        for _ in range(3)
+    ]
+    assert [restored(run) for run in runs] == [False, True, True], runs
+    drawn = [word for run in runs for word in run.out.split()]
+    assert len(drawn) == len(set(drawn)) == 3, drawn
+
+
+SQLITE = """
+import sqlite3
+CONNECTION = sqlite3.connect(":memory:")
+def draw(): return CONNECTION.execute("select random()").fetchone()
+"""
+
+
 def test_log_records_count_from_the_process_s_start(image):
     show = "import logging; print(logging.makeLogRecord({}).relativeCreated)"
     image.make("-c", "pass", preload=["import logging"])

@@ -126,6 +126,20 @@ std::string TakeError() {
   return error;
 }
 
+// For hooks: calls `function`, a void(int, void*), with nothing, in `library` if that is loaded.
+PyObject* ResetLibrary(PyObject*, PyObject* arguments) {
+  const char *library, *name;
+  if (!PyArg_ParseTuple(arguments, "ss", &library, &name)) return nullptr;
+  if (void* handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD)) {
+    using Function = void (*)(int, void*);
+    if (const auto function = reinterpret_cast<Function>(dlsym(handle, name))) function(0, nullptr);
+    dlclose(handle);
+  }
+  Py_RETURN_NONE;
+}
+
+PyMethodDef kResetLibrary = {"reset_library", ResetLibrary, METH_VARARGS, nullptr};
+
 }  // namespace
 
 void Resumption::Note(int argc, char** argv) {
@@ -148,6 +162,8 @@ std::string Resumption::PrepareModules(const std::string& folder) {
   PyRef globals = PyRef::Steal(PyDict_New());
   PyRef marked = PyRef::Steal(NewMarkedForExit());
   if (globals && marked) PyDict_SetItemString(globals.get(), "marked_for_exit", marked.get());
+  PyRef reset = PyRef::Steal(PyCFunction_New(&kResetLibrary, nullptr));
+  if (globals && reset) PyDict_SetItemString(globals.get(), "reset_library", reset.get());
   PyRef code = PyRef::Steal(Py_CompileString(source.c_str(), path.c_str(), Py_file_input));
   PyRef ran = code && globals
                   ? PyRef::Steal(PyEval_EvalCode(code.get(), globals.get(), globals.get()))

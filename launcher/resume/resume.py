@@ -42,6 +42,7 @@ def prepare(folder, first_process, terminals, buffered):
         with open(path, encoding="utf-8") as file:
             code = compile(file.read(), path, "exec")
         hook = {"__name__": "pylaunch_hook", "module": module}
+        hook["reset_library"] = reset_library  # noqa: F821 - the engine's
         exec(code, hook)
         if "prepare" in hook:
             hook["prepare"]()
