@@ -269,6 +269,8 @@ START = {f"temporary_{name}": (source,) for name, source in TEMPORARY.items()} |
     "input_by_name": ("seen = open('/dev/fd/0').read()",),
     "terminal": ("seen = sys.stdout.isatty()",),
     "argv0": ("seen = os.path.basename(sys.argv[0])",),
+    "main file": ("seen = os.path.basename(getattr(sys.modules['__main__'], '__file__', ''))",),
+    "orig_argv": ("seen = sys.orig_argv[1:]",),
     "arguments": ("seen = '--debug' in sys.argv",),
     "parser": ("import argparse; seen = argparse.ArgumentParser().prog",),
     "shm": ("p = '/dev/shm/pylaunch-key-test'; seen = os.path.exists(p) and open(p).read()",),
@@ -325,14 +327,14 @@ def test_whether_a_stream_is_a_terminal_is_a_fact_if_asked(image, askers):
     assert restored(asker())
 
 
-@pytest.mark.parametrize("name", ["argv0", "arguments", "parser"])
+@pytest.mark.parametrize("name", ["argv0", "main file", "orig_argv", "arguments", "parser"])
 def test_the_command_line_is_a_fact_if_asked(image, askers, name):
     asker, program = Asker(image, askers / name), askers / "prog/show.py"
     lines = [(program,), (askers / "prog/other.py",), (program, "--debug"), (program, "x")]
     for line in lines * 2:
         got = asker.must_be_stocks(*line)
     assert restored(got)
-    if name != "arguments":
+    if name not in ("arguments", "orig_argv"):
         assert restored(asker.must_be_stocks(program, "y"))
     plain = Asker(image, askers / "folder_comes")
     for line in lines[2:]:

@@ -93,22 +93,55 @@ PyTypeObject* RecordingList() {
   return type;
 }
 
+// inspect.getmodule looks at all modules' files for another object's.
+bool IsInspect() {
+  PyObject* globals = PyEval_GetGlobals();
+  PyObject* name = globals == nullptr ? nullptr : PyDict_GetItemString(globals, "__name__");
+  return name != nullptr && PyUnicode_Check(name) &&
+         PyUnicode_CompareWithASCIIString(name, "inspect") == 0;
+}
+
+PyObject* MainAttribute(PyObject* self, PyObject* name) {
+  if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "__file__") == 0 &&
+      !IsInspect()) {
+    NoteQuestionOfStart(kProgramName);
+  }
+  return PyModule_Type.tp_getattro(self, name);
+}
+
+// As RecordingList.
+PyTypeObject* RecordingModule() {
+  static PyTypeObject* type = nullptr;
+  if (type != nullptr) return type;
+  PyType_Slot slots[] = {Slot(Py_tp_getattro, MainAttribute), {0, nullptr}};
+  PyType_Spec spec = {"builtins.module", static_cast<int>(PyModule_Type.tp_basicsize), 0,
+                      Py_TPFLAGS_DEFAULT, slots};
+  PyRef bases = PyRef::Steal(PyTuple_Pack(1, &PyModule_Type));
+  if (bases) type = reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&spec, bases.get()));
+  return type;
+}
+
 }  // namespace
 
 ArgumentReads::ArgumentReads() {
-  PyObject* argv = PySys_GetObject("argv");
-  PyTypeObject* type = RecordingList();
-  if (type == nullptr || argv == nullptr || !PyList_CheckExact(argv)) {
+  Record(PySys_GetObject("argv"), &PyList_Type, RecordingList());
+  Record(PySys_GetObject("orig_argv"), &PyList_Type, RecordingList());
+  Record(PyDict_GetItemString(PyImport_GetModuleDict(), "__main__"), &PyModule_Type,
+         RecordingModule());
+}
+
+ArgumentReads::~ArgumentReads() {
+  for (const auto& [object, type] : recorded_) Py_SET_TYPE(object.get(), type);
+}
+
+void ArgumentReads::Record(PyObject* object, PyTypeObject* plain, PyTypeObject* recording) {
+  if (recording == nullptr || object == nullptr || !Py_IS_TYPE(object, plain)) {
     PyErr_Clear();
     NoteAll();
     return;
   }
-  list_ = PyRef::Share(argv);
-  Py_SET_TYPE(argv, type);
-}
-
-ArgumentReads::~ArgumentReads() {
-  if (list_) Py_SET_TYPE(list_.get(), &PyList_Type);
+  recorded_.emplace_back(PyRef::Share(object), plain);
+  Py_SET_TYPE(object, recording);
 }
 
 }  // namespace pylaunch::engine
