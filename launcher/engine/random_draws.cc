@@ -1,6 +1,7 @@
 #include "launcher/engine/random_draws.h"
 
 #include <Python.h>
+#include <frameobject.h>  // Where 3.10 declares PyFrame_GetBack.
 #include <sys/random.h>
 
 #include <algorithm>
