@@ -32,6 +32,7 @@
 #include "launcher/engine/progress.h"
 #include "launcher/engine/pure_functions.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/random_draws.h"
 #include "launcher/engine/read_record.h"
 #include "launcher/engine/reads_recording.h"
 #include "launcher/engine/report.h"
@@ -225,6 +226,7 @@ std::optional<int> PreloadEarly(const Program& program, EntryWatch* watch) {
   std::optional<ArgumentReads> arguments;
   if (watched) {
     RecordQuestionsOfStart();
+    StartRandomDraws(g_handoff->image.hooks);
     arguments.emplace();
   }
   size_t done = 0;

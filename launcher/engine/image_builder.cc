@@ -22,6 +22,7 @@
 #include "launcher/engine/process_state.h"
 #include "launcher/engine/progress.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/random_draws.h"
 #include "launcher/engine/read_record.h"
 #include "launcher/engine/reads_recording.h"
 #include "launcher/engine/report.h"
@@ -178,6 +179,7 @@ void PrepareForImage(const ImageOrder& order, int argc, char** argv) {
 }
 
 void EndOfPreload() {
+  StopRandomDraws();
   g_read = new ReadRecord(StopReadRecord());
   g_variables = new image::VariableReads(StopImageReads());
 }

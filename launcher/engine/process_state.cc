@@ -22,6 +22,7 @@
 #include <string_view>
 
 #include "image/region_map.h"
+#include "launcher/engine/random_draws.h"
 #include "launcher/engine/read_record.h"
 
 namespace pylaunch::engine {
@@ -201,6 +202,13 @@ void AddDeeds(Parts* parts) {
   for (std::string& words : OwnDeeds()) parts->insert({std::move(words), ""});
 }
 
+// One part for each entry that did, so that all of them are found at once.
+void AddDraws(Parts* parts) {
+  for (const RandomDraw& draw : RandomDraws()) {
+    parts->insert({"drew random numbers: " + draw.module, std::to_string(draw.when)});
+  }
+}
+
 // proc(5), /proc/pid/statm: the first number is the size of everything that is mapped.
 uint64_t Pages() {
   std::unique_ptr<FILE, int (*)(FILE*)> sizes(fopen("/proc/self/statm", "re"), fclose);
@@ -225,7 +233,7 @@ void AddMemory(Parts* parts) {
 ProcessState ProcessState::Now(const ProcessState* earlier) {
   ProcessState now;
   for (const auto add : {AddFolder, AddLimits, AddStatus, AddScheduling, AddSession, AddControls,
-                         AddTimers, AddChildren, AddOutput, AddInput, AddDeeds}) {
+                         AddTimers, AddChildren, AddOutput, AddInput, AddDeeds, AddDraws}) {
     add(&now.parts);
   }
   now.descriptors = Descriptors();

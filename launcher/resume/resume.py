@@ -3,7 +3,9 @@
 Run by the engine in the capturing process, in a namespace of its own: `prepare` is called there,
 `resume` in every restored process, after `os.register_at_fork`'s functions. Only the standard
 library is known here; what another package needs is in `hooks/<module>.py`, which may define
-`prepare` and `resume`, too, and is used if that module is loaded.
+`prepare` and `resume`, too, and is used if that module is loaded. A module that draws random
+numbers from the system when it is imported has to have one, or to stand in `known_draws.txt`: else
+who imports it is imported late.
 """
 
 import _io
@@ -41,8 +43,12 @@ def prepare(folder, first_process, terminals, buffered):
         path = os.path.join(folder, name)
         with open(path, encoding="utf-8") as file:
             code = compile(file.read(), path, "exec")
-        hook = {"__name__": "pylaunch_hook", "module": module}
-        hook["reset_library"] = reset_library  # noqa: F821 - the engine's
+        hook = {
+            "__name__": "pylaunch_hook",
+            "module": module,
+            "renew_multiprocessing": _renew_multiprocessing,
+            "reset_library": reset_library,  # noqa: F821 - the engine's
+        }
         exec(code, hook)
         if "prepare" in hook:
             hook["prepare"]()
@@ -54,20 +60,27 @@ def resume():
     _renew_threading()
     _renew_logging()
     _renew_randomness()
-    _renew_folder()
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        _renew_multiprocessing(process)
     for hook in _hooks:
         if "resume" in hook:
             hook["resume"]()
 
 
-def _renew_folder():
-    """Where multiprocessing was imported (Lib/multiprocessing/process.py)."""
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and hasattr(process, "ORIGINAL_DIR"):
+def _renew_multiprocessing(process):
+    """Where multiprocessing was imported, and its key (Lib/multiprocessing/process.py).
+
+    For hooks, too: there are packages that began as a copy of it.
+    """
+    if hasattr(process, "ORIGINAL_DIR"):
         try:
             process.ORIGINAL_DIR = os.path.abspath(os.getcwd())
         except OSError:
             process.ORIGINAL_DIR = None
+    current = process.current_process()
+    if "authkey" in current._config:
+        current._config["authkey"] = process.AuthenticationString(os.urandom(32))
 
 
 _NAMES = ("<stdin>", "<stdout>", "<stderr>")
@@ -228,11 +241,6 @@ def _renew_randomness():
     ssl = sys.modules.get("_ssl")
     if ssl is not None and not _notices_fork(ssl):
         ssl.RAND_add(os.urandom(64), 64.0)
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None:
-        current = process.current_process()
-        if "authkey" in current._config:
-            current._config["authkey"] = process.AuthenticationString(os.urandom(32))
     for sequence in _name_sequences:
         sequence._rng_pid = None
     uuid = sys.modules.get("uuid")

@@ -1,0 +1,33 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_RANDOM_DRAWS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_RANDOM_DRAWS_H_
+
+#include <compare>
+#include <cstddef>
+#include <set>
+#include <string>
+
+namespace pylaunch::engine {
+
+// What Python code drew from the system's randomness, by CPython (os.urandom, random.seed and all
+// that is made of them), while it was recorded. All processes of an image would have the same. Not
+// seen: what C and Rust code draws by itself (OpenSSL), and what random's or numpy's global
+// generator gives, which were seeded before.
+struct RandomDraw {
+  // Whose code it is that keeps the number, as far as frames tell.
+  std::string module;
+  // How often RandomDraws() had been called before.
+  size_t when;
+  auto operator<=>(const RandomDraw&) const = default;
+};
+
+// `folder`: of resume.py. Not recorded is what modules draw for which there is a hook, and those in
+// known_draws.txt. All these need the GIL.
+void StartRandomDraws(const std::string& folder);
+void StopRandomDraws();
+
+// What was recorded until now.
+std::set<RandomDraw> RandomDraws();
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_RANDOM_DRAWS_H_

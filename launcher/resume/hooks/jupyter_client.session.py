@@ -1,0 +1,5 @@
+"""The key that the option --secure means (jupyter_client/session.py)."""
+
+
+def resume():
+    module.session_flags["secure"][0]["Session"]["key"] = module.new_id_bytes()  # noqa: F821 - given by resume.py

@@ -1,0 +1,5 @@
+"""multiprocess, which began as a copy of multiprocessing."""
+
+
+def resume():
+    renew_multiprocessing(module)  # noqa: F821 - given by resume.py
