@@ -2,10 +2,16 @@
 """Random numbers that a module draws from the system when it is imported differ between restored processes, as between stock's."""
 
 import pytest
-from imaged import restored, why_not_made
+from imaged import has, restored, why_not_made
 from test_image_late import late, plan  # noqa: F401 - a fixture
 
 SHOW = "import drawer, early, os, sys; print(drawer.value); print(os.getpid() == early.pid, file=sys.stderr)"
+
+
+def need(package, name):
+    if package in name and not has(package):
+        pytest.skip(f"no {package}")
+
 
 # What a module keeps for good, and all processes of an image would have.
 LATE = {
@@ -24,7 +30,10 @@ LATE = {
 
 @pytest.mark.parametrize("name", LATE)
 def test_who_draws_when_imported_is_imported_late(plan, name):  # noqa: F811
-    start = plan({"drawer.py": LATE[name]}, ["import early", "import numpy", "import drawer"], SHOW)
+    need("numpy", name)
+    start = plan(
+        {"drawer.py": LATE[name]}, ["import early", "optional import numpy", "import drawer"], SHOW
+    )
     found = start()
     assert why_not_made(found) == "--preload:1:1: 'import drawer' drew random numbers: drawer; from the next start on imported late", found.err  # fmt: skip
     runs = [start() for _ in range(3)]
@@ -50,6 +59,7 @@ IN_THE_IMAGE = {
 
 @pytest.mark.parametrize("name", IN_THE_IMAGE)
 def test_who_draws_nothing_of_its_own_is_in_the_image(plan, name):  # noqa: F811
+    need("numpy", name)
     start = plan({"drawer.py": IN_THE_IMAGE[name]}, ["import early", "import drawer"], SHOW)
     made, again = start(), start()
     assert "image: being made" in made.err, made.err
