@@ -1,6 +1,5 @@
 #include "launcher/engine/builder.h"
 
-#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <fstream>
