@@ -255,6 +255,8 @@ def test_the_program_removes_what_preloading_read(image, askers):
 
 # ---------------------------------------------------------------------------------------------- what is this start's
 
+# Of this pytest alone, as several may run at once.
+SHARED = f"/dev/shm/pylaunch-key-test-{os.getpid()}"
 TEMPORARY = {
     "mkdtemp": "import tempfile; d = tempfile.mkdtemp(); seen = os.path.isdir(d)",
     "TemporaryDirectory": "import tempfile; d = tempfile.TemporaryDirectory(); seen = os.path.isdir(d.name)",
@@ -273,7 +275,7 @@ START = {f"temporary_{name}": (source,) for name, source in TEMPORARY.items()} |
     "orig_argv": ("seen = sys.orig_argv[1:]",),
     "arguments": ("seen = '--debug' in sys.argv",),
     "parser": ("import argparse; seen = argparse.ArgumentParser().prog",),
-    "shm": ("p = '/dev/shm/pylaunch-key-test'; seen = os.path.exists(p) and open(p).read()",),
+    "shm": (f"p = '{SHARED}'; seen = os.path.exists(p) and open(p).read()",),
 }
 
 
@@ -343,7 +345,7 @@ def test_the_command_line_is_a_fact_if_asked(image, askers, name):
 
 
 def test_files_in_shared_memory_are_files(image, askers):
-    path = "/dev/shm/pylaunch-key-test"
+    path = SHARED
     asker = Asker(image, askers / "shm")
     try:
         for text in (None, "1", "2"):
