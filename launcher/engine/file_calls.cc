@@ -3,13 +3,13 @@
 
 #include "launcher/engine/file_calls.h"
 
-#include <dlfcn.h>
-
 #include <atomic>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+
+#include "launcher/engine/libc_calls.h"
 
 extern "C" const char __ehdr_start[];  // The linker's: where the engine begins and ends.
 extern "C" const char _end[];
@@ -88,16 +88,10 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
 
 }  // namespace pylaunch::engine
 
-#define LIBC(name)                                              \
-  static std::atomic<Function> libc = nullptr;                  \
-  if (libc.load(std::memory_order_relaxed) == nullptr) {        \
-    libc = reinterpret_cast<Function>(dlsym(RTLD_NEXT, #name)); \
-  }
-
 #define PASS_ON(result, name, parameters, arguments, call, folder, path)        \
   extern "C" __attribute__((visibility("default"))) result name parameters {    \
     using Function = result(*) parameters;                                      \
-    LIBC(name)                                                                  \
+    PYLAUNCH_LIBC(name)                                                         \
     pylaunch::engine::Tell(__builtin_return_address(0), call, folder, path, 0); \
     return libc.load(std::memory_order_relaxed) arguments;                      \
   }
@@ -106,7 +100,7 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
 #define PASS_ON_MAKING(result, name, parameters, arguments, folder, path, made)                  \
   extern "C" __attribute__((visibility("default"))) result name parameters {                     \
     using Function = result(*) parameters;                                                       \
-    LIBC(name)                                                                                   \
+    PYLAUNCH_LIBC(name)                                                                          \
     namespace engine = pylaunch::engine;                                                         \
     const auto done = libc.load(std::memory_order_relaxed) arguments;                            \
     const bool failed = engine::Failed(done);                                                    \
@@ -118,7 +112,7 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
 #define PASS_ON_OPENING(result, name, parameters, arguments, folder, path, flags) \
   extern "C" __attribute__((visibility("default"))) result name parameters {      \
     using Function = result(*) parameters;                                        \
-    LIBC(name)                                                                    \
+    PYLAUNCH_LIBC(name)                                                           \
     namespace engine = pylaunch::engine;                                          \
     engine::TellOpening(__builtin_return_address(0), folder, path, flags);        \
     const auto opened = libc.load(std::memory_order_relaxed) arguments;           \
@@ -132,7 +126,7 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
   extern "C" __attribute__((visibility("default"))) int name(first_parameter const char* path,  \
                                                              int flags, ...) {                  \
     using Function = int (*)(first_parameter const char*, int, ...);                            \
-    LIBC(name)                                                                                  \
+    PYLAUNCH_LIBC(name)                                                                         \
     namespace engine = pylaunch::engine;                                                        \
     engine::TellOpening(__builtin_return_address(0), folder, path, flags);                      \
     unsigned mode = 0;                                                                          \

@@ -2,10 +2,10 @@
 
 #include "launcher/engine/random_calls.h"
 
-#include <dlfcn.h>
-
 #include <atomic>
 #include <cerrno>
+
+#include "launcher/engine/libc_calls.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -29,10 +29,7 @@ void ListenToRandomCalls(RandomListener listener) { g_listener = listener; }
 #define PASS_ON(result, name, parameters, arguments, size, flags)            \
   extern "C" __attribute__((visibility("default"))) result name parameters { \
     using Function = result(*) parameters;                                   \
-    static std::atomic<Function> libc = nullptr;                             \
-    if (libc.load(std::memory_order_relaxed) == nullptr) {                   \
-      libc = reinterpret_cast<Function>(dlsym(RTLD_NEXT, #name));            \
-    }                                                                        \
+    PYLAUNCH_LIBC(name)                                                      \
     pylaunch::engine::Tell(__builtin_return_address(0), size, flags);        \
     return libc.load(std::memory_order_relaxed) arguments;                   \
   }

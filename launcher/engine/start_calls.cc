@@ -2,10 +2,10 @@
 
 #include "launcher/engine/start_calls.h"
 
-#include <dlfcn.h>
-
 #include <atomic>
 #include <cerrno>
+
+#include "launcher/engine/libc_calls.h"
 
 extern "C" const char __ehdr_start[];  // The linker's: where the engine begins and ends.
 extern "C" const char _end[];
@@ -32,10 +32,7 @@ void ListenToStartCalls(StartListener listener) { g_listener = listener; }
 #define PASS_ON(result, name, parameters, arguments, when, call, fd)                              \
   extern "C" __attribute__((visibility("default"))) result name parameters {                      \
     using Function = result(*) parameters;                                                        \
-    static std::atomic<Function> libc = nullptr;                                                  \
-    if (libc.load(std::memory_order_relaxed) == nullptr) {                                        \
-      libc = reinterpret_cast<Function>(dlsym(RTLD_NEXT, #name));                                 \
-    }                                                                                             \
+    PYLAUNCH_LIBC(name)                                                                           \
     if (when) {                                                                                   \
       pylaunch::engine::Tell(__builtin_return_address(0), pylaunch::engine::StartCall::call, fd); \
     }                                                                                             \
