@@ -236,8 +236,17 @@ cache::Result<cache::PruneOutcome> PruneCache(FileEnv& env, const std::string& c
 }
 
 void NoteUse(const std::string& key) {
-  if (cache::PosixFileEnv().NowNs() - StateOf(key).mtime_ns < kTouchAfterNs) return;
+  const int64_t last_ns = StateOf(key).mtime_ns;
+  const bool recent = cache::PosixFileEnv().NowNs() - last_ns < kTouchAfterNs;
+  if (recent && last_ns != StateOf(ImageOf(key)).mtime_ns) return;
   (void)utimensat(AT_FDCWD, key.c_str(), nullptr, 0);
+}
+
+void NoteUnused(const std::string& key) {
+  struct stat st;
+  if (stat(ImageOf(key).c_str(), &st) != 0) return;
+  const timespec times[] = {st.st_mtim, st.st_mtim};
+  (void)utimensat(AT_FDCWD, key.c_str(), times, 0);
 }
 
 std::optional<uint64_t> ContentHash(const std::string& path) {

@@ -68,10 +68,12 @@ cache::Result<cache::PruneOutcome> PruneCache(cache::FileEnv& env, const std::st
                                               uint64_t max_bytes, const std::string& keep,
                                               bool thoroughly);
 
-// Sets the time of last use of the image that `key` belongs to, once an hour. It is the key's
-// modification time: the image's own stamps are proved by the key, and the access time changes with
-// every look at the key.
+// Sets the time of last use of the image that `key` belongs to, at its first use and then once an
+// hour. It is the key's modification time: the image's own stamps are proved by the key, and the
+// access time changes with every look at the key.
 void NoteUse(const std::string& key);
+// Until then it is the image's: nobody has started from it yet.
+void NoteUnused(const std::string& key);
 
 // A checksum of all that the file at `path` holds; holes count as nothing, whoever made them.
 // Nothing: it cannot be read.

@@ -108,6 +108,9 @@ struct Key : KeyHead {
 inline constexpr std::string_view kTooYoung =
     " changed less than two seconds before this start, or since";
 
+// How one begins where an image was written that no process could be restored from.
+inline constexpr std::string_view kNotRestored = "no process can be restored from it: ";
+
 // In words, what differs, or an empty string. "boot id changed"; "variable HOME changed".
 std::string Difference(const Facts& made, const Facts& now);
 // The first file or folder that is not as it was, in words; or an empty string.

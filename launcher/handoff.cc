@@ -111,6 +111,7 @@ std::string Handoff::Serialize() const {
   out.Number(fast_exit);
   out.Number(wait_for_seal);
   out.Number(image_only);
+  out.Number(image_trial);
   out.String(export_to);
   out.String(import_from);
   Write(&out, plan.environment);
@@ -137,6 +138,7 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.Number(&h.fast_exit);
   in.Number(&h.wait_for_seal);
   in.Number(&h.image_only);
+  in.Number(&h.image_trial);
   in.String(&h.export_to);
   in.String(&h.import_from);
   Read(&in, &h.plan.environment);

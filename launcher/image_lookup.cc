@@ -22,6 +22,8 @@
 #include "cache/file_env.h"
 #include "image/collection.h"
 #include "image/own_file.h"
+#include "launcher/image_restraint.h"
+#include "launcher/key_file.h"
 
 namespace pylaunch {
 namespace {
@@ -158,36 +160,6 @@ std::string WhyNone(const ImageQuery& query, const Program& program) {
   return "";
 }
 
-// A key file, of which most starts need only the beginning.
-class KeyFile {
- public:
-  explicit KeyFile(std::string path) : path_(std::move(path)), fd_(image::OpenOwn(path_, &st_)) {}
-
-  const std::string& path() const { return path_; }
-  std::optional<image::KeyHead> Head() const {
-    const size_t size = image::Key::HeadSize(Bytes(image::Key::kHeadPrefix));
-    return size == 0 ? std::nullopt : image::Key::ParseHead(Bytes(size));
-  }
-  std::optional<image::Key> Whole() const { return image::Key::Parse(Bytes(SIZE_MAX)); }
-  // Why there is no head or no key.
-  std::string Fault() const {
-    return !fd_.ok() ? path_ + ": another user could have written it" : path_ + " is damaged";
-  }
-
- private:
-  std::string Bytes(size_t most) const {
-    if (!fd_.ok()) return "";
-    std::string bytes(std::min(most, static_cast<size_t>(st_.st_size)), '\0');
-    const ssize_t n = pread(fd_.get(), bytes.data(), bytes.size(), 0);
-    bytes.resize(n > 0 ? static_cast<size_t>(n) : 0);
-    return bytes;
-  }
-
-  std::string path_;
-  struct stat st_ = {};
-  cache::Descriptor fd_;
-};
-
 bool TableIsWhole(int fd, const image::KeyHead& key) {
   std::string table(key.table_size, '\0');
   return pread(fd, table.data(), table.size(), 0) == static_cast<ssize_t>(table.size()) &&
@@ -216,16 +188,6 @@ int Open(const KeyFile& file, const image::KeyHead& head, bool sealed, std::stri
   close(fd);
   *why = path + " is damaged: it is not what was written";
   return -1;
-}
-
-// The facts that must stand in `head` for a start as `order` is.
-Facts FactsNow(const ImageOrder& order, const image::KeyHead& head) {
-  Facts facts = order.facts;
-  for (Fact& fact : image::Counting(order.environment, head.reads)) {
-    facts.push_back(std::move(fact));
-  }
-  for (Fact& fact : image::Asked(order.askable, head.asked)) facts.push_back(std::move(fact));
-  return facts;
 }
 
 size_t CountMissing(const Facts& facts, const Facts& in) {
@@ -318,6 +280,12 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
     if (answer.fd >= 0) return answer;
   }
   if (mode == CacheMode::kReadonly || mode == CacheMode::kSealed) return answer;
+  if (mode == CacheMode::kAuto && !query.options.image_build) {
+    if (const std::string why = WhyNotAnother(query.folder, order); !why.empty()) {
+      answer.why += why;
+      return answer;
+    }
+  }
   rlimit stack;
   getrlimit(RLIMIT_STACK, &stack);
   order.stack_limit = stack.rlim_cur;

@@ -289,18 +289,89 @@ def test_what_preloading_made_of_the_process_stays(image, tmp_path, name):
         assert got.without_pylaunch_lines().err == expected.err
 
 
+BREAKS_IF_TOLD = """
+import os, threading
+main_thread = threading.main_thread
+def broken():
+    if "BREAK" in os.environ: raise TypeError("told to")
+    return main_thread()
+threading.main_thread = broken
+"""
+
+UNRESTORABLE = {
+    "a hook fails": ("threading.main_thread = None", "TypeError(\"'NoneType' object is not callable\")"),
+    "it crashes": (
+        "os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 11))",
+        "it dies of Segmentation fault",
+    ),
+    "it ends": ("os.register_at_fork(after_in_child=lambda: os._exit(3))", "exit code 3"),
+}
+
+
+@pytest.mark.parametrize("what", UNRESTORABLE)
+def test_an_image_that_no_process_can_be_restored_from_is_not_kept(image, tmp_path, what):
+    """It is tried before anybody relies on it, and not made again at every start."""
+    line, why = UNRESTORABLE[what]
+    lib = Tree(tmp_path / "lib").write({"library.py": f"import os, threading\n{line}\n"})
+    time.sleep(RACY)
+    run = {"preload": ["import library"], "env": {"PYTHONPATH": str(lib)}}
+    program = "print('ran')"
+    assert "image: being made" in image("-c", program, **run).err
+    (note,) = image.images("*.note")
+    assert note.read_text() == f"no process can be restored from it: {why}"
+    assert not [x for x in image.images("*") if x != note]
+    got = image("-c", program, **run)
+    assert reason(got) == f"none: {note.read_text()}; tried again an hour after that"
+    assert got.out == "ran\n" and "being made" not in got.err
+    (lib / "library.py").write_text("import os\n")
+    os.utime(lib / "library.py", (time.time() - 100,) * 2)
+    os.utime(note, (time.time() - 3700,) * 2)
+    time.sleep(RACY)
+    image.make("-c", program, **run)
+    assert restored(image("-c", program, **run))
+
+
+def test_images_that_are_never_used_are_not_made_for_ever(image, tmp_path):
+    """What a preload reads may be another thing at each start; one more is tried a day later."""
+    lib = Tree(tmp_path / "lib").write({"library.py": "import os\nRUN = os.environ.get('RUN')\n"})
+    time.sleep(RACY)
+
+    def run(number):
+        env = {"PYTHONPATH": str(lib), "RUN": str(number)}
+        return image("-c", "import library; print(library.RUN)", preload=["import library"], env=env)
+
+    for number in range(4):
+        assert "image: being made" in run(number).err
+    for number in (4, 5):
+        got = run(number)
+        assert got.out == f"{number}\n" and "being made" not in got.err
+        assert reason(got).endswith("; no more are made today: none of the last 4 was ever used")
+    assert len(image.images()) == 4
+    assert restored(run(2))
+    for number in (6, 7):  # One that was used: so they are of use.
+        assert "image: being made" in run(number).err
+        assert restored(run(number))
+    for path in image.images("*.key"):
+        mtime = path.with_suffix(".img").stat().st_mtime_ns
+        os.utime(path, ns=(mtime, mtime))
+    assert "being made" not in run(8).err
+    argv = image.argv("-c", "pass", preload=["import library"])
+    argv.insert(1, "--image-build")
+    env = image.env({"PYTHONPATH": str(lib), "RUN": "9"})
+    subprocess.run(argv, env=env, cwd=image.cwd, check=True, capture_output=True)
+    assert restored(run(9))
+
+
 def test_a_start_that_cannot_be_resumed_takes_the_archive_path(image, tmp_path):
     """Nothing of the program has run. Standard input that is a folder is start-up's to refuse."""
-    lib = Tree(tmp_path / "lib").write(
-        {"library.py": "import threading\nthreading.main_thread = None\n"}
-    )
+    lib = Tree(tmp_path / "lib").write({"library.py": BREAKS_IF_TOLD})
     time.sleep(RACY)
     env = {"PYTHONPATH": str(lib), "MARK": "kept"}
     program = "import library, os, signal, sys; print(sys.argv, os.environ['MARK'], sorted(os.listdir('/proc/self/fd')), signal.pthread_sigmask(0, []), [signal.getsignal(x) for x in (1, 2, 13)])\nprint([x for x in os.environ if 'PYLAUNCH_H' in x or 'PRELOAD' in x])"
     expected = image.stock("-c", program, "a", env=env)
     image.make("-c", program, "a", preload=["import library"], env=env)
     for _ in range(2):
-        got = image("-c", program, "a", preload=["import library"], env=env)
+        got = image("-c", program, "a", preload=["import library"], env={**env, "BREAK": "1"})
         assert restored(got) and "image: cannot be resumed: TypeError" in got.err, got.err
         assert got.without_pylaunch_lines() == expected
     image.make("-c", "pass")
@@ -323,18 +394,15 @@ def test_an_engine_in_a_folder_with_a_blank_leaves_no_descriptor(image, tmp_path
     names = ("pylaunch", "pylaunch-restore", "pylaunch-sealer", "resume", "doctor")
     for path in (*map(build.joinpath, names), *build.glob("engine-*.so")):
         (shutil.copytree if path.is_dir() else shutil.copy2)(path, folder / path.name)
-    lib = Tree(tmp_path / "lib").write(
-        {"broken.py": "import threading\nthreading.main_thread = None\n"}
-    )
+    lib = Tree(tmp_path / "lib").write({"broken.py": BREAKS_IF_TOLD})
     time.sleep(RACY)
     program = "import os; print(sorted(os.listdir('/proc/self/fd')), os.environ.get('LD_PRELOAD'))"
     env = {"PYTHONPATH": str(lib)}
     expected = image.stock("-c", program, env=env)
     argv = [str(folder / "pylaunch"), *image.argv("-c", program, preload=[preload])[1:]]
-    for told in ("image: being made", "image: /"):
-        got = subprocess.run(
-            argv, env=image.env(env), cwd=image.cwd, capture_output=True, text=True
-        )
+    for told, more in (("image: being made", {}), ("image: /", {"BREAK": "1"})):
+        whole = image.env({**env, **more})
+        got = subprocess.run(argv, env=whole, cwd=image.cwd, capture_output=True, text=True)
         assert told in got.stderr and got.stdout == expected.out, got.stderr
         assert ("resumed" in got.stderr) == (preload == "import broken" and told == "image: /")
 

@@ -18,6 +18,7 @@
 #include "image/key.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/exit_handlers.h"
+#include "launcher/engine/image_trial.h"
 #include "launcher/engine/key_maker.h"
 #include "launcher/engine/process_state.h"
 #include "launcher/engine/progress.h"
@@ -28,6 +29,7 @@
 #include "launcher/engine/report.h"
 #include "launcher/engine/resume.h"
 #include "launcher/engine/tracing_pause.h"
+#include "launcher/text.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -98,6 +100,8 @@ class Publisher {
     for (const image::LateEntry& entry : handoff_.image.late) {
       key->late.push_back(InWords(handoff_.plan, entry));
     }
+    const std::string why = TryImage(handoff_.LibraryFile(image::kRestorer), temp_);
+    if (!why.empty()) return Cat(image::kNotRestored, why);
     files_ = image::FilesFor(handoff_.image.folder, handoff_.image.command, key->facts);
     return Replace(key);
   }
@@ -114,7 +118,9 @@ class Publisher {
     unlink(files_.key.c_str());
     if (rename(temp_.c_str(), files_.image.c_str()) != 0) return "rename failed";
     key->image = image::StateOf(files_.image);
-    return WriteFile(files_.key, key->Serialize()) ? "" : files_.key + " cannot be written";
+    if (!WriteFile(files_.key, key->Serialize())) return files_.key + " cannot be written";
+    image::NoteUnused(files_.key);
+    return "";
   }
 
   const Handoff& handoff_;

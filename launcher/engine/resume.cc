@@ -227,11 +227,17 @@ bool Resumption::Renew(const image::Restored& restored, Handoff* handoff,
 bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
   TracingPause pause;
   ArchivePath back(restored);
-  if (Renew(restored, handoff, back.descriptors())) {
+  const bool renewed = Renew(restored, handoff, back.descriptors());
+  if (renewed && handoff->image_trial) _exit(0);
+  if (renewed) {
     back.Close();
     return true;
   }
   const std::string why = TakeError();
+  if (handoff->image_trial) {
+    (void)!write(2, why.data(), why.size());
+    _exit(1);
+  }
   if (handoff->explain) Explain("image: cannot be resumed: " + why);
   back.Take(*handoff, image::InheritedMask(), ignored_);
   PyErr_SetString(PyExc_RuntimeError, why.c_str());

@@ -1,0 +1,75 @@
+#include "launcher/image_restraint.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cache/file_env.h"
+#include "launcher/key_file.h"
+
+namespace pylaunch {
+namespace {
+
+constexpr int kMaxUnused = 4;
+constexpr int64_t kHourNs = 3600LL * 1'000'000'000;
+constexpr int64_t kDayNs = 24 * kHourNs;
+constexpr size_t kMaxNote = 4096;
+
+bool HasAll(const image::Facts& facts, const image::Facts& wanted) {
+  return std::all_of(wanted.begin(), wanted.end(), [&facts](const image::Fact& fact) {
+    return std::find(facts.begin(), facts.end(), fact) != facts.end();
+  });
+}
+
+// What is known of the images of one command that only what preloading read keeps apart.
+struct Siblings {
+  int unused = 0;
+  int64_t newest_ns = 0;
+  bool wanted = false;  // One was used, or would be replaced now.
+};
+
+Siblings Look(const std::string& folder, const ImageOrder& order) {
+  Siblings siblings;
+  const std::string family = image::FilesFor(folder, order.command, {}).family;
+  const auto names = cache::PosixFileEnv().ListFolder(folder);
+  for (const std::string& name : names ? *names : std::vector<std::string>()) {
+    if (!name.starts_with(family) || !name.ends_with(image::kKeySuffix)) continue;
+    const KeyFile file(folder + "/" + name);
+    const std::optional<image::KeyHead> head = file.Head();
+    if (!head || !HasAll(head->facts, order.facts)) continue;
+    siblings.wanted |= file.used_ns() != head->image.mtime_ns ||
+                       image::Difference(head->facts, FactsNow(order, *head)).empty();
+    siblings.newest_ns = std::max(siblings.newest_ns, head->image.mtime_ns);
+    ++siblings.unused;
+  }
+  return siblings;
+}
+
+// Whether what happened then speaks against another try at `now_ns`. A clock that was set back
+// stops nobody.
+bool IsWithin(int64_t period_ns, int64_t then_ns, int64_t now_ns) {
+  return then_ns <= now_ns && now_ns - then_ns < period_ns;
+}
+
+}  // namespace
+
+std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
+  cache::FileEnv& env = cache::PosixFileEnv();
+  const int64_t now_ns = env.NowNs();
+  const std::string path = image::NoteFor(folder, order.command, order.facts);
+  const auto note = env.ReadFile(path, kMaxNote);
+  if (note && note->starts_with(image::kNotRestored) &&
+      IsWithin(kHourNs, image::StateOf(path).mtime_ns, now_ns)) {
+    return "; tried again an hour after that";
+  }
+  const Siblings siblings = Look(folder, order);
+  if (siblings.wanted || siblings.unused < kMaxUnused ||
+      !IsWithin(kDayNs, siblings.newest_ns, now_ns)) {
+    return "";
+  }
+  return "; no more are made today: none of the last " + std::to_string(siblings.unused) +
+         " was ever used";
+}
+
+}  // namespace pylaunch

@@ -1,0 +1,21 @@
+#ifndef PYLAUNCH_LAUNCHER_IMAGE_RESTRAINT_H_
+#define PYLAUNCH_LAUNCHER_IMAGE_RESTRAINT_H_
+
+#include <string>
+
+#include "launcher/handoff.h"
+
+namespace pylaunch {
+
+// Why this start, which found no image in `folder`, is not to make another, in words that follow
+// why it found none; empty if it is. Making one costs seconds of a processor and the room of images
+// that others use, so nobody goes on with it for nothing:
+// - The last four for this command on this machine were never used. What preloading reads is
+//   another thing at each start (JPY_PARENT_PID, a run's number). One more a day is tried.
+// - No process could be restored from what was made last (launcher/engine/image_trial.h). One more
+//   an hour is tried.
+std::string WhyNotAnother(const std::string& folder, const ImageOrder& order);
+
+}  // namespace pylaunch
+
+#endif  // PYLAUNCH_LAUNCHER_IMAGE_RESTRAINT_H_

@@ -1,0 +1,47 @@
+#include "launcher/key_file.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "image/own_file.h"
+
+namespace pylaunch {
+
+KeyFile::KeyFile(std::string path) : path_(std::move(path)), fd_(image::OpenOwn(path_, &st_)) {}
+
+std::optional<image::KeyHead> KeyFile::Head() const {
+  const size_t size = image::Key::HeadSize(Bytes(image::Key::kHeadPrefix));
+  return size == 0 ? std::nullopt : image::Key::ParseHead(Bytes(size));
+}
+
+std::optional<image::Key> KeyFile::Whole() const { return image::Key::Parse(Bytes(SIZE_MAX)); }
+
+std::string KeyFile::Fault() const {
+  return !fd_.ok() ? path_ + ": another user could have written it" : path_ + " is damaged";
+}
+
+int64_t KeyFile::used_ns() const { return image::StateOf(st_).mtime_ns; }
+
+std::string KeyFile::Bytes(size_t most) const {
+  if (!fd_.ok()) return "";
+  std::string bytes(std::min(most, static_cast<size_t>(st_.st_size)), '\0');
+  const ssize_t n = pread(fd_.get(), bytes.data(), bytes.size(), 0);
+  bytes.resize(n > 0 ? static_cast<size_t>(n) : 0);
+  return bytes;
+}
+
+image::Facts FactsNow(const ImageOrder& order, const image::KeyHead& head) {
+  image::Facts facts = order.facts;
+  for (image::Fact& fact : image::Counting(order.environment, head.reads)) {
+    facts.push_back(std::move(fact));
+  }
+  for (image::Fact& fact : image::Asked(order.askable, head.asked)) {
+    facts.push_back(std::move(fact));
+  }
+  return facts;
+}
+
+}  // namespace pylaunch
