@@ -299,7 +299,10 @@ threading.main_thread = broken
 """
 
 UNRESTORABLE = {
-    "a hook fails": ("threading.main_thread = None", "TypeError(\"'NoneType' object is not callable\")"),
+    "a hook fails": (
+        "threading.main_thread = None",
+        "TypeError(\"'NoneType' object is not callable\")",
+    ),
     "it crashes": (
         "os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 11))",
         "it dies of Segmentation fault",
@@ -338,7 +341,9 @@ def test_images_that_are_never_used_are_not_made_for_ever(image, tmp_path):
 
     def run(number):
         env = {"PYTHONPATH": str(lib), "RUN": str(number)}
-        return image("-c", "import library; print(library.RUN)", preload=["import library"], env=env)
+        return image(
+            "-c", "import library; print(library.RUN)", preload=["import library"], env=env
+        )
 
     for number in range(4):
         assert "image: being made" in run(number).err

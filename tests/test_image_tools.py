@@ -207,6 +207,7 @@ def make_others(shelf, count: int) -> list[Path]:
     """The image, and `count` others (of other environments), each unused for an hour more."""
     for i in range(count):
         shelf.make("-c", "pass", env={"LC_NUMBER": str(i)})
+        assert restored(shelf("-c", "pass", env={"LC_NUMBER": str(i)}))  # Else no more are made.
     keys = shelf.images("*.key")
     for hours, key in enumerate(keys):
         use(key, HOUR * (hours + 1))

@@ -29,7 +29,6 @@
 #include "launcher/engine/report.h"
 #include "launcher/engine/resume.h"
 #include "launcher/engine/tracing_pause.h"
-#include "launcher/text.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -100,8 +99,8 @@ class Publisher {
     for (const image::LateEntry& entry : handoff_.image.late) {
       key->late.push_back(InWords(handoff_.plan, entry));
     }
-    const std::string why = TryImage(handoff_.LibraryFile(image::kRestorer), temp_);
-    if (!why.empty()) return Cat(image::kNotRestored, why);
+    std::string why = TryImage(handoff_.LibraryFile(image::kRestorer), temp_);
+    if (!why.empty()) return why;
     files_ = image::FilesFor(handoff_.image.folder, handoff_.image.command, key->facts);
     return Replace(key);
   }

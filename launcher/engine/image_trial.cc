@@ -18,6 +18,7 @@ namespace {
 
 constexpr int kPatienceMs = 60'000;
 constexpr size_t kMaxWords = 1000;
+constexpr char kUntried[] = "no process to try it: ";
 
 struct Pipe {
   Pipe() {
@@ -75,11 +76,18 @@ std::string LastLine(std::string words) {
   return words.substr(words.rfind('\n') + 1).substr(0, kMaxWords);
 }
 
+std::string Refusal(const std::string& why) { return std::string(image::kNotRestored) + why; }
+
 std::string Verdict(int status, const std::string& words) {
-  if (WIFSIGNALED(status)) return std::string("it dies of ") + strsignal(WTERMSIG(status));
+  if (WIFSIGNALED(status)) {
+    const char* signal = strsignal(WTERMSIG(status));
+    // Not its own doing: memory is short.
+    if (WTERMSIG(status) == SIGKILL) return std::string(kUntried) + signal;
+    return Refusal(std::string("it dies of ") + signal);
+  }
   if (WEXITSTATUS(status) == 0) return "";
   const std::string line = LastLine(words);
-  return line.empty() ? "exit code " + std::to_string(WEXITSTATUS(status)) : line;
+  return Refusal(line.empty() ? "exit code " + std::to_string(WEXITSTATUS(status)) : line);
 }
 
 }  // namespace
@@ -95,7 +103,7 @@ std::string TryImage(const std::string& restorer, const std::string& path) {
       write(order.ends[1], bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
   order.Close(1);
   const pid_t pid = told ? _Fork() : -1;
-  if (pid < 0) return std::string("it cannot be tried: ") + std::strerror(errno);
+  if (pid < 0) return std::string(kUntried) + std::strerror(errno);
   if (pid == 0) {
     words.Close(0);
     Become(restorer, order.ends[0], image.get(), words.ends[1]);
@@ -107,7 +115,7 @@ std::string TryImage(const std::string& restorer, const std::string& path) {
   int status = 0;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
-  return ended ? Verdict(status, said) : "it hangs";
+  return ended ? Verdict(status, said) : Refusal("it hangs");
 }
 
 }  // namespace pylaunch::engine

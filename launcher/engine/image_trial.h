@@ -9,7 +9,8 @@ namespace pylaunch::engine {
 // would, up to where the program would begin: there Handoff::image_trial ends it, so that nothing
 // that a preloaded library does at exit is done to what the real program still uses. What hooks,
 // fork handlers or the restorer cannot do is found before anybody relies on the image.
-// Returns why none can, in words, or an empty string. It waits for that process, a minute at most.
+// Returns why not, in words (image::kNotRestored and more, if that process failed), or an empty
+// string. It waits for that process, a minute at most.
 // REQUIRES: the capturing process once the image is written (image/capture.h).
 std::string TryImage(const std::string& restorer, const std::string& path);
 

@@ -1,0 +1,32 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_SURVIVORS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_SURVIVORS_H_
+
+#include <unordered_set>
+#include <vector>
+
+#include "launcher/engine/exit_state.h"
+
+// Objects of the program that are still alive although CPython has collected all its garbage:
+// something preloaded holds them (exit.cc tells when). Had that been garbage too, they would have
+// gone with it, or later, or never; only CPython itself can tell.
+
+namespace pylaunch::engine {
+
+struct Survivors {
+  PyTypeObject* noticed = nullptr;  // The type of one whose end somebody could notice.
+  std::vector<PyObject*> weakly_referenced;
+  std::unordered_set<PyObject*> globals;  // Of functions.
+};
+
+Survivors FindSurvivors();
+
+// What CPython would have done with everything in sight: another collection, then what is still
+// alive is wiped. `type`: the survivor's because of which it is done.
+void TakeAllApart(PyTypeObject* type);
+
+// What it would have done with these alone.
+void LetGo(const Survivors& survivors);
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_SURVIVORS_H_
