@@ -244,7 +244,6 @@ void Execute(const char* path, const Arguments& arguments) {
 }
 
 [[noreturn]] void Main(uint64_t* stack) {
-  constexpr int kCannotRun = 2;
   Arguments arguments = ReadArguments(stack);
   if (arguments.handoff == nullptr) Exit(kCannotRun);
   const int image = Number(Field(arguments.handoff, 1));

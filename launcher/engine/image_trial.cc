@@ -11,6 +11,8 @@
 #include <ctime>
 
 #include "cache/descriptor.h"
+#include "image/format.h"
+#include "image/key.h"
 #include "launcher/handoff.h"
 
 namespace pylaunch::engine {
@@ -87,7 +89,9 @@ std::string Verdict(int status, const std::string& words) {
   }
   if (WEXITSTATUS(status) == 0) return "";
   const std::string line = LastLine(words);
-  return Refusal(line.empty() ? "exit code " + std::to_string(WEXITSTATUS(status)) : line);
+  if (!line.empty()) return Refusal(line);
+  if (WEXITSTATUS(status) == image::kCannotRun) return Refusal("its memory cannot be mapped");
+  return Refusal("exit code " + std::to_string(WEXITSTATUS(status)));
 }
 
 }  // namespace
