@@ -452,6 +452,29 @@ def test_image_builds_at_once(empty):
     assert len(empty.images("*")) == 2 and restored(empty("-c", "pass"))
 
 
+def test_of_starts_at_once_one_writes_the_image(empty):
+    """Workers that are started together would else write as many, and all but one for nothing."""
+    lib = empty.folder / "lib"
+    lib.mkdir()
+    (lib / "big.py").write_text("held = bytes(range(1, 256)) * 400_000\n")
+    time.sleep(RACY)
+    argv = empty.argv("-c", "pass", preload=["import big"], explain=False)
+    env = {**empty.env(), "PYTHONPATH": str(lib)}
+    del env["PYLAUNCH_SEAL"]
+    running = [start(argv, env, empty.cwd) for _ in range(6)]
+    most = 0
+    while any(x.poll() is None for x in running) or not empty.images("*.key"):
+        written = 0
+        for path in empty.images("*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                written += path.stat().st_size > 0
+        most = max(most, written)
+    for process in running:
+        assert (process.communicate()[0], process.returncode) == (b"", 0)
+    assert most == 1
+    assert restored(empty("-c", "pass", preload=["import big"], env={"PYTHONPATH": str(lib)}))
+
+
 def test_image_build_draws_a_bar_on_terminals_only(empty):
     lib = empty.folder / "lib"
     lib.mkdir()

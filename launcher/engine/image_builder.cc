@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <set>
 #include <string>
 
@@ -48,6 +49,15 @@ class Publisher {
         note_(image::NoteFor(handoff.image.folder, handoff.image.command, handoff.image.facts)),
         temp_(note_.substr(0, note_.rfind('.')) + ".img." + std::to_string(getpid()) + ".tmp") {}
   const std::string& temp() const { return temp_; }
+
+  // One image at a time is made in a folder, so that workers that start together, before there is
+  // one, do not all write it. False: another process is at it; `wait`: until it is done. Held until
+  // this process ends; where the file system knows no locks, everybody has it.
+  bool TakeTurn(bool wait) const {
+    const int folder = open(handoff_.image.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return flock(folder, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0 || errno != EWOULDBLOCK;
+  }
+
   // What is said of it from here on is this attempt's.
   void ForgetNote() const { unlink(note_.c_str()); }
   void LeaveNote(const std::string& refusal) const { WriteFile(note_, refusal); }
@@ -106,10 +116,8 @@ class Publisher {
   }
 
   // Of starts at once the first one's image stays: it is as good, and somebody may have been told
-  // of it. Without the lock, one's key could come to lie beside the other's image.
+  // of it. Without the lock (TakeTurn), one's key could come to lie beside the other's image.
   std::string Replace(image::Key* key) const {
-    const int folder = open(handoff_.image.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    flock(folder, LOCK_EX);  // Until this process ends.
     const bool published = access(files_.key.c_str(), F_OK) == 0 &&
                            image::StateOf(files_.image).mtime_ns > handoff_.image.started_ns;
     if (published) return unlink(temp_.c_str()) == 0 ? "" : "its temporary file is gone";
@@ -213,6 +221,10 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     request.wait = handoff->wait_for_seal || handoff->image_only;
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };
     request.prepare = [&] {
+      if (!publisher.TakeTurn(request.wait)) {
+        unlink(publisher.temp().c_str());
+        _exit(0);
+      }
       maker = new KeyMaker(*handoff, session, read, *g_variables);
       session->Detach();
       return g_resumption->Prepare(handoff->image.hooks);
