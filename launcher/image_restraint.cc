@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -29,20 +30,31 @@ struct Siblings {
   bool wanted = false;  // One was used, or would be replaced now.
 };
 
-Siblings Look(const std::string& folder, const ImageOrder& order) {
-  Siblings siblings;
+// Shows the head of every key of this command that could be for this start, as far as that does not
+// depend on what preloading read.
+using Visitor = std::function<void(const KeyFile& file, const image::KeyHead& head)>;
+void VisitSiblings(const std::string& folder, const ImageOrder& order, const Visitor& visit) {
   const std::string family = image::FilesFor(folder, order.command, {}).family;
   const auto names = cache::PosixFileEnv().ListFolder(folder);
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
     if (!name.starts_with(family) || !name.ends_with(image::kKeySuffix)) continue;
     const KeyFile file(folder + "/" + name);
     const std::optional<image::KeyHead> head = file.Head();
-    if (!head || !HasAll(head->facts, order.facts)) continue;
-    siblings.wanted |= file.used_ns() != head->image.mtime_ns ||
-                       image::Difference(head->facts, FactsNow(order, *head)).empty();
-    siblings.newest_ns = std::max(siblings.newest_ns, head->image.mtime_ns);
-    ++siblings.unused;
+    if (head && HasAll(head->facts, order.facts)) visit(file, *head);
   }
+}
+
+bool IsForThisStart(const ImageOrder& order, const image::KeyHead& head) {
+  return image::Difference(head.facts, FactsNow(order, head)).empty();
+}
+
+Siblings Look(const std::string& folder, const ImageOrder& order) {
+  Siblings siblings;
+  VisitSiblings(folder, order, [&](const KeyFile& file, const image::KeyHead& head) {
+    siblings.wanted |= file.used_ns() != head.image.mtime_ns || IsForThisStart(order, head);
+    siblings.newest_ns = std::max(siblings.newest_ns, head.image.mtime_ns);
+    ++siblings.unused;
+  });
   return siblings;
 }
 
@@ -70,6 +82,14 @@ std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
   }
   return "; no more are made today: none of the last " + std::to_string(siblings.unused) +
          " was ever used";
+}
+
+bool IsMadeMeanwhile(const ImageOrder& order) {
+  bool made = false;
+  VisitSiblings(order.folder, order, [&](const KeyFile&, const image::KeyHead& head) {
+    made |= head.image.mtime_ns > order.started_ns && IsForThisStart(order, head);
+  });
+  return made;
 }
 
 }  // namespace pylaunch

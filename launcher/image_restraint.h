@@ -16,6 +16,9 @@ namespace pylaunch {
 //   an hour is tried.
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order);
 
+// True if since this start another one has made an image that this one would have found.
+bool IsMadeMeanwhile(const ImageOrder& order);
+
 }  // namespace pylaunch
 
 #endif  // PYLAUNCH_LAUNCHER_IMAGE_RESTRAINT_H_

@@ -30,6 +30,7 @@
 #include "launcher/engine/report.h"
 #include "launcher/engine/resume.h"
 #include "launcher/engine/tracing_pause.h"
+#include "launcher/image_restraint.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -51,11 +52,15 @@ class Publisher {
   const std::string& temp() const { return temp_; }
 
   // One image at a time is made in a folder, so that workers that start together, before there is
-  // one, do not all write it. False: another process is at it; `wait`: until it is done. Held until
-  // this process ends; where the file system knows no locks, everybody has it.
-  bool TakeTurn(bool wait) const {
+  // one, do not all write it. Ends this process if another is at it (`wait`: waits for that), or
+  // has made it since this start. Held until this process ends; where the file system knows no
+  // locks, everybody has it.
+  void TakeTurn(bool wait) const {
     const int folder = open(handoff_.image.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return flock(folder, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0 || errno != EWOULDBLOCK;
+    const bool taken = flock(folder, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0 || errno != EWOULDBLOCK;
+    if (taken && !IsMadeMeanwhile(handoff_.image)) return;
+    unlink(temp_.c_str());
+    _exit(0);
   }
 
   // What is said of it from here on is this attempt's.
@@ -221,10 +226,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     request.wait = handoff->wait_for_seal || handoff->image_only;
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };
     request.prepare = [&] {
-      if (!publisher.TakeTurn(request.wait)) {
-        unlink(publisher.temp().c_str());
-        _exit(0);
-      }
+      publisher.TakeTurn(request.wait);
       maker = new KeyMaker(*handoff, session, read, *g_variables);
       session->Detach();
       return g_resumption->Prepare(handoff->image.hooks);
