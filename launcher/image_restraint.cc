@@ -23,13 +23,6 @@ bool HasAll(const image::Facts& facts, const image::Facts& wanted) {
   });
 }
 
-// What is known of the images of one command that only what preloading read keeps apart.
-struct Siblings {
-  int unused = 0;
-  int64_t newest_ns = 0;
-  bool wanted = false;  // One was used, or would be replaced now.
-};
-
 // Shows the head of every key of this command that could be for this start, as far as that does not
 // depend on what preloading read.
 using Visitor = std::function<void(const KeyFile& file, const image::KeyHead& head)>;
@@ -46,16 +39,6 @@ void VisitSiblings(const std::string& folder, const ImageOrder& order, const Vis
 
 bool IsForThisStart(const ImageOrder& order, const image::KeyHead& head) {
   return image::Difference(head.facts, FactsNow(order, head)).empty();
-}
-
-Siblings Look(const std::string& folder, const ImageOrder& order) {
-  Siblings siblings;
-  VisitSiblings(folder, order, [&](const KeyFile& file, const image::KeyHead& head) {
-    siblings.wanted |= file.used_ns() != head.image.mtime_ns || IsForThisStart(order, head);
-    siblings.newest_ns = std::max(siblings.newest_ns, head.image.mtime_ns);
-    ++siblings.unused;
-  });
-  return siblings;
 }
 
 // Whether what happened then speaks against another try at `now_ns`. A clock that was set back
@@ -75,19 +58,23 @@ std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
       IsWithin(kHourNs, image::StateOf(path).mtime_ns, now_ns)) {
     return "; tried again an hour after that";
   }
-  const Siblings siblings = Look(folder, order);
-  if (siblings.wanted || siblings.unused < kMaxUnused ||
-      !IsWithin(kDayNs, siblings.newest_ns, now_ns)) {
-    return "";
-  }
-  return "; no more are made today: none of the last " + std::to_string(siblings.unused) +
-         " was ever used";
+  int unused = 0;
+  bool replaces = false;  // One that is there, and of no use any more.
+  VisitSiblings(folder, order, [&](const KeyFile& file, const image::KeyHead& head) {
+    const bool never_used = file.used_ns() == head.image.mtime_ns;
+    unused += never_used && IsWithin(kDayNs, head.image.mtime_ns, now_ns);
+    replaces |= IsForThisStart(order, head);
+  });
+  if (replaces || unused < kMaxUnused) return "";
+  return "; no more are made today: " + std::to_string(unused) + " were made and never used";
 }
 
 bool IsMadeMeanwhile(const ImageOrder& order) {
   bool made = false;
-  VisitSiblings(order.folder, order, [&](const KeyFile&, const image::KeyHead& head) {
-    made |= head.image.mtime_ns > order.started_ns && IsForThisStart(order, head);
+  VisitSiblings(order.folder, order, [&](const KeyFile& file, const image::KeyHead& head) {
+    if (head.image.ctime_ns <= order.started_ns || !IsForThisStart(order, head)) return;
+    const std::optional<image::Key> key = file.Whole();
+    made |= key && image::FirstChange(*key).empty();
   });
   return made;
 }

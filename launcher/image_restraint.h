@@ -10,13 +10,14 @@ namespace pylaunch {
 // Why this start, which found no image in `folder`, is not to make another, in words that follow
 // why it found none; empty if it is. Making one costs seconds of a processor and the room of images
 // that others use, so nobody goes on with it for nothing:
-// - The last four for this command on this machine were never used. What preloading reads is
-//   another thing at each start (JPY_PARENT_PID, a run's number). One more a day is tried.
-// - No process could be restored from what was made last (launcher/engine/image_trial.h). One more
-//   an hour is tried.
+// - Four for this command on this machine, of the last day, were never used. What preloading reads
+//   is another thing at each start (JPY_PARENT_PID, a run's number).
+// - No process could be restored from what was made in the last hour
+//   (launcher/engine/image_trial.h).
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order);
 
-// True if since this start another one has made an image that this one would have found.
+// True if since this start began another one has published an image (rename(2) sets the change
+// time) that this one would have found.
 bool IsMadeMeanwhile(const ImageOrder& order);
 
 }  // namespace pylaunch

@@ -124,7 +124,7 @@ class Publisher {
   // of it. Without the lock (TakeTurn), one's key could come to lie beside the other's image.
   std::string Replace(image::Key* key) const {
     const bool published = access(files_.key.c_str(), F_OK) == 0 &&
-                           image::StateOf(files_.image).mtime_ns > handoff_.image.started_ns;
+                           image::StateOf(files_.image).ctime_ns > handoff_.image.started_ns;
     if (published) return unlink(temp_.c_str()) == 0 ? "" : "its temporary file is gone";
     // The old key is for the old image; in between there is none.
     unlink(files_.key.c_str());

@@ -3,12 +3,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <optional>
 
 #include "cache/descriptor.h"
 #include "image/format.h"
@@ -18,13 +19,14 @@
 namespace pylaunch::engine {
 namespace {
 
-constexpr int kPatienceMs = 60'000;
+constexpr int64_t kPatienceMs = 20'000;
+constexpr int kStepMs = 20;
+constexpr size_t kMaxSaid = 1 << 16;
 constexpr size_t kMaxWords = 1000;
-constexpr char kUntried[] = "no process to try it: ";
 
 struct Pipe {
-  Pipe() {
-    if (pipe(ends) != 0) ends[0] = ends[1] = -1;
+  explicit Pipe(int flags) {
+    if (pipe2(ends, flags) != 0) ends[0] = ends[1] = -1;
   }
   ~Pipe() { Close(0), Close(1); }
   Pipe(const Pipe&) = delete;
@@ -38,6 +40,7 @@ struct Pipe {
 
 // In the child. The environment is only what the restorer must be told: the builder's is gone.
 [[noreturn]] void Become(const std::string& restorer, int handoff, int image, int words) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   dup2(words, 2);
   sigset_t none;
   sigemptyset(&none);
@@ -49,7 +52,7 @@ struct Pipe {
   char* const argv[] = {python, option, command, nullptr};
   char* const environment[] = {variable.data(), nullptr};
   execve(restorer.c_str(), argv, environment);
-  _exit(127);
+  _exit(image::kCannotRun);
 }
 
 int64_t NowMs() {
@@ -58,18 +61,29 @@ int64_t NowMs() {
   return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
 }
 
-// What is written to the other end of `fd` until nobody has that open; false: somebody still has.
-bool ReadWords(int fd, std::string* words) {
-  const int64_t end_ms = NowMs() + kPatienceMs;
-  for (int64_t left; (left = end_ms - NowMs()) > 0;) {
-    pollfd wait = {fd, POLLIN, 0};
-    if (poll(&wait, 1, static_cast<int>(left)) <= 0) continue;
-    char buffer[4096];
-    const ssize_t n = read(fd, buffer, sizeof buffer);
-    if (n == 0) return true;
-    if (n > 0) words->append(buffer, static_cast<size_t>(n));
+// What lies in the pipe; does not wait for more.
+void Drain(int fd, std::string* said) {
+  char buffer[4096];
+  ssize_t n;
+  while ((n = read(fd, buffer, sizeof buffer)) > 0) {
+    if (said->size() < kMaxSaid) said->append(buffer, static_cast<size_t>(n));
   }
-  return false;
+}
+
+// As waitpid gives it; nothing: the process goes on and on. It is the process that counts: what
+// it has started may hold the pipe for longer.
+std::optional<int> Await(pid_t pid, int words, std::string* said) {
+  const int64_t end_ms = NowMs() + kPatienceMs;
+  int status = 0;
+  while (waitpid(pid, &status, WNOHANG) == 0) {
+    if (NowMs() >= end_ms) return std::nullopt;
+    pollfd wait = {words, POLLIN, 0};
+    poll(&wait, 1, kStepMs);
+    if ((wait.revents & POLLHUP) != 0) usleep(1000);  // It ends, or has closed it.
+    Drain(words, said);
+  }
+  Drain(words, said);
+  return status;
 }
 
 // The last line: libraries may have said something before.
@@ -78,48 +92,53 @@ std::string LastLine(std::string words) {
   return words.substr(words.rfind('\n') + 1).substr(0, kMaxWords);
 }
 
-std::string Refusal(const std::string& why) { return std::string(image::kNotRestored) + why; }
-
-std::string Verdict(int status, const std::string& words) {
-  if (WIFSIGNALED(status)) {
-    const char* signal = strsignal(WTERMSIG(status));
-    // Not its own doing: memory is short.
-    if (WTERMSIG(status) == SIGKILL) return std::string(kUntried) + signal;
-    return Refusal(std::string("it dies of ") + signal);
+// Whether a process does that to itself.
+bool IsOwnFault(int signal) {
+  for (const int own : {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGSYS, SIGTRAP}) {
+    if (signal == own) return true;
   }
-  if (WEXITSTATUS(status) == 0) return "";
-  const std::string line = LastLine(words);
-  if (!line.empty()) return Refusal(line);
-  if (WEXITSTATUS(status) == image::kCannotRun) return Refusal("its memory cannot be mapped");
-  return Refusal("exit code " + std::to_string(WEXITSTATUS(status)));
+  return false;
+}
+
+// Why the process did not get there; empty if it did, or if it is not to blame.
+std::string Blame(int status, const std::string& said) {
+  if (WIFSIGNALED(status)) {
+    const int signal = WTERMSIG(status);
+    return IsOwnFault(signal) ? std::string("it dies of ") + strsignal(signal) : "";
+  }
+  const int code = WEXITSTATUS(status);
+  if (code == kTrialPassed) return "";
+  const std::string line = LastLine(said);
+  if (!line.empty()) return line;
+  if (code == image::kCannotRun) return "its memory cannot be mapped";
+  return "it ends with exit code " + std::to_string(code);
 }
 
 }  // namespace
 
 std::string TryImage(const std::string& restorer, const std::string& path) {
   const cache::Descriptor image(open(path.c_str(), O_RDONLY));
-  Pipe order, words;  // What the order says is little enough to lie in a pipe.
+  Pipe order(0), words(O_CLOEXEC | O_NONBLOCK);
   Handoff handoff;
   handoff.image_trial = true;
-  const std::string bytes = handoff.Serialize();
+  const std::string bytes = handoff.Serialize();  // Little enough to lie in a pipe.
   const bool told =
       image.ok() && order.ends[1] >= 0 && words.ends[1] >= 0 &&
       write(order.ends[1], bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
   order.Close(1);
+  signal(SIGCHLD, SIG_DFL);  // Where it is ignored, nobody would be told how the child ended.
   const pid_t pid = told ? _Fork() : -1;
-  if (pid < 0) return std::string(kUntried) + std::strerror(errno);
-  if (pid == 0) {
-    words.Close(0);
-    Become(restorer, order.ends[0], image.get(), words.ends[1]);
-  }
+  if (pid < 0) return "";
+  if (pid == 0) Become(restorer, order.ends[0], image.get(), words.ends[1]);
   words.Close(1);
   std::string said;
-  const bool ended = ReadWords(words.ends[0], &said);
-  if (!ended) kill(pid, SIGKILL);
-  int status = 0;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  const std::optional<int> status = Await(pid, words.ends[0], &said);
+  if (!status) {
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
   }
-  return ended ? Verdict(status, said) : Refusal("it hangs");
+  const std::string why = status ? Blame(*status, said) : "it does not get to its program";
+  return why.empty() ? "" : std::string(image::kNotRestored) + why;
 }
 
 }  // namespace pylaunch::engine

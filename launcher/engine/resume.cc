@@ -19,6 +19,7 @@
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/finalizers.h"
 #include "launcher/engine/free_memory.h"
+#include "launcher/engine/image_trial.h"
 #include "launcher/engine/interpreter.h"
 #include "launcher/engine/processor_permission.h"
 #include "launcher/engine/py_ref.h"
@@ -228,7 +229,7 @@ bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
   TracingPause pause;
   ArchivePath back(restored);
   const bool renewed = Renew(restored, handoff, back.descriptors());
-  if (renewed && handoff->image_trial) _exit(0);
+  if (renewed && handoff->image_trial) _exit(kTrialPassed);
   if (renewed) {
     back.Close();
     return true;
