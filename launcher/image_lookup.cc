@@ -190,12 +190,6 @@ int Open(const KeyFile& file, const image::KeyHead& head, bool sealed, std::stri
   return -1;
 }
 
-size_t CountMissing(const Facts& facts, const Facts& in) {
-  return static_cast<size_t>(std::count_if(facts.begin(), facts.end(), [&in](const Fact& fact) {
-    return std::find(in.begin(), in.end(), fact) == in.end();
-  }));
-}
-
 // Goes through the images of one command for one that this start may use.
 class Search {
  public:
@@ -241,12 +235,9 @@ class Search {
 
 int Find(const ImageQuery& query, const ImageOrder& order, ImageAnswer* answer) {
   const std::string& folder = query.folder;
-  const std::string family = image::FilesFor(folder, order.command, {}).family;
-  auto names = cache::PosixFileEnv().ListFolder(folder);
   Search search(order, query.options.cache_mode == CacheMode::kSealed, query.explain);
-  for (const std::string& name : names ? *names : std::vector<std::string>()) {
-    if (!name.starts_with(family) || !name.ends_with(image::kKeySuffix)) continue;
-    const int fd = search.Try(folder + "/" + name);
+  for (const std::string& key : KeysOf(folder, order.command)) {
+    const int fd = search.Try(key);
     if (fd < 0) continue;
     image::NoteUse(search.path());
     answer->why = image::ImageOf(search.path());

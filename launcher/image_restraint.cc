@@ -1,10 +1,8 @@
 #include "launcher/image_restraint.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <vector>
 
 #include "cache/file_env.h"
 #include "launcher/key_file.h"
@@ -17,23 +15,14 @@ constexpr int64_t kHourNs = 3600LL * 1'000'000'000;
 constexpr int64_t kDayNs = 24 * kHourNs;
 constexpr size_t kMaxNote = 4096;
 
-bool HasAll(const image::Facts& facts, const image::Facts& wanted) {
-  return std::all_of(wanted.begin(), wanted.end(), [&facts](const image::Fact& fact) {
-    return std::find(facts.begin(), facts.end(), fact) != facts.end();
-  });
-}
-
 // Shows the head of every key of this command that could be for this start, as far as that does not
 // depend on what preloading read.
 using Visitor = std::function<void(const KeyFile& file, const image::KeyHead& head)>;
 void VisitSiblings(const std::string& folder, const ImageOrder& order, const Visitor& visit) {
-  const std::string family = image::FilesFor(folder, order.command, {}).family;
-  const auto names = cache::PosixFileEnv().ListFolder(folder);
-  for (const std::string& name : names ? *names : std::vector<std::string>()) {
-    if (!name.starts_with(family) || !name.ends_with(image::kKeySuffix)) continue;
-    const KeyFile file(folder + "/" + name);
+  for (const std::string& key : KeysOf(folder, order.command)) {
+    const KeyFile file(key);
     const std::optional<image::KeyHead> head = file.Head();
-    if (head && HasAll(head->facts, order.facts)) visit(file, *head);
+    if (head && CountMissing(order.facts, head->facts) == 0) visit(file, *head);
   }
 }
 

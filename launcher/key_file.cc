@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "cache/file_env.h"
 #include "image/own_file.h"
 
 namespace pylaunch {
@@ -31,6 +32,24 @@ std::string KeyFile::Bytes(size_t most) const {
   const ssize_t n = pread(fd_.get(), bytes.data(), bytes.size(), 0);
   bytes.resize(n > 0 ? static_cast<size_t>(n) : 0);
   return bytes;
+}
+
+std::vector<std::string> KeysOf(const std::string& folder, const image::Facts& command) {
+  const std::string family = image::FilesFor(folder, command, {}).family;
+  const auto names = cache::PosixFileEnv().ListFolder(folder);
+  std::vector<std::string> keys;
+  for (const std::string& name : names ? *names : std::vector<std::string>()) {
+    if (name.starts_with(family) && name.ends_with(image::kKeySuffix)) {
+      keys.push_back(folder + "/" + name);
+    }
+  }
+  return keys;
+}
+
+size_t CountMissing(const image::Facts& facts, const image::Facts& in) {
+  return static_cast<size_t>(std::count_if(facts.begin(), facts.end(), [&in](const auto& fact) {
+    return std::find(in.begin(), in.end(), fact) == in.end();
+  }));
 }
 
 image::Facts FactsNow(const ImageOrder& order, const image::KeyHead& head) {

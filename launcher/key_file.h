@@ -3,8 +3,10 @@
 
 #include <sys/stat.h>
 
+#include <cstddef>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cache/descriptor.h"
 #include "image/key.h"
@@ -32,6 +34,12 @@ class KeyFile {
   struct stat st_ = {};
   cache::Descriptor fd_;
 };
+
+// The paths of all keys of a command's images in `folder`.
+std::vector<std::string> KeysOf(const std::string& folder, const image::Facts& command);
+
+// How many of `facts` do not stand in `in`.
+size_t CountMissing(const image::Facts& facts, const image::Facts& in);
 
 // The facts that must stand in `head` for a start as `order` is.
 image::Facts FactsNow(const ImageOrder& order, const image::KeyHead& head);

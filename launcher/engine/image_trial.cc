@@ -8,18 +8,18 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <ctime>
 #include <optional>
 
 #include "cache/descriptor.h"
 #include "image/format.h"
 #include "image/key.h"
+#include "launcher/engine/clock.h"
 #include "launcher/handoff.h"
 
 namespace pylaunch::engine {
 namespace {
 
-constexpr int64_t kPatienceMs = 20'000;
+constexpr int64_t kPatienceNs = 20'000'000'000;
 constexpr int kStepMs = 20;
 constexpr size_t kMaxSaid = 1 << 16;
 constexpr size_t kMaxWords = 1000;
@@ -55,12 +55,6 @@ struct Pipe {
   _exit(image::kCannotRun);
 }
 
-int64_t NowMs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
-}
-
 // What lies in the pipe; does not wait for more.
 void Drain(int fd, std::string* said) {
   char buffer[4096];
@@ -73,10 +67,10 @@ void Drain(int fd, std::string* said) {
 // As waitpid gives it; nothing: the process goes on and on. It is the process that counts: what
 // it has started may hold the pipe for longer.
 std::optional<int> Await(pid_t pid, int words, std::string* said) {
-  const int64_t end_ms = NowMs() + kPatienceMs;
+  const int64_t end_ns = MonotonicNs() + kPatienceNs;
   int status = 0;
   while (waitpid(pid, &status, WNOHANG) == 0) {
-    if (NowMs() >= end_ms) return std::nullopt;
+    if (MonotonicNs() >= end_ns) return std::nullopt;
     pollfd wait = {words, POLLIN, 0};
     poll(&wait, 1, kStepMs);
     if ((wait.revents & POLLHUP) != 0) usleep(1000);  // It ends, or has closed it.
