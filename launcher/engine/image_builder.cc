@@ -217,6 +217,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
   bool separated = false;
   if (refusal.empty()) {
     const auto left = WhatWasLeft(*g_before, ProcessState::Now());
+    const std::set<std::string> modules = ModuleFiles();
     KeyMaker* maker = nullptr;
     Progress progress(handoff->image_only);
     image::CaptureRequest request;
@@ -227,7 +228,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };
     request.prepare = [&] {
       publisher.TakeTurn(request.wait);
-      maker = new KeyMaker(*handoff, session, read, *g_variables);
+      maker = new KeyMaker(*handoff, session, read, *g_variables, modules);
       session->Detach();
       return g_resumption->Prepare(handoff->image.hooks);
     };

@@ -41,22 +41,9 @@ void AddString(PyObject* object, const char* attribute, std::set<std::string>* p
   PyErr_Clear();
 }
 
-// Sources and extensions of all modules; `site`'s files.
-std::set<std::string> ModuleFiles(const std::set<std::string>& folders) {
+// `site`'s files, and what stands in sys.path without being a folder.
+std::set<std::string> FilesIn(const std::set<std::string>& folders) {
   std::set<std::string> paths;
-  PyObject* modules = PyImport_GetModuleDict();
-  PyRef list = PyRef::Steal(PyDict_Values(modules));
-  for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list.get()); ++i) {
-    PyObject* module = PyList_GET_ITEM(list.get(), i);
-    if (!PyModule_Check(module)) continue;
-    PyObject* dict = PyModule_GetDict(module);
-    PyObject* spec = PyDict_GetItemString(dict, "__spec__");
-    if (spec != nullptr && spec != Py_None) AddString(spec, "origin", &paths);
-    std::string file;
-    if (FileSystemBytes(PyDict_GetItemString(dict, "__file__"), &file) && file[0] == '/') {
-      paths.insert(file);
-    }
-  }
   for (const std::string& folder : folders) {
     auto names = cache::PosixFileEnv().ListFolder(folder);
     if (!names) {
@@ -134,15 +121,33 @@ bool LooksForModulesHere() {
 
 }  // namespace
 
+std::set<std::string> ModuleFiles() {
+  std::set<std::string> paths;
+  PyRef list = PyRef::Steal(PyDict_Values(PyImport_GetModuleDict()));
+  for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list.get()); ++i) {
+    PyObject* module = PyList_GET_ITEM(list.get(), i);
+    if (!PyModule_Check(module)) continue;
+    PyObject* dict = PyModule_GetDict(module);
+    PyObject* spec = PyDict_GetItemString(dict, "__spec__");
+    if (spec != nullptr && spec != Py_None) AddString(spec, "origin", &paths);
+    std::string file;
+    if (FileSystemBytes(PyDict_GetItemString(dict, "__file__"), &file) && file[0] == '/') {
+      paths.insert(file);
+    }
+  }
+  return paths;
+}
+
 KeyMaker::KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
-                   const image::VariableReads& variables)
+                   const image::VariableReads& variables, const std::set<std::string>& modules)
     : handoff_(handoff),
       read_(read),
       variables_(variables),
       here_(read.folder == "/" ? "/" : read.folder + "/"),
       asked_(read.asked),
       folders_(SearchedFolders(session)),
-      files_(ModuleFiles(folders_)) {
+      files_(FilesIn(folders_)) {
+  files_.insert(modules.begin(), modules.end());
   if (LooksForModulesHere()) asked_.insert(kWorkingDirectory);
   for (const std::string& path : session->proved()) files_.insert(path);
   for (const std::string& path : read.bytecode) {

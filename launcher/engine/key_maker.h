@@ -12,13 +12,17 @@
 
 namespace pylaunch::engine {
 
+// Sources and extensions of all modules. Looking at every module writes to it: to be asked for
+// before a capturing process is forked, which would come to own a copy of each. Needs the GIL.
+std::set<std::string> ModuleFiles();
+
 // Makes the key of the image of this process: what must be so for the image to be used, of all that
 // the process was made of and that it asked. The arguments must outlive it.
 class KeyMaker {
  public:
-  // REQUIRES: the GIL.
+  // `modules`: their files. REQUIRES: the GIL.
   KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
-           const image::VariableReads& variables);
+           const image::VariableReads& variables, const std::set<std::string>& modules);
 
   // `mapped`: the image's files. An empty string, or why all this proves nothing. Once; when the
   // image has been written, without Python.

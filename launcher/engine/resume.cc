@@ -21,6 +21,7 @@
 #include "launcher/engine/free_memory.h"
 #include "launcher/engine/image_trial.h"
 #include "launcher/engine/interpreter.h"
+#include "launcher/engine/live_objects.h"
 #include "launcher/engine/processor_permission.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
@@ -161,10 +162,14 @@ std::string Resumption::PrepareModules(const std::string& folder) {
   std::ifstream file(path);
   const std::string source{std::istreambuf_iterator<char>(file), {}};
   PyRef globals = PyRef::Steal(PyDict_New());
+  // What is imported for a frame, is imported by its builtins (PyImport_Import).
+  if (globals) PyDict_SetItemString(globals.get(), "__builtins__", PyEval_GetBuiltins());
   PyRef marked = PyRef::Steal(NewMarkedForExit());
   if (globals && marked) PyDict_SetItemString(globals.get(), "marked_for_exit", marked.get());
   PyRef reset = PyRef::Steal(PyCFunction_New(&kResetLibrary, nullptr));
   if (globals && reset) PyDict_SetItemString(globals.get(), "reset_library", reset.get());
+  PyRef live = PyRef::Steal(NewLiveObjects());
+  if (globals && live) PyDict_SetItemString(globals.get(), "live_objects", live.get());
   PyRef code = PyRef::Steal(Py_CompileString(source.c_str(), path.c_str(), Py_file_input));
   PyRef ran = code && globals
                   ? PyRef::Steal(PyEval_EvalCode(code.get(), globals.get(), globals.get()))

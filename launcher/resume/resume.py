@@ -10,7 +10,6 @@ who imports it is imported late.
 
 import _io
 import contextlib
-import gc
 import os
 import stat
 import sys
@@ -24,14 +23,11 @@ _made_by = set()  # Process numbers under which what is in the image came to be.
 def prepare(folder, first_process, terminals, buffered):
     """`terminals`: which of the standard descriptors were some; `buffered`: no `-u`."""
     _made_by.update((first_process, os.getpid()))
-    objects = gc.get_objects()
-    _prepare_streams(objects, terminals, buffered)
+    _prepare_streams(terminals, buffered)
     tempfile = sys.modules.get("tempfile")
     if tempfile is not None:
         # multiprocessing's and loky's semaphores have some of their own.
-        kind = tempfile._RandomNameSequence
-        _name_sequences.extend(x for x in objects if type(x) is kind)
-    del objects
+        _name_sequences.extend(live_objects(tempfile._RandomNameSequence))  # noqa: F821 - the engine's
     weakref = sys.modules.get("weakref")
     if weakref is not None:
         weakref.finalize._select_for_exit = classmethod(lambda cls: marked_for_exit(cls._registry))  # noqa: F821 - the engine's
@@ -105,15 +101,15 @@ def _is_whole(text):
         return False
 
 
-def _prepare_streams(objects, terminals, buffered):
+def _prepare_streams(terminals, buffered):
     """Finds what start-up has made over the three descriptors, and preloading from that.
 
     sys.stdout may be another object by now, over what has been detached from the first one. What
     preloading has opened anew (`open(1, "w")`) stays as it is.
     """
     found = {id(x): x for x in _standard_streams()}  # gc.freeze() hides objects.
-    kinds = {_io.FileIO, *_BUFFERED, _io.TextIOWrapper}
-    found.update((id(x), x) for x in objects if type(x) in kinds)
+    kinds = (_io.FileIO, *_BUFFERED, _io.TextIOWrapper)
+    found.update((id(x), x) for x in live_objects(*kinds))  # noqa: F821 - the engine's
     for stream in found.values():
         # To the capturing process's own /dev/null: the program will write it.
         with contextlib.suppress(Exception):
