@@ -38,8 +38,8 @@ class Dumper {
   }
 
   bool Run(std::pmr::vector<std::pmr::string>* files) {
-    const std::pmr::vector<Region> regions = ReadRegions(memory_);
-    if (regions.empty()) return Refuse("/proc/self/maps cannot be read", "");
+    const std::pmr::vector<Region> regions = ReadRegions(memory_, /*traits=*/true);
+    if (regions.empty()) return Refuse("/proc/self/smaps cannot be read", "");
     for (const Region& region : regions) {
       if (!Add(region, files)) return false;
     }
@@ -60,31 +60,30 @@ class Dumper {
   }
 
   bool Add(const Region& region, std::pmr::vector<std::pmr::string>* files) {
-    switch (region.kind) {
-      case Region::Kind::kVsyscall:
-        return true;
-      case Region::Kind::kKernelPages:
-        if (header_.special_count == kMaxSpecial) return Refuse("unknown kernel pages", "");
-        header_.special[header_.special_count++] = {region.start, region.size()};
-        return true;
-      case Region::Kind::kForeign:
-        if (region.start == context_.scratch) return true;
-        return Refuse("memory that cannot be mapped again: ", region.path);
-      case Region::Kind::kStack:
-        return AddPrivate(region);
-      case Region::Kind::kAnonymous:
-        return region.end == context_.stack_end ? AddStack() : AddPrivate(region);
-      case Region::Kind::kFile:
-        if (files->empty() || files->back() != region.path) files->push_back(region.path);
-        return region.shared ? AddShared(region) : AddPrivate(region);
+    if (region.kind == Region::Kind::kVsyscall || region.start == context_.scratch) return true;
+    if (region.kind == Region::Kind::kKernelPages) {
+      if (header_.special_count == kMaxSpecial) return Refuse("unknown kernel pages", "");
+      header_.special[header_.special_count++] = {region.start, region.size()};
+      return true;
     }
-    return false;
+    if (region.kind == Region::Kind::kStack) return AddPrivate(region);
+    if (region.end == context_.stack_end) return AddStack();
+    if (const std::string_view why = WhyNotAgain(region); !why.empty()) {
+      return Refuse(why, region.path);
+    }
+    const bool file = region.kind == Region::Kind::kFile;
+    if (file && (files->empty() || files->back() != region.path)) files->push_back(region.path);
+    if (!region.shared) return AddPrivate(region);
+    // What other processes see of it would be theirs; so only what nobody writes.
+    AddFile(region, region.start, region.end);
+    return true;
   }
 
   Piece At(PieceKind kind, const Region& region, uint64_t first, uint64_t last) const {
     Piece piece = {};
     piece.kind = kind;
     piece.protection = static_cast<uint32_t>(region.protection);
+    piece.traits = region.traits;
     piece.address = first;
     piece.size = last - first;
     return piece;
@@ -105,7 +104,6 @@ class Dumper {
     piece.offset = region.offset + (first - region.start);
     piece.path = Path(region);
     piece.shared = region.shared ? 1 : 0;
-    piece.device = region.device;
     piece.inode = region.inode;
     if (!pieces_.empty() && GoesOn(piece, pieces_.back())) {
       pieces_.back().size += piece.size;
@@ -122,17 +120,8 @@ class Dumper {
     constexpr uint32_t kKept = PROT_WRITE | PROT_READ;
     return last.kind == PieceKind::kFile && last.path == piece.path &&
            last.address + last.size == piece.address && last.offset + last.size == piece.offset &&
-           last.shared == piece.shared && (last.protection & kKept) == PROT_READ &&
-           (piece.protection & kKept) == PROT_READ;
-  }
-
-  // What other processes see of it would be theirs; so only what nobody writes.
-  bool AddShared(const Region& region) {
-    if ((region.protection & PROT_WRITE) != 0) {
-      return Refuse("a file mapped shared and writable: ", region.path);
-    }
-    AddFile(region, region.start, region.end);
-    return true;
+           last.shared == piece.shared && last.traits == piece.traits &&
+           (last.protection & kKept) == PROT_READ && (piece.protection & kKept) == PROT_READ;
   }
 
   bool AddStack() {
@@ -147,22 +136,55 @@ class Dumper {
   }
 
   bool AddPrivate(const Region& region) {
+    if ((region.traits & (kWipedOnFork | kDroppable)) != 0) return AddWiped(region);
     const bool file = region.kind == Region::Kind::kFile;
-    std::pmr::vector<PageRun> runs(memory_);
-    if (!ReadOwnPages(region.start, region.end, &runs)) {
+    std::pmr::vector<PageRun> runs(memory_), guards(memory_);
+    if (!ReadOwnPages(region.start, region.end, &runs, &guards)) {
       return Refuse("/proc/self/pagemap cannot be read", "");
     }
     if (!runs.empty() && !MakeReadable(region)) return Refuse("memory that cannot be read", "");
     if (!file) DropZeroPages(&runs);
-    JoinRuns(file ? kJoinFile : kJoinEmpty, {region.start / kPage, ReadableEnd(region) / kPage},
-             &runs);
-    uint64_t at = region.start;
+    guards.push_back({region.end / kPage, region.end / kPage});
+    uint64_t at = region.start / kPage;
+    for (const PageRun& guard : guards) {
+      AddBetween(region, {at, guard.first}, runs);
+      AddGuard(region, guard);
+      at = guard.last;
+    }
+    return true;
+  }
+
+  // Its pages of `whole`, none of which is a guard; `runs`: the process's own.
+  void AddBetween(const Region& region, const PageRun& whole,
+                  const std::pmr::vector<PageRun>& all_runs) {
+    if (whole.first == whole.last) return;
+    const bool file = region.kind == Region::Kind::kFile;
+    std::pmr::vector<PageRun> runs(memory_);
+    for (const PageRun& run : all_runs) {
+      if (whole.first <= run.first && run.last <= whole.last) runs.push_back(run);
+    }
+    JoinRuns(file ? kJoinFile : kJoinEmpty,
+             {whole.first, std::min(whole.last, ReadableEnd(region) / kPage)}, &runs);
+    uint64_t at = whole.first * kPage;
     for (const PageRun& run : runs) {
       AddClean(region, at, run.first * kPage);
       AddOwn(region, run);
       at = run.last * kPage;
     }
-    AddClean(region, at, region.end);
+    AddClean(region, at, whole.last * kPage);
+  }
+
+  void AddGuard(const Region& region, const PageRun& guard) {
+    if (guard.first == guard.last) return;
+    Region guarded(memory_);
+    guarded = region;
+    guarded.traits |= kGuard;
+    AddClean(guarded, guard.first * kPage, guard.last * kPage);
+  }
+
+  // Empty in every forked child, whatever this one has put there since it was forked.
+  bool AddWiped(const Region& region) {
+    pieces_.push_back(At(PieceKind::kAnonymous, region, region.start, region.end));
     return true;
   }
 
@@ -223,7 +245,8 @@ class Dumper {
 
   static bool Continues(const Piece& piece, const Piece& last) {
     return piece.kind == PieceKind::kImage && last.kind == PieceKind::kImage &&
-           piece.protection == last.protection && piece.address == last.address + last.size;
+           piece.protection == last.protection && piece.traits == last.traits &&
+           piece.address == last.address + last.size;
   }
 
   static bool IsWritten(const Piece& piece) {

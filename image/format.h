@@ -15,7 +15,7 @@
 namespace pylaunch::image {
 
 inline constexpr char kMagic[8] = {'P', 'Y', 'L', 'I', 'M', 'G', '\r', '\n'};
-inline constexpr uint32_t kFormat = 7;
+inline constexpr uint32_t kFormat = 8;
 inline constexpr uint64_t kPage = 4096;
 
 enum class PieceKind : uint32_t {
@@ -24,6 +24,21 @@ enum class PieceKind : uint32_t {
   kImage,      // Pages of the image, copied when they are written to.
   kCopy,   // As kAnonymous, then [copy_address, +copy_size) is read from the image: one mapping.
   kStack,  // As kCopy, and the kernel lets it grow downward (MAP_GROWSDOWN).
+};
+
+// What is asked of the kernel for a piece once it is mapped, each a bit of Piece::traits:
+// madvise(2) but for the last two.
+enum PieceTrait : uint32_t {
+  kWipedOnFork = 1 << 0,   // MADV_WIPEONFORK
+  kNotDumped = 1 << 1,     // MADV_DONTDUMP
+  kHugePages = 1 << 2,     // MADV_HUGEPAGE
+  kNoHugePages = 1 << 3,   // MADV_NOHUGEPAGE
+  kMergeable = 1 << 4,     // MADV_MERGEABLE
+  kReadInOrder = 1 << 5,   // MADV_SEQUENTIAL
+  kReadAnywhere = 1 << 6,  // MADV_RANDOM
+  kGuard = 1 << 7,         // MADV_GUARD_INSTALL
+  kDroppable = 1 << 8,     // Mapped with MAP_DROPPABLE, which implies wiped on fork, not dumped.
+  kSealed = 1 << 9,        // mseal(2)
 };
 
 struct Piece {
@@ -36,7 +51,8 @@ struct Piece {
   uint64_t copy_size;
   uint32_t path;  // kFile: where in the paths its name begins.
   uint32_t shared;
-  uint64_t device;
+  uint32_t traits;  // PieceTrait
+  uint32_t unused;
   uint64_t inode;
 };
 

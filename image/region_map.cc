@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,6 +50,44 @@ Region::Kind KindOf(std::string_view path, uint64_t inode) {
   return Region::Kind::kFile;
 }
 
+// Of VmFlags (Documentation/filesystems/proc.rst): what fork(2) hands on and mmap(2)'s arguments do
+// not say. What is not here is a right, of the kernel's own mappings, or of no consequence.
+struct Flag {
+  std::string_view name;
+  uint32_t trait;
+  const char* own = nullptr;
+};
+constexpr Flag kFlags[] = {
+    {"wf", kWipedOnFork},
+    {"dd", kNotDumped},
+    {"hg", kHugePages},
+    {"nh", kNoHugePages},
+    {"mg", kMergeable},
+    {"sr", kReadInOrder},
+    {"rr", kReadAnywhere},
+    {"dp", kDroppable},
+    {"sl", kSealed},
+    // A forked child has no such memory, so no restored process could have.
+    {"dc", 0, "memory that forked processes do not get"},
+    {"gd", 0, "memory that grows downward"},
+    {"ht", 0, "memory in huge pages of its own"},
+    {"ss", 0, "a shadow stack"},
+    {"um", 0, "memory whose faults are told to userfaultfd"},
+    {"uw", 0, "memory whose faults are told to userfaultfd"},
+    {"ui", 0, "memory whose faults are told to userfaultfd"},
+};
+
+// A line of smaps that is not a region's first: "Rss:    4 kB".
+bool IsProperty(std::string_view line) { return line.substr(0, line.find(' ')).ends_with(':'); }
+
+void AddPage(uint64_t page, std::pmr::vector<PageRun>* runs) {
+  if (!runs->empty() && runs->back().last == page) {
+    ++runs->back().last;
+  } else {
+    runs->push_back({page, page + 1});
+  }
+}
+
 }  // namespace
 
 std::optional<Region> ParseRegion(std::string_view line, std::pmr::memory_resource* memory) {
@@ -62,7 +99,6 @@ std::optional<Region> ParseRegion(std::string_view line, std::pmr::memory_resour
       !TakeNumber(&line, 10, ' ', &region.inode)) {
     return std::nullopt;
   }
-  region.device = makedev(major, minor);
   line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
   region.path = line;
   region.kind = KindOf(line, region.inode);
@@ -73,9 +109,29 @@ std::optional<Region> ParseRegion(std::string_view line, std::pmr::memory_resour
   return region;
 }
 
-std::pmr::vector<Region> ReadRegions(std::pmr::memory_resource* memory) {
+void TakeTraits(std::string_view line, Region* region) {
+  const auto words_of = [&](std::string_view name) {
+    return line.starts_with(name) ? line.substr(name.size()) : std::string_view();
+  };
+  if (const std::string_view key = words_of("ProtectionKey:"); !key.empty()) {
+    if (key.find_first_not_of(" 0") != key.npos) region->own = "memory with a protection key";
+    return;
+  }
+  std::string_view flags = words_of("VmFlags:");
+  for (; flags.size() >= 3; flags.remove_prefix(3)) {  // " rd wr mr"
+    const std::string_view name = flags.substr(1, 2);
+    for (const Flag& flag : kFlags) {
+      if (flag.name != name) continue;
+      region->traits |= flag.trait;
+      if (flag.own != nullptr) region->own = flag.own;
+    }
+  }
+}
+
+std::pmr::vector<Region> ReadRegions(std::pmr::memory_resource* memory, bool traits) {
   std::pmr::vector<Region> regions(memory);
-  const cache::Descriptor maps(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
+  const char* path = traits ? "/proc/self/smaps" : "/proc/self/maps";
+  const cache::Descriptor maps(open(path, O_RDONLY | O_CLOEXEC));
   std::pmr::string text(memory);
   std::array<char, 16384> buffer;
   ssize_t n;
@@ -86,6 +142,10 @@ std::pmr::vector<Region> ReadRegions(std::pmr::memory_resource* memory) {
   while (!rest.empty()) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    if (IsProperty(line)) {
+      if (!regions.empty()) TakeTraits(line, &regions.back());
+      continue;
+    }
     std::optional<Region> region = ParseRegion(line, memory);
     if (!region) return std::pmr::vector<Region>(memory);
     regions.push_back(std::move(*region));
@@ -93,12 +153,24 @@ std::pmr::vector<Region> ReadRegions(std::pmr::memory_resource* memory) {
   return regions;
 }
 
+std::string_view WhyNotAgain(const Region& region) {
+  if (region.kind == Region::Kind::kForeign) return "memory that cannot be mapped again: ";
+  if (region.kind == Region::Kind::kFile && region.shared &&
+      (region.protection & PROT_WRITE) != 0) {
+    return "a file mapped shared and writable: ";
+  }
+  return region.own;
+}
+
 bool IsOwnPage(uint64_t entry) {
   constexpr uint64_t kPresent = 1ull << 63, kSwapped = 1ull << 62, kFileOrShared = 1ull << 61;
   return (entry & (kPresent | kSwapped)) != 0 && (entry & kFileOrShared) == 0;
 }
 
-bool ReadOwnPages(uint64_t start, uint64_t end, std::pmr::vector<PageRun>* runs) {
+bool IsGuardPage(uint64_t entry) { return (entry & 1ull << 58) != 0; }
+
+bool ReadOwnPages(uint64_t start, uint64_t end, std::pmr::vector<PageRun>* own,
+                  std::pmr::vector<PageRun>* guards) {
   const cache::Descriptor pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   std::array<uint64_t, 2048> entries;
   for (uint64_t page = start / kPage; page < end / kPage;) {
@@ -107,11 +179,10 @@ bool ReadOwnPages(uint64_t start, uint64_t end, std::pmr::vector<PageRun>* runs)
                             static_cast<off_t>(page * sizeof(uint64_t)));
     if (n != static_cast<ssize_t>(wanted * sizeof(uint64_t))) return false;
     for (size_t i = 0; i < wanted; ++i, ++page) {
-      if (!IsOwnPage(entries[i])) continue;
-      if (!runs->empty() && runs->back().last == page) {
-        ++runs->back().last;
-      } else {
-        runs->push_back({page, page + 1});
+      if (IsGuardPage(entries[i])) {
+        AddPage(page, guards);
+      } else if (IsOwnPage(entries[i])) {
+        AddPage(page, own);
       }
     }
   }

@@ -37,6 +37,22 @@ Outcome Map(uint64_t address, uint64_t size, uint32_t protection, int flags, int
                           static_cast<uint64_t>(fd), offset));
 }
 
+// Not in Debian 12's headers: include/uapi/asm-generic/mman-common.h, include/uapi/linux/mman.h and
+// arch/x86/entry/syscalls/syscall_64.tbl of Linux 6.13.
+constexpr int kMapDroppable = 0x08;
+constexpr int kGuardInstall = 102;  // MADV_GUARD_INSTALL
+constexpr long kMseal = 462;
+
+struct Advice {
+  PieceTrait trait;
+  uint64_t number;
+};
+constexpr Advice kAdvice[] = {
+    {kWipedOnFork, MADV_WIPEONFORK}, {kNotDumped, MADV_DONTDUMP},  {kHugePages, MADV_HUGEPAGE},
+    {kNoHugePages, MADV_NOHUGEPAGE}, {kMergeable, MADV_MERGEABLE}, {kReadInOrder, MADV_SEQUENTIAL},
+    {kReadAnywhere, MADV_RANDOM},    {kGuard, kGuardInstall},
+};
+
 struct Arguments {
   int64_t argc;
   char** argv;
@@ -145,16 +161,18 @@ class Restorer {
     Outcome outcome = Outcome::kDone;
     for (uint32_t i = 0; i < header_->piece_count && outcome == Outcome::kDone; ++i) {
       outcome = MapPiece(pieces_[i]);
+      if (outcome == Outcome::kDone) outcome = GiveTraits(pieces_[i]);
     }
     if (file_ >= 0) SystemCall(__NR_close, static_cast<uint64_t>(file_));
     return outcome;
   }
 
   Outcome MapPiece(const Piece& p) {
-    constexpr int kFresh = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    const int kind = (p.traits & kDroppable) != 0 ? kMapDroppable : MAP_PRIVATE;
+    const int fresh = kind | MAP_ANONYMOUS | MAP_NORESERVE;
     switch (p.kind) {
       case PieceKind::kAnonymous:
-        return Map(p.address, p.size, p.protection, kFresh, -1, 0);
+        return Map(p.address, p.size, p.protection, fresh, -1, 0);
       case PieceKind::kImage:
         return Map(p.address, p.size, p.protection, MAP_PRIVATE, image_, p.offset);
       case PieceKind::kFile:
@@ -162,11 +180,23 @@ class Restorer {
         return Map(p.address, p.size, p.protection, p.shared != 0 ? MAP_SHARED : MAP_PRIVATE, file_,
                    p.offset);
       case PieceKind::kCopy:
-        return MapCopy(p, kFresh);
+        return MapCopy(p, fresh);
       case PieceKind::kStack:
-        return MapCopy(p, kFresh | MAP_GROWSDOWN);
+        return MapCopy(p, fresh | MAP_GROWSDOWN);
     }
     return Outcome::kFailed;
+  }
+
+  static Outcome GiveTraits(const Piece& p) {
+    Outcome outcome = Outcome::kDone;
+    for (const Advice& advice : kAdvice) {
+      if ((p.traits & advice.trait) == 0 || outcome != Outcome::kDone) continue;
+      outcome = Judge(SystemCall(__NR_madvise, p.address, p.size, advice.number));
+    }
+    if ((p.traits & kSealed) != 0 && outcome == Outcome::kDone) {
+      outcome = Judge(SystemCall(kMseal, p.address, p.size, 0));
+    }
+    return outcome;
   }
 
   Outcome MapCopy(const Piece& p, int flags) {

@@ -68,6 +68,27 @@ EARLY = "import os\npid = os.getpid()\n"
 
 CONTROL = "import ctypes\nprctl = ctypes.CDLL(None).prctl\n"
 
+# A page of its own, `page`, at `at`, and what smaps says of an address.
+MAPPED = """
+import ctypes, mmap
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+advise = libc.madvise
+advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+def flags(address):
+    inside = False
+    for line in open("/proc/self/smaps"):
+        first = line.split()[0]
+        if not first.endswith(":"):
+            start, end = (int(x, 16) for x in first.split("-"))
+            inside = start <= address < end
+        elif inside and first == "VmFlags:":
+            return set(line.split()[1:]) - {"nr", "ac", "ht", "sd"}
+at = libc.mmap(None, 4096, 3, 0x22, -1, 0)
+page = (ctypes.c_ubyte * 4096).from_address(at)
+"""
+
 # What a module leaves; how a program sees it; how --explain names it.
 LEAVERS = {
     "thread": ("import threading, time\nt = threading.Thread(target=time.sleep, args=(60,), daemon=True)\nt.start()\n",
@@ -110,6 +131,22 @@ LEAVERS = {
                      "asked for a signal at its parent's end"),
     "bounding set": (CONTROL + "prctl(24, 19, 0, 0, 0)\n", "[x for x in open('/proc/self/status') if x.startswith('Cap')]", "changed capabilities"),
     "groups": ("import os\nos.setgroups([5])\n", "os.getgroups()", "changed the supplementary groups"),
+    "locked memory": ("import ctypes\nblock = (ctypes.c_char * 8192)()\nctypes.CDLL(None).mlock(block, 4096)\n",
+                      "int(next(x for x in open('/proc/self/status') if x.startswith('VmLck')).split()[1]) > 0", "locked memory"),
+    "memory that is not inherited": (MAPPED + "advise(page, 4096, 10)\npage[0] = 7\n", "leaver.page[0]", "left memory that forked processes do not get"),
+    "memory that grows": (MAPPED.replace("0x22", "0x122"), "sorted(leaver.flags(leaver.at))", "left memory that grows downward"),
+    "pending signal": ("import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\nos.kill(os.getpid(), signal.SIGUSR1)\n",
+                       "signal.sigpending()", "left a signal pending"),
+    "memory merging": (CONTROL + "prctl(67, 1, 0, 0, 0)\n", "leaver.prctl(68, 0, 0, 0, 0)", "asked for its memory to be merged"),
+    "no new code": (CONTROL + "prctl(65, 1, 0, 0, 0)\n", "leaver.prctl(66, 0, 0, 0, 0)", "forbade itself new code"),
+    "GS base": ("import ctypes\ncall = ctypes.CDLL(None).syscall\ncall(158, 0x1001, 4096)\n",
+                "(v := leaver.ctypes.c_long()) and None, leaver.call(158, 0x1004, leaver.ctypes.byref(v)), v.value", "set the GS base"),
+    "descriptor table": ("import ctypes\ncall = ctypes.CDLL(None).syscall\ncall(154, 1, (ctypes.c_uint * 4)(0, 0, 0xfffff, 0x71), 16)\n",
+                         "leaver.call(154, 0, leaver.ctypes.create_string_buffer(64), 64) > 0", "made a local descriptor table"),
+    "namespace": ("import ctypes\nctypes.CDLL(None).unshare(0x04000000)\n", "os.readlink('/proc/self/ns/uts') != os.readlink(f'/proc/{os.getppid()}/ns/uts')",
+                  "changed its uts namespace"),
+    "core filter": ("with open('/proc/self/coredump_filter', 'w') as file: file.write('1')\n", "open('/proc/self/coredump_filter').read()",
+                    "changed what a core dump holds"),
     "two things": ("import os, threading, time\nos.umask(0o77)\nt = threading.Thread(target=time.sleep, args=(60,), daemon=True)\nt.start()\n",
                    "leaver.t.is_alive(), os.umask(0)", "left a thread: python.*; changed the umask"),
 }  # fmt: skip

@@ -70,7 +70,10 @@ EntryWatch::Blame EntryWatch::Judge(const std::vector<ProcessState::Part>& parts
     if (step > 0 && step < steps_.size() && first) thread_step = step;
   }
   for (const ProcessState::Part& part : parts) {
-    const size_t step = Since([&](const Step& s) { return s.state.Has(part); });
+    size_t step = Since([&](const Step& s) { return s.state.Has(part); });
+    // Memory that was there before: some entry has asked the kernel for something, nobody knows
+    // which.
+    if (part.address != 0 && step == 0) step = steps_.size();
     Add(part.words, &by_step[step]);
   }
   Blame blame;

@@ -21,6 +21,7 @@
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/image_trial.h"
 #include "launcher/engine/key_maker.h"
+#include "launcher/engine/memory_policy.h"
 #include "launcher/engine/process_state.h"
 #include "launcher/engine/progress.h"
 #include "launcher/engine/py_ref.h"
@@ -36,6 +37,7 @@ namespace pylaunch::engine {
 namespace {
 
 ProcessState* g_before = nullptr;
+std::string* g_memory_policy = nullptr;
 Resumption* g_resumption = nullptr;
 
 // Never freed: a restored process would copy these from the image, page by page, to do so.
@@ -194,6 +196,7 @@ void PrepareForImage(const ImageOrder& order, int argc, char** argv) {
   g_resumption = new Resumption;
   g_resumption->Note(argc, argv);
   g_before = new ProcessState(ProcessState::Now());
+  g_memory_policy = new std::string(MemoryPolicy());
 }
 
 void EndOfPreload() {
@@ -230,6 +233,9 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
       publisher.TakeTurn(request.wait);
       maker = new KeyMaker(*handoff, session, read, *g_variables, modules);
       session->Detach();
+      if (HasOtherMemoryPolicy(*g_memory_policy)) {
+        return std::string("preloading chose the nodes that memory is on");
+      }
       return g_resumption->Prepare(handoff->image.hooks);
     };
     request.finish = [&](const std::string& why, const std::vector<std::string>& mapped) {

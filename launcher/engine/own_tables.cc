@@ -61,7 +61,7 @@ std::vector<Words> VariablesBeside(const void* address) {
 // What may be read without a fault.
 class Readable {
  public:
-  Readable() : regions_(image::ReadRegions(std::pmr::get_default_resource())) {}
+  Readable() : regions_(image::ReadRegions(std::pmr::get_default_resource(), /*traits=*/false)) {}
   bool Has(uintptr_t address, size_t size) const {
     for (const image::Region& region : regions_) {
       if (address < region.start || address >= region.end) continue;

@@ -1,5 +1,6 @@
 #include "launcher/engine/process_state.h"
 
+#include <asm/prctl.h>
 #include <dirent.h>
 #include <stdio_ext.h>
 #include <sys/mman.h>
@@ -21,6 +22,7 @@
 #include <memory_resource>
 #include <string_view>
 
+#include "image/own_stack.h"
 #include "image/region_map.h"
 #include "launcher/engine/random_draws.h"
 #include "launcher/engine/read_record.h"
@@ -30,6 +32,18 @@ namespace {
 
 using Part = ProcessState::Part;
 using Parts = std::set<Part>;
+
+std::string LinkAt(const std::string& path) {
+  char buffer[PATH_MAX];
+  const ssize_t n = readlink(path.c_str(), buffer, sizeof buffer);
+  return std::string(buffer, n > 0 ? static_cast<size_t>(n) : 0);
+}
+
+std::string FirstLines(const char* path) {
+  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen(path, "re"), fclose);
+  char text[1024];
+  return std::string(text, file ? fread(text, 1, sizeof text, file.get()) : 0);
+}
 
 // The names in a folder of /proc, which are numbers. `own`: the descriptor that it was read by.
 std::set<int> Numbers(const char* folder, int* own) {
@@ -47,10 +61,7 @@ std::map<int, std::string> Descriptors() {
   int own;
   for (const int fd : Numbers("/proc/self/fd", &own)) {
     if (fd == own) continue;
-    char buffer[PATH_MAX];
-    const std::string link = "/proc/self/fd/" + std::to_string(fd);
-    const ssize_t n = readlink(link.c_str(), buffer, sizeof buffer);
-    descriptors[fd] = std::string(buffer, n > 0 ? static_cast<size_t>(n) : 0);
+    descriptors[fd] = LinkAt("/proc/self/fd/" + std::to_string(fd));
   }
   return descriptors;
 }
@@ -102,6 +113,13 @@ constexpr StatusField kStatusFields[] = {
     {"NoNewPrivs:", "forbade new privileges"},
     {"Seccomp:", "filters system calls"},
     {"Seccomp_filters:", "filters system calls"},
+    {"Speculation_Store_Bypass:", "changed how its processor may speculate"},
+    {"SpeculationIndirectBranch:", "changed how its processor may speculate"},
+    {"untag_mask:", "changed which bits of addresses count"},
+    {"x86_Thread_features:", "asked for a shadow stack"},
+    {"VmLck:", "locked memory"},  // mlock(2): a forked child has none of it locked.
+    {"SigPnd:", "left a signal pending"},
+    {"ShdPnd:", "left a signal pending"},
     {"Cpus_allowed:", "changed the processor affinity"},
     {"Mems_allowed:", "changed the memory nodes allowed"},
 };
@@ -128,11 +146,7 @@ void AddScheduling(Parts* parts) {
   constexpr int kProcess = 1;  // IOPRIO_WHO_PROCESS (linux/ioprio.h)
   parts->insert({"changed its priority for input and output",
                  std::to_string(syscall(SYS_ioprio_get, kProcess, 0))});
-  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen("/proc/self/oom_score_adj", "re"), fclose);
-  char line[32] = "";
-  if (file && fgets(line, sizeof line, file.get()) != nullptr) {
-    parts->insert({"changed its oom_score_adj", line});
-  }
+  parts->insert({"changed its oom_score_adj", FirstLines("/proc/self/oom_score_adj")});
 }
 
 void AddSession(Parts* parts) {
@@ -140,28 +154,59 @@ void AddSession(Parts* parts) {
                  std::to_string(getpgrp()) + " " + std::to_string(getsid(0))});
 }
 
-// prctl(2). Nothing where the kernel knows no such option.
+// prctl(2). Nothing where the kernel knows no such option. Not PR_GET_IO_FLUSHER, for which rights
+// are needed that few have, as for what it tells of.
 void AddControls(Parts* parts) {
   struct Control {
     int option;
     const char* words;
   };
+  constexpr int kGetMdwe = 66,
+                kGetMemoryMerge = 68;  // PR_GET_MDWE, PR_GET_MEMORY_MERGE: Linux 6.4.
   for (const auto& [option, words] :
        {Control{PR_GET_DUMPABLE, "changed whether its memory may be dumped"},
         Control{PR_GET_TIMERSLACK, "changed its timer slack"},
         Control{PR_GET_THP_DISABLE, "changed its use of huge pages"},
         Control{PR_GET_SECUREBITS, "changed its secure bits"},
-        Control{PR_MCE_KILL_GET, "changed what memory failures do"}}) {
+        Control{PR_MCE_KILL_GET, "changed what memory failures do"},
+        Control{kGetMdwe, "forbade itself new code"},
+        Control{kGetMemoryMerge, "asked for its memory to be merged"}}) {
     const int value = prctl(option, 0, 0, 0, 0);
     if (value >= 0) parts->insert({words, std::to_string(value)});
   }
   for (const auto& [option, words] :
        {Control{PR_GET_PDEATHSIG, "asked for a signal at its parent's end"},
+        Control{PR_GET_TSC, "changed whether the time stamp counter may be read"},
         Control{PR_GET_CHILD_SUBREAPER, "became a reaper of orphans"}}) {
     int value = 0;
     if (prctl(option, &value, 0, 0, 0) == 0) parts->insert({words, std::to_string(value)});
   }
   parts->insert({"changed its personality", std::to_string(personality(0xffffffff))});
+}
+
+// arch_prctl(2), modify_ldt(2).
+void AddArchitecture(Parts* parts) {
+  uint64_t base = 0;
+  if (syscall(SYS_arch_prctl, ARCH_GET_GS, &base) == 0) {
+    parts->insert({"set the GS base", std::to_string(base)});
+  }
+  parts->insert({"changed whether it may ask for the processor's kind",
+                 std::to_string(syscall(SYS_arch_prctl, ARCH_GET_CPUID, 0))});
+  char table[64];
+  parts->insert({"made a local descriptor table",
+                 std::to_string(syscall(SYS_modify_ldt, 0, table, sizeof table))});
+}
+
+// namespaces(7), cgroups(7), chroot(2), core(5).
+void AddPlace(Parts* parts) {
+  for (const char* kind :
+       {"cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts"}) {
+    const std::string name = kind;
+    parts->insert({"changed its " + name + " namespace", LinkAt("/proc/self/ns/" + name)});
+  }
+  parts->insert({"changed its root directory", LinkAt("/proc/self/root")});
+  parts->insert({"moved to another control group", FirstLines("/proc/self/cgroup")});
+  parts->insert({"changed what a core dump holds", FirstLines("/proc/self/coredump_filter")});
 }
 
 // Those of setitimer(2), and of timer_create(2) where the kernel tells (CONFIG_CHECKPOINT_RESTORE).
@@ -217,14 +262,15 @@ uint64_t Pages() {
 }
 
 // What the dump refuses (image/dump.cc).
-void AddMemory(Parts* parts) {
-  for (const image::Region& region : image::ReadRegions(std::pmr::get_default_resource())) {
-    const bool foreign = region.kind == image::Region::Kind::kForeign;
-    const bool written = region.shared && (region.protection & PROT_WRITE) != 0;
-    if ((!foreign && !written) || IsArchive(region.path)) continue;
-    const std::string words = foreign ? "left memory that cannot be mapped again: "
-                                      : "left a file mapped shared and writable: ";
-    parts->insert({words + std::string(region.path), std::to_string(region.start)});
+void AddMemory(bool traits, ProcessState* state) {
+  for (const image::Region& region : image::ReadRegions(std::pmr::get_default_resource(), traits)) {
+    state->mapped.emplace_back(region.start, region.end);
+    const std::string_view why = image::WhyNotAgain(region);
+    const bool stack =
+        region.kind == image::Region::Kind::kStack || region.end == image::OwnStackEnd();
+    if (why.empty() || stack || IsArchive(region.path)) continue;
+    state->memory.insert({"left " + std::string(why) + std::string(region.path),
+                          std::to_string(region.start), -1, region.start});
   }
 }
 
@@ -232,23 +278,29 @@ void AddMemory(Parts* parts) {
 
 ProcessState ProcessState::Now(const ProcessState* earlier) {
   ProcessState now;
-  for (const auto add : {AddFolder, AddLimits, AddStatus, AddScheduling, AddSession, AddControls,
-                         AddTimers, AddChildren, AddOutput, AddInput, AddDeeds, AddDraws}) {
+  for (const auto add :
+       {AddFolder, AddLimits, AddStatus, AddScheduling, AddSession, AddControls, AddArchitecture,
+        AddPlace, AddTimers, AddChildren, AddOutput, AddInput, AddDeeds, AddDraws}) {
     add(&now.parts);
   }
   now.descriptors = Descriptors();
   now.pages = Pages();
   if (earlier != nullptr && earlier->pages == now.pages) {
     now.memory = earlier->memory;
+    now.mapped = earlier->mapped;
   } else {
-    AddMemory(&now.memory);
+    AddMemory(/*traits=*/earlier == nullptr, &now);
   }
   return now;
 }
 
 bool ProcessState::Has(const Part& part) const {
   if (part.descriptor >= 0) return FileAt(descriptors, part.descriptor) == part.which;
-  return parts.count(part) != 0 || memory.count(part) != 0;
+  if (parts.count(part) != 0 || memory.count(part) != 0) return true;
+  const auto behind =
+      std::upper_bound(mapped.begin(), mapped.end(), part.address,
+                       [](uint64_t address, const auto& range) { return address < range.first; });
+  return behind != mapped.begin() && part.address < std::prev(behind)->second;
 }
 
 std::vector<Part> WhatWasLeft(const ProcessState& before, const ProcessState& now) {

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace pylaunch::engine {
@@ -20,18 +21,23 @@ struct ProcessState {
   // One thing, as what would be said of it if it were left: "changed the umask".
   struct Part {
     std::string words;
-    std::string which;    // Tells it from another of the same words: the umask.
-    int descriptor = -1;  // That which is another file now, or none (`which` is empty).
+    std::string which;     // Tells it from another of the same words: the umask.
+    int descriptor = -1;   // That which is another file now, or none (`which` is empty).
+    uint64_t address = 0;  // Of memory.
     auto operator<=>(const Part&) const = default;
   };
   std::set<Part> parts;
   std::map<int, std::string> descriptors;  // What each is, as /proc/self/fd tells.
   // Mappings, which it takes the kernel a millisecond or two to list, and how many pages they have.
   std::set<Part> memory;
+  std::vector<std::pair<uint64_t, uint64_t>> mapped;  // From where to where, in order.
   uint64_t pages = 0;
 
-  // `earlier`, if not null: as many pages now as then are the same mappings.
+  // `earlier`, if not null: as many pages now as then are the same mappings, and of mappings it is
+  // told only where they lie: what has been asked of the kernel for one (image/region_map.h,
+  // `traits`) would take it ten times as long.
   static ProcessState Now(const ProcessState* earlier = nullptr);
+  // Of memory: true as well if only something else was there.
   bool Has(const Part& part) const;
 };
 

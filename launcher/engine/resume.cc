@@ -3,11 +3,8 @@
 #include <Python.h>
 #include <dlfcn.h>
 #include <errno.h>
-#include <linux/rseq.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -33,24 +30,6 @@ extern char** environ;
 
 namespace pylaunch::engine {
 namespace {
-
-// glibc 2.35 and later register one area per thread (sysdeps/unix/sysv/linux/rseq-internal.h); the
-// kernel knows nothing of it in a restored process, and the processor number in it is the image's.
-void RegisterRseq() {
-  const auto* offset = static_cast<const ptrdiff_t*>(dlsym(RTLD_DEFAULT, "__rseq_offset"));
-  const auto* size = static_cast<const unsigned*>(dlsym(RTLD_DEFAULT, "__rseq_size"));
-  if (offset == nullptr || size == nullptr || *size == 0) return;
-  constexpr unsigned kSize = 32;  // What glibc registers, whatever part of it __rseq_size tells.
-  constexpr unsigned kSignature = 0x53053053;  // RSEQ_SIG (bits/rseq.h)
-  char* thread = static_cast<char*>(__builtin_thread_pointer());
-  auto* area = reinterpret_cast<struct rseq*>(thread + *offset);
-  area->rseq_cs = 0;
-  area->cpu_id_start = 0;
-  area->cpu_id = static_cast<unsigned>(RSEQ_CPU_ID_UNINITIALIZED);
-  if (syscall(SYS_rseq, area, kSize, 0, kSignature) != 0) {
-    area->cpu_id = static_cast<unsigned>(RSEQ_CPU_ID_REGISTRATION_FAILED);
-  }
-}
 
 // glibc remembers the image's break, which is not this process's. The guard page behind ours lets
 // no call succeed, but a failed one tells glibc where it is; malloc then takes from mmap.
@@ -199,6 +178,7 @@ std::string Resumption::Prepare(const std::string& folder) {
   }
   sigaltstack(nullptr, &signal_stack_);
   processor_state_ = PermittedState();
+  registrations_ = KernelRegistrations::Now();
   if (std::string why = PrepareModules(folder); !why.empty()) return why;
   if (!CurrentProgram().verbose) {
     ArmFastExit(/*explain=*/false);
@@ -213,7 +193,7 @@ std::string Resumption::Prepare(const std::string& folder) {
 bool Resumption::Renew(const image::Restored& restored, Handoff* handoff,
                        std::vector<int>* descriptors) {
   const bool permitted = RequestState(processor_state_);
-  RegisterRseq();
+  registrations_.Repeat();
   ForgetBreak();
   for (const auto& [number, action] : signals_) sigaction(number, &action, nullptr);
   if ((signal_stack_.ss_flags & SS_DISABLE) == 0) sigaltstack(&signal_stack_, nullptr);

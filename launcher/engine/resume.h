@@ -11,6 +11,7 @@
 
 #include "image/format.h"
 #include "launcher/engine/image_environment.h"
+#include "launcher/engine/kernel_registrations.h"
 #include "launcher/handoff.h"
 
 namespace pylaunch::engine {
@@ -44,6 +45,7 @@ class Resumption {
   bool terminals_[3] = {};
   // At its end.
   uint64_t processor_state_ = 0;
+  KernelRegistrations registrations_;
   std::vector<std::pair<int, struct sigaction>> signals_;
   stack_t signal_stack_ = {};
   void* resume_ = nullptr;  // resume.py's function.

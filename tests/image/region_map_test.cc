@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
-#include <sys/sysmacros.h>
 
 #include <cstring>
 
@@ -32,7 +31,6 @@ TEST(ParseRegion, ReadsALibrary) {
   EXPECT_EQ(region.protection, PROT_READ | PROT_EXEC);
   EXPECT_FALSE(region.shared);
   EXPECT_EQ(region.offset, 0x26000u);
-  EXPECT_EQ(region.device, makedev(0xfe, 0));
   EXPECT_EQ(region.inode, 339380u);
   EXPECT_EQ(region.path, "/usr/lib/x86_64-linux-gnu/libc.so.6");
 }
@@ -64,10 +62,64 @@ TEST(ParseRegion, RefusesWhatIsNoRegion) {
   }
 }
 
+Region WithFlags(std::string_view line) {
+  Region region = Parse("1000-2000 rw-p 00000000 00:00 0 ");
+  TakeTraits(line, &region);
+  return region;
+}
+
+TEST(TakeTraits, KnowsWhatAMappingIsGivenAgain) {
+  const auto traits = [](std::string_view flags) { return WithFlags(flags).traits; };
+  EXPECT_EQ(traits("VmFlags: rd wr mr mw me ac "), 0u);
+  EXPECT_EQ(traits("VmFlags: rd wr mr mw me nr wf dd dp "), kWipedOnFork | kNotDumped | kDroppable);
+  EXPECT_EQ(traits("VmFlags: rd hg nh mg sr rr sl "),
+            kHugePages | kNoHugePages | kMergeable | kReadInOrder | kReadAnywhere | kSealed);
+  EXPECT_EQ(traits("VmFlags: wf"), kWipedOnFork);
+  for (const char* other : {"", "VmFlags:", "VmFlags: ", "Rss:       4 kB", "VmFlags: x"}) {
+    EXPECT_EQ(traits(other), 0u) << other;
+  }
+}
+
+TEST(TakeTraits, KnowsWhatCannotBeGivenAgain) {
+  const auto why = [](std::string_view line) { return WhyNotAgain(WithFlags(line)); };
+  EXPECT_EQ(why("VmFlags: rd wr mr mw me ac wf dd nh sl "), "");
+  EXPECT_EQ(why("VmFlags: rd wr dc ac "), "memory that forked processes do not get");
+  EXPECT_EQ(why("VmFlags: rd wr gd ac "), "memory that grows downward");
+  EXPECT_EQ(why("VmFlags: rd wr ss "), "a shadow stack");
+  for (const char* traced : {"VmFlags: um ", "VmFlags: uw ", "VmFlags: ui "}) {
+    EXPECT_EQ(why(traced), "memory whose faults are told to userfaultfd");
+  }
+  EXPECT_EQ(why("ProtectionKey:         1"), "memory with a protection key");
+  EXPECT_EQ(why("ProtectionKey:         0"), "");
+}
+
+TEST(WhyNotAgain, GoesByWhatIsMapped) {
+  const auto why = [](const std::string& line) { return std::string(WhyNotAgain(Parse(line))); };
+  EXPECT_EQ(why("1000-2000 rw-s 00000000 fe:00 7 /a"), "a file mapped shared and writable: ");
+  EXPECT_EQ(why("1000-2000 r--s 00000000 fe:00 7 /a"), "");
+  EXPECT_EQ(why("1000-2000 rw-p 00000000 fe:00 7 /a (deleted)"),
+            "memory that cannot be mapped again: ");
+}
+
+TEST(ReadRegions, TellsTraitsOfTheSameRegions) {
+  void* block = mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(block, MAP_FAILED);
+  ASSERT_EQ(madvise(block, kPage, MADV_DONTDUMP), 0);
+  for (const bool traits : {false, true}) {
+    const auto regions = ReadRegions(Heap(), traits);
+    const auto found = std::find_if(regions.begin(), regions.end(), [&](const Region& r) {
+      return r.start == reinterpret_cast<uint64_t>(block);
+    });
+    ASSERT_NE(found, regions.end());
+    EXPECT_EQ(found->traits, traits ? kNotDumped : 0u);
+  }
+  munmap(block, kPage);
+}
+
 TEST(ReadRegions, FindsThisFunctionAndStaysInItsMemory) {
   char buffer[1 << 16];
   std::pmr::monotonic_buffer_resource memory(buffer, sizeof buffer);
-  const auto regions = ReadRegions(&memory);
+  const auto regions = ReadRegions(&memory, /*traits=*/false);
   const auto here = reinterpret_cast<uint64_t>(&Heap);
   const auto found = std::find_if(regions.begin(), regions.end(), [here](const Region& r) {
     return r.start <= here && here < r.end;
@@ -86,9 +138,28 @@ TEST(ReadOwnPages, AreThoseThatWereWritten) {
   char* bytes = static_cast<char*>(block);
   for (size_t page : {2, 3, 9}) bytes[page * kPage] = 1;
   const uint64_t first = reinterpret_cast<uint64_t>(block) / kPage;
-  std::pmr::vector<PageRun> runs;
-  ASSERT_TRUE(ReadOwnPages(first * kPage, (first + kPages) * kPage, &runs));
+  std::pmr::vector<PageRun> runs, guards;
+  ASSERT_TRUE(ReadOwnPages(first * kPage, (first + kPages) * kPage, &runs, &guards));
+  EXPECT_TRUE(guards.empty());
   EXPECT_THAT(runs, ElementsAre(PageRun{first + 2, first + 4}, PageRun{first + 9, first + 10}));
+  munmap(block, kPages * kPage);
+}
+
+TEST(ReadOwnPages, TellsGuardsApart) {
+  constexpr size_t kPages = 4;
+  constexpr int kGuardInstall = 102;  // MADV_GUARD_INSTALL, Linux 6.13; pagemap tells since 6.15.
+  void* block =
+      mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(block, MAP_FAILED);
+  std::memset(block, 1, kPages * kPage);
+  if (madvise(static_cast<char*>(block) + kPage, kPage, kGuardInstall) != 0) {
+    GTEST_SKIP() << "this kernel knows no guards";
+  }
+  const uint64_t first = reinterpret_cast<uint64_t>(block) / kPage;
+  std::pmr::vector<PageRun> runs, guards;
+  ASSERT_TRUE(ReadOwnPages(first * kPage, (first + kPages) * kPage, &runs, &guards));
+  EXPECT_THAT(guards, ElementsAre(PageRun{first + 1, first + 2}));
+  EXPECT_THAT(runs, ElementsAre(PageRun{first, first + 1}, PageRun{first + 2, first + 4}));
   munmap(block, kPages * kPage);
 }
 
