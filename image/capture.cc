@@ -138,8 +138,17 @@ void TakeMask(sigset_t* mask) {
   _exit(127);
 }
 
+// The kernel's first choice where memory runs out (proc(5)); anybody may make himself that.
+void VolunteerToBeKilled() {
+  const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  (void)!write(fd, "1000", 4);
+  close(fd);
+}
+
 // Nothing of the program's reaches this process, nor it the program.
 void Withdraw() {
+  VolunteerToBeKilled();
   setsid();
   close_range(3, ~0u, 0);
   const int null = open("/dev/null", O_RDWR);
@@ -197,9 +206,6 @@ bool ReadEnvironments(std::pmr::string* at_start, std::pmr::vector<std::string_v
   return true;
 }
 
-// Shared, so that the kernel does not join it to a neighbour.
-constexpr size_t kScratchSize = size_t{256} << 20;
-
 class Capturer {
  public:
   Capturer(const CaptureRequest& request, const TidOffsets& tids)
@@ -208,6 +214,7 @@ class Capturer {
   // In the capturing process; returns in restored ones.
   void Run() {
     std::string refusal = Prepare();
+    // Shared, so that the kernel does not join it to a neighbour.
     void* scratch = mmap(nullptr, kScratchSize, PROT_READ | PROT_WRITE,
                          MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (scratch == MAP_FAILED) refusal = "no memory";
@@ -267,6 +274,7 @@ class Capturer {
     h.stack = (top - 65536) & ~uint64_t{63};
     h.entry = reinterpret_cast<uint64_t>(&OnRestored);
     context_.scratch = reinterpret_cast<uint64_t>(scratch);
+    context_.tight = request_.tight;
   }
 
   [[noreturn]] void Finish(const std::string& refusal, const std::vector<std::string>& files) {

@@ -20,12 +20,17 @@ namespace pylaunch::image {
 // Notes the signal mask, too: restored processes get theirs with what has changed in it since.
 void WatchForks();
 
+// Of address space that a capturing process maps, most of which it never touches.
+inline constexpr uint64_t kScratchSize = uint64_t{256} << 20;
+
 struct CaptureRequest {
   std::string path;  // Where the pages are to be written; the file must not exist.
   // The capturing process is waited for. Otherwise it is a grandchild that the program cannot see.
   bool wait = false;
   // Variables whose values the image may hold although their names say that they are secret.
   std::vector<std::string> allowed_secrets;
+  // What is written goes to the disk at once and is not kept in memory (room.h).
+  bool tight = false;
   // Nothing is captured: only threads are looked for.
   bool threads_only = false;
   // Called now and then while it is waited for; may be empty.

@@ -1,5 +1,6 @@
 #include "image/dump.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -292,9 +293,17 @@ class Dumper {
       const uint64_t size = std::min(piece.copy_size - done, kChunk - offset % kChunk);
       const uint64_t first = (piece.copy_address + done) / kPage;
       if (!WriteChunk(offset, first, first + size / kPage)) return false;
+      if (piece.kind == PieceKind::kImage) MapWritten(piece, done, size);
       done += size;
     }
     return true;
+  }
+
+  // Where that cannot be, the pages stay (sealed memory, too many mappings).
+  void MapWritten(const Piece& piece, uint64_t done, uint64_t size) const {
+    void* at = reinterpret_cast<void*>(piece.copy_address + done);
+    (void)!mmap(at, size, static_cast<int>(piece.protection), MAP_PRIVATE | MAP_FIXED, fd_,
+                static_cast<off_t>(piece.offset + done));
   }
 
   bool WriteChunk(uint64_t offset, uint64_t first, uint64_t last) {
@@ -302,7 +311,19 @@ class Dumper {
     while (page < last && IsZeroPage(page)) ++page;
     if (page == last) return true;
     if (HoldsSecret(first, last)) return false;
-    return WriteAt(offset, reinterpret_cast<void*>(first * kPage), (last - first) * kPage);
+    void* pages = reinterpret_cast<void*>(first * kPage);
+    const uint64_t size = (last - first) * kPage;
+    if (!WriteAt(offset, pages, size)) return false;
+    if (context_.tight) LetGo(offset, size);
+    return true;
+  }
+
+  // Waits for the disk: what is dirty, the kernel cannot take back.
+  void LetGo(uint64_t offset, uint64_t size) const {
+    sync_file_range(
+        fd_, static_cast<off_t>(offset), static_cast<off_t>(size),
+        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(size), POSIX_FADV_DONTNEED);
   }
 
   // In these pages, or across their beginning.

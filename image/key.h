@@ -108,8 +108,14 @@ struct Key : KeyHead {
 inline constexpr std::string_view kTooYoung =
     " changed less than two seconds before this start, or since";
 
-// How one begins where an image was written that no process could be restored from.
+// How those begin after which nobody tries again for an hour: no process could be restored from the
+// image that was written; making one would have taken more memory or disk than there is
+// (image/room.h); the process that wrote it was killed. The last is told in advance, by that
+// process.
 inline constexpr std::string_view kNotRestored = "no process can be restored from it: ";
+inline constexpr std::string_view kNoRoom = "no room for an image: ";
+inline constexpr std::string_view kUnfinished =
+    "the process that was to write it ended before it was done";
 
 // In words, what differs, or an empty string. "boot id changed"; "variable HOME changed".
 std::string Difference(const Facts& made, const Facts& now);

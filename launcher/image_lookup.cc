@@ -247,7 +247,8 @@ int Find(const ImageQuery& query, const ImageOrder& order, ImageAnswer* answer) 
   if (!answer->why.empty()) return -1;
   const auto note =
       cache::PosixFileEnv().ReadFile(image::NoteFor(folder, order.command, order.facts), 4096);
-  answer->why = note ? "none: " + *note : "none yet";
+  const bool under_way = note && note->starts_with(image::kUnfinished) && IsBeingMade(folder);
+  answer->why = note && !under_way ? "none: " + *note : "none yet";
   return -1;
 }
 

@@ -1,10 +1,17 @@
 #include "launcher/image_restraint.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <optional>
 
+#include "cache/descriptor.h"
 #include "cache/file_env.h"
+#include "cache/prune.h"
 #include "launcher/key_file.h"
 
 namespace pylaunch {
@@ -30,6 +37,11 @@ bool IsForThisStart(const ImageOrder& order, const image::KeyHead& head) {
   return image::Difference(head.facts, FactsNow(order, head)).empty();
 }
 
+bool IsInVain(const std::string& note, const std::string& folder) {
+  if (note.starts_with(image::kUnfinished)) return !IsBeingMade(folder);
+  return note.starts_with(image::kNotRestored) || note.starts_with(image::kNoRoom);
+}
+
 // Whether what happened then speaks against another try at `now_ns`. A clock that was set back
 // stops nobody.
 bool IsWithin(int64_t period_ns, int64_t then_ns, int64_t now_ns) {
@@ -38,13 +50,24 @@ bool IsWithin(int64_t period_ns, int64_t then_ns, int64_t now_ns) {
 
 }  // namespace
 
+bool IsBeingMade(const std::string& folder) {
+  const cache::Descriptor lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!lock.ok()) return false;
+  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return errno == EWOULDBLOCK;
+  auto names = cache::PosixFileEnv().ListFolder(folder);
+  for (const std::string& name : names ? *names : std::vector<std::string>()) {
+    const bool image = name.find(".img.") != name.npos;
+    if (image && cache::IsTempName(name)) unlink((folder + "/" + name).c_str());
+  }
+  return false;
+}
+
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
   cache::FileEnv& env = cache::PosixFileEnv();
   const int64_t now_ns = env.NowNs();
   const std::string path = image::NoteFor(folder, order.command, order.facts);
   const auto note = env.ReadFile(path, kMaxNote);
-  if (note && note->starts_with(image::kNotRestored) &&
-      IsWithin(kHourNs, image::StateOf(path).mtime_ns, now_ns)) {
+  if (note && IsWithin(kHourNs, image::StateOf(path).mtime_ns, now_ns) && IsInVain(*note, folder)) {
     return "; tried again an hour after that";
   }
   int unused = 0;

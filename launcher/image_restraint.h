@@ -12,9 +12,14 @@ namespace pylaunch {
 // that others use, so nobody goes on with it for nothing:
 // - Four for this command on this machine, of the last day, were never used. What preloading reads
 //   is another thing at each start (JPY_PARENT_PID, a run's number).
-// - No process could be restored from what was made in the last hour
-//   (launcher/engine/image_trial.h).
+// - In the last hour one was made from which no process could be restored
+//   (launcher/engine/image_trial.h), or there was no room for one (image/room.h), or who wrote it
+//   was killed.
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order);
+
+// True if somebody is making an image in `folder` (launcher/engine/image_builder.cc, TakeTurn). If
+// nobody is, what is left there of those that were killed is removed.
+bool IsBeingMade(const std::string& folder);
 
 // True if since this start began another one has published an image (rename(2) sets the change
 // time) that this one would have found.

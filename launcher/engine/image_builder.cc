@@ -17,6 +17,7 @@
 #include "image/capture.h"
 #include "image/collection.h"
 #include "image/key.h"
+#include "image/room.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/image_trial.h"
@@ -64,6 +65,9 @@ class Publisher {
     unlink(temp_.c_str());
     _exit(0);
   }
+
+  // Until Publish: who is killed can say nothing any more.
+  void ExpectTheWorst() const { LeaveNote(std::string(image::kUnfinished)); }
 
   // What is said of it from here on is this attempt's.
   void ForgetNote() const { unlink(note_.c_str()); }
@@ -214,9 +218,15 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
                                     const EntryWatch& watch) {
   TracingPause pause;
   const ReadRecord& read = *g_read;
-  std::string refusal = WhyNot(*handoff, read);
   Publisher publisher(*handoff);
   if (handoff->image_only) publisher.ForgetNote();
+  image::Room room;
+  std::string refusal = WhyNot(*handoff, read);
+  if (refusal.empty()) {
+    room = image::RoomFor(handoff->image.folder);
+    refusal = room.why_not;
+    if (!refusal.empty()) publisher.LeaveNote(refusal);
+  }
   bool separated = false;
   if (refusal.empty()) {
     const auto left = WhatWasLeft(*g_before, ProcessState::Now());
@@ -227,10 +237,12 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     request.path = publisher.temp();
     request.allowed_secrets = handoff->image.allowed;
     request.threads_only = !left.empty();
+    request.tight = room.tight;
     request.wait = handoff->wait_for_seal || handoff->image_only;
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };
     request.prepare = [&] {
       publisher.TakeTurn(request.wait);
+      publisher.ExpectTheWorst();
       maker = new KeyMaker(*handoff, session, read, *g_variables, modules);
       session->Detach();
       if (HasOtherMemoryPolicy(*g_memory_policy)) {
