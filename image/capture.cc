@@ -219,6 +219,7 @@ class Capturer {
                          MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (scratch == MAP_FAILED) refusal = "no memory";
     if (refusal.empty()) {
+      request_.begin();
       fd_ = open(request_.path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
       if (fd_ < 0) refusal = request_.path + ": " + std::strerror(errno);
     }

@@ -35,6 +35,8 @@ struct CaptureRequest {
   bool threads_only = false;
   // Called now and then while it is waited for; may be empty.
   std::function<void()> waiting;
+  // Called first in the capturing process, before there is a file. Need not return.
+  std::function<void()> begin;
   // Called in the capturing process before any page is written: last preparations; what must not be
   // in the image goes. Returns why there can be none, or an empty string.
   std::function<std::string()> prepare;

@@ -50,15 +50,19 @@ bool IsWithin(int64_t period_ns, int64_t then_ns, int64_t now_ns) {
 
 }  // namespace
 
-bool IsBeingMade(const std::string& folder) {
-  const cache::Descriptor lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!lock.ok()) return false;
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return errno == EWOULDBLOCK;
+void RemoveUnfinished(const std::string& folder) {
   auto names = cache::PosixFileEnv().ListFolder(folder);
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
     const bool image = name.find(".img.") != name.npos;
     if (image && cache::IsTempName(name)) unlink((folder + "/" + name).c_str());
   }
+}
+
+bool IsBeingMade(const std::string& folder) {
+  const cache::Descriptor lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!lock.ok()) return false;
+  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return errno == EWOULDBLOCK;
+  RemoveUnfinished(folder);
   return false;
 }
 

@@ -60,14 +60,12 @@ class Publisher {
   // locks, everybody has it.
   void TakeTurn(bool wait) const {
     const int folder = open(handoff_.image.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const bool taken = flock(folder, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0 || errno != EWOULDBLOCK;
-    if (taken && !IsMadeMeanwhile(handoff_.image)) return;
-    unlink(temp_.c_str());
-    _exit(0);
+    const bool locked = flock(folder, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0;
+    if ((!locked && errno == EWOULDBLOCK) || IsMadeMeanwhile(handoff_.image)) _exit(0);
+    if (locked) RemoveUnfinished(handoff_.image.folder);
+    // Until Publish: who is killed can say nothing any more.
+    LeaveNote(std::string(image::kUnfinished));
   }
-
-  // Until Publish: who is killed can say nothing any more.
-  void ExpectTheWorst() const { LeaveNote(std::string(image::kUnfinished)); }
 
   // What is said of it from here on is this attempt's.
   void ForgetNote() const { unlink(note_.c_str()); }
@@ -240,9 +238,8 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     request.tight = room.tight;
     request.wait = handoff->wait_for_seal || handoff->image_only;
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };
+    request.begin = [&] { publisher.TakeTurn(request.wait); };
     request.prepare = [&] {
-      publisher.TakeTurn(request.wait);
-      publisher.ExpectTheWorst();
       maker = new KeyMaker(*handoff, session, read, *g_variables, modules);
       session->Detach();
       if (HasOtherMemoryPolicy(*g_memory_policy)) {
