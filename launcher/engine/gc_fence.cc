@@ -39,8 +39,8 @@ bool GcFence::Draw() {
   if (found) state_ = gc::FindState(first_);
   found = state_ != nullptr;
   if (found) {
-    first_frozen_ = Next(&state_->permanent.head);
-    last_frozen_ = Previous(&state_->permanent.head);
+    first_frozen_ = Next(&state_->rest().permanent.head);
+    last_frozen_ = Previous(&state_->rest().permanent.head);
     gc::Generation* generations = state_->generations;
     Node* oldest = &generations[2].head;
     MoveAll(&generations[1], Next(oldest));
@@ -84,14 +84,14 @@ void GcFence::HideNew() {
 }
 
 void GcFence::EmptyFreeLists(PyObject* callbacks) {
-  if (state_->callbacks != callbacks || PyList_GET_SIZE(callbacks) != 0) return;
-  const gc::State before = *state_;
+  if (state_->rest().callbacks != callbacks || PyList_GET_SIZE(callbacks) != 0) return;
+  const gc::Rest before = state_->rest();
   const int enabled = PyGC_Enable();
   PyGC_Collect();
   if (!enabled) PyGC_Disable();
-  std::copy(std::begin(before.counts), std::end(before.counts), state_->counts);
-  state_->long_lived_total = before.long_lived_total;
-  state_->long_lived_pending = before.long_lived_pending;
+  std::copy(std::begin(before.counts), std::end(before.counts), state_->rest().counts);
+  state_->rest().long_lived_total = before.long_lived_total;
+  state_->rest().long_lived_pending = before.long_lived_pending;
 }
 
 void GcFence::ShowBefore() {
@@ -107,7 +107,7 @@ void GcFence::ShowBefore() {
 // gc_list_merge() and update_refs() append, so that what is new comes last; unless gc.unfreeze()
 // has taken all there was, after which gc.freeze() puts something else first.
 bool GcFence::HasFrozen() const {
-  const Node* head = &state_->permanent.head;
+  const Node* head = &state_->rest().permanent.head;
   const Node* known = Next(head) == first_frozen_ ? last_frozen_ : head;
   const Node* node = Previous(head);
   while (node != known && gc::IsImmortal(ObjectOf(node))) node = Previous(node);

@@ -32,13 +32,13 @@ State* FindState(PyObject* newest) {
   Node* head = reinterpret_cast<Node*>(node->next);
   if (head == node || Previous(head) != node) return nullptr;
   auto* state = reinterpret_cast<State*>(head);
-  if (state->generation0 != head) return nullptr;
+  if (state->rest().generation0 != head) return nullptr;
   for (int i = 0; i < kGenerations; ++i) {
     if (state->generations[i].threshold != AskGc("get_threshold", i)) return nullptr;
   }
   Py_ssize_t frozen = 0;
   bool frozen_by_program = false;
-  const Node* permanent = &state->permanent.head;
+  const Node* permanent = &state->rest().permanent.head;
   for (const Node* it = Next(permanent); it != permanent; it = Next(it)) {
     ++frozen;
     if (!IsImmortal(ObjectOf(it))) frozen_by_program = true;

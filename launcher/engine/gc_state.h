@@ -10,9 +10,10 @@
 
 namespace pylaunch::engine::gc {
 
-// PyGC_Head, which only internal headers declare. The two lowest bits of `prev` are flags.
+// PyGC_Head, which only internal headers declare. The two lowest bits of `prev` are flags. Aligned
+// to 4 since some 3.13 after 3.13.0 (_PyObject_MIN_ALIGNMENT; Debian 13 has 3.13.5).
 inline constexpr uintptr_t kFlags = 3;
-struct Node {
+struct [[gnu::packed, gnu::aligned(4)]] Node {
   uintptr_t next;
   uintptr_t prev;
 };
@@ -29,9 +30,8 @@ struct Counts {
   Py_ssize_t collected;
   Py_ssize_t uncollectable;
 };
-// What struct _gc_runtime_state has behind one another.
-struct State {
-  Generation generations[kGenerations];
+// What struct _gc_runtime_state has behind one another; first the generations,
+struct Rest {
   Node* generation0;
   Generation permanent;
   Counts counts[kGenerations];
@@ -40,6 +40,14 @@ struct State {
   PyObject* callbacks;
   Py_ssize_t long_lived_total;
   Py_ssize_t long_lived_pending;
+};
+struct State {
+  Generation generations[kGenerations];
+  // then, aligned for pointers, what those are not by themselves.
+  Rest& rest() {
+    constexpr uintptr_t kMask = alignof(Rest) - 1;
+    return *reinterpret_cast<Rest*>((reinterpret_cast<uintptr_t>(this + 1) + kMask) & ~kMask);
+  }
 };
 
 inline Node* NodeOf(PyObject* object) { return reinterpret_cast<Node*>(object) - 1; }
