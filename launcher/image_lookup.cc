@@ -152,9 +152,6 @@ std::string WhyNone(const ImageQuery& query, const Program& program) {
   if (!query.options.record.empty() || !query.options.report.empty()) {
     return "imports are to be recorded";
   }
-  for (const std::string& word : query.options.python_argv) {
-    if (word.find("resource_tracker import main") != word.npos) return "a resource tracker";
-  }
   if ((personality(0xffffffff) & ADDR_NO_RANDOMIZE) != 0) return "addresses are not randomised";
   if (geteuid() != getuid() || getegid() != getgid()) return "another user's rights";
   return "";

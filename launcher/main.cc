@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -27,6 +28,7 @@
 #include "launcher/archive_tools.h"
 #include "launcher/doctor_request.h"
 #include "launcher/handoff.h"
+#include "launcher/helpers.h"
 #include "launcher/image_build.h"
 #include "launcher/image_lookup.h"
 #include "launcher/options.h"
@@ -245,6 +247,26 @@ int LookUpImage(const ImageQuery& query, Handoff* handoff) {
   return answer.fd;
 }
 
+// The helper of others that this process is, unless it is told by a flag what to preload, or is to
+// do something else instead.
+std::optional<Helper> SparedHelper(const Options& options) {
+  const bool asked = std::any_of(
+      options.preload.begin(), options.preload.end(),
+      [](const Options::PreloadArgument& argument) { return argument.source == "--preload"; });
+  const bool wishes = !options.preload.empty() || options.image;
+  if (asked || !wishes || options.needs_engine() || options.doctor) return std::nullopt;
+  return FindHelper(options);
+}
+
+// A helper has an image or nothing.
+void Spare(const Helper& helper, Handoff* handoff) {
+  handoff->plan.entries.clear();
+  if (handoff->explain) {
+    std::fprintf(stderr, "pylaunch: explain: nothing is preloaded: %s runs no code of the user's\n",
+                 helper.module.c_str());
+  }
+}
+
 int Main(int argc, char** argv) {
   std::vector<std::string> args(argv, argv + argc);
   std::vector<std::string> variables;
@@ -309,6 +331,8 @@ int Main(int argc, char** argv) {
     handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;
     handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
     handoff.explain = options->explain;
+    const std::optional<Helper> helper = SparedHelper(*options);
+    if (helper && !helper->imports) options->image = false;
     handoff.fast_exit = options->fast_exit.value_or(options->image || options->image_build);
     handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
     handoff.json = options->json;
@@ -328,6 +352,7 @@ int Main(int argc, char** argv) {
       image = LookUpImage(query, &handoff);
       if (handoff.image_only && image >= 0) return 0;  // Somebody else was quicker.
     }
+    if (helper && image < 0 && handoff.image.folder.empty()) Spare(*helper, &handoff);
     fd = MemoryFile(handoff.Serialize());
     if (fd < 0) obstacle = absl::StrCat("no memory file: ", std::strerror(errno));
   }
