@@ -47,7 +47,7 @@ bool ReadAll(const std::string& folder, ArchiveSummary (*read)(cache::FileEnv&, 
   cache::FileEnv& env = cache::PosixFileEnv();
   const auto paths = cache::ArchivesIn(env, folder);
   if (!paths) {
-    std::fprintf(stderr, "pylaunch: error: %s\n", paths.error().message.c_str());
+    PrintError(paths.error(), kUnlistableHint);
     return false;
   }
   for (const std::string& path : *paths) archives->push_back(read(env, path));
@@ -208,7 +208,7 @@ int Prune(const std::string& folder, uint64_t max_bytes, bool json) {
   const auto outcome =
       image::PruneCache(cache::PosixFileEnv(), folder, max_bytes, /*keep=*/"", /*thoroughly=*/true);
   if (!outcome) {
-    std::fprintf(stderr, "pylaunch: error: %s\n", outcome.error().message.c_str());
+    PrintError(outcome.error(), kUnlistableHint);
     return 1;
   }
   const bool bounded = max_bytes == 0 || outcome->bytes_after <= max_bytes;

@@ -230,10 +230,11 @@ class Search {
   size_t fewest_ = 0;    // ...and in how many facts.
 };
 
-int Find(const ImageQuery& query, const ImageOrder& order, ImageAnswer* answer) {
+int Find(const ImageQuery& query, const std::vector<std::string>& keys, const ImageOrder& order,
+         ImageAnswer* answer) {
   const std::string& folder = query.folder;
   Search search(order, query.options.cache_mode == CacheMode::kSealed, query.explain);
-  for (const std::string& key : KeysOf(folder, order.command)) {
+  for (const std::string& key : keys) {
     const int fd = search.Try(key);
     if (fd < 0) continue;
     image::NoteUse(search.path());
@@ -264,7 +265,12 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;
   if (mode != CacheMode::kRefresh) {
-    answer.fd = Find(query, order, &answer);
+    answer.fd = Find(query, *keys, order, &answer);
+  const auto keys = KeysOf(query.folder, order.command);
+  if (!keys) {  // What would be made there, nobody would find.
+    answer.why = "none: " + keys.error().message;
+    return answer;
+  }
     if (answer.fd >= 0) return answer;
   }
   if (mode == CacheMode::kReadonly || mode == CacheMode::kSealed) return answer;
