@@ -144,7 +144,9 @@ bool HasSwitch(const std::string& options, char letter) {
 // Why no image is wanted for this start; empty if one is.
 std::string WhyNone(const ImageQuery& query, const Program& program) {
   const std::string& options = program.options;
-  if (query.folder.empty()) return "the cache is off";
+  if (query.folder.empty() && query.options.cache_mode == CacheMode::kOff)
+    return "the cache is off";
+  if (query.folder.empty()) return "there is no cache folder";
   if (HasSwitch(options, 'v') || getenv("PYTHONVERBOSE") != nullptr ||
       options.find("importtime") != options.npos || getenv("PYTHONPROFILEIMPORTTIME") != nullptr) {
     return "imports are to be reported";
@@ -264,13 +266,13 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   order.environment = image::EnvironmentFacts(environment);
   order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;
-  if (mode != CacheMode::kRefresh) {
-    answer.fd = Find(query, *keys, order, &answer);
   const auto keys = KeysOf(query.folder, order.command);
   if (!keys) {  // What would be made there, nobody would find.
     answer.why = "none: " + keys.error().message;
     return answer;
   }
+  if (mode != CacheMode::kRefresh) {
+    answer.fd = Find(query, *keys, order, &answer);
     if (answer.fd >= 0) return answer;
   }
   if (mode == CacheMode::kReadonly || mode == CacheMode::kSealed) return answer;

@@ -295,12 +295,15 @@ int Main(int argc, char** argv) {
   handoff.library = LibraryFolder(self);
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
   handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
-  if (options->stats) return Stats(handoff.cache_folder, environ, options->json);
-  if (options->verify) return Verify(handoff.cache_folder, environ, options->json);
-  if (options->prune) return Prune(handoff.cache_folder, handoff.cache_size, options->json);
+  if (options->stats) return Stats({handoff.cache_folder, why_none}, environ, options->json);
+  if (options->verify) return Verify({handoff.cache_folder, why_none}, environ, options->json);
+  if (options->prune) {
+    return Prune({handoff.cache_folder, why_none}, handoff.cache_size, options->json);
+  }
 
   HomeQuery query{options->python, self, handoff.cache_folder, Getenv};
   query.exact_version = options->version || options->explain || options->doctor;
+  const std::string why_none = handoff.cache_folder.empty() ? WhyNoCacheFolder(Getenv) : "";
   absl::StatusOr<PythonHome> home = [&query] {
     NoFileSizeSignal no_signal;  // What it finds, it writes down.
     return FindPython(query);
@@ -343,6 +346,10 @@ int Main(int argc, char** argv) {
       options->python_argv.insert(
           options->python_argv.begin() + static_cast<std::ptrdiff_t>(options->program), {"-c", ""});
     } else if (options->image || options->image_build) {
+    if (options->explain && handoff.cache_folder.empty()) {
+      std::fprintf(stderr, "pylaunch: explain: archive: none: %s\n",
+                   why_none.empty() ? "--cache-mode off" : why_none.c_str());
+    }
       const ImageQuery query = QueryFor(*options, engine, handoff);
       if (options->image_build) {
         const std::optional<int> done = BuildImage(query, environ, options->json);

@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - programs in strings and tables read better on long lines.
-"""A cache folder that cannot be listed is not an empty one."""
+"""Where there is no cache folder, or none that can be listed, pylaunch says so and why."""
 
+import json
 import os
 
 import pytest
@@ -10,6 +11,61 @@ TOOLS = ["--stats", "--verify", "--prune"]
 UNLISTABLE_HINT = (
     "  hint:  let this user read and enter it, or name another folder: --cache, PYLAUNCH_CACHE\n"
 )
+NOBODY_NAMES = "neither --cache nor PYLAUNCH_CACHE names a folder"
+NO_FOLDERS = {
+    "unset": ({}, "XDG_CACHE_HOME is not set; HOME is not set"),
+    "empty": ({"HOME": "", "XDG_CACHE_HOME": ""}, "XDG_CACHE_HOME is not set; HOME is not set"),
+    "relative": (
+        {"HOME": "me", "XDG_CACHE_HOME": "x"},
+        "XDG_CACHE_HOME is no absolute path: 'x'; HOME is no absolute path: 'me'",
+    ),
+}
+
+
+@pytest.fixture
+def bare(ours):
+    """pylaunch with the cache folder that its environment alone says."""
+    ours.launch = lambda cache=None, mode=None: (
+        [str(ours.python)]
+        if mode == "stock"
+        else [str(ours.lab.pylaunch), "--python", str(ours.python)]
+    )
+    return ours
+
+
+def homes(ours, env) -> dict:
+    return {"HOME": None, "XDG_CACHE_HOME": None, **env}
+
+
+@pytest.mark.parametrize("case", NO_FOLDERS)
+def test_no_cache_folder_is_told_with_its_reason(bare, case):
+    env, why = NO_FOLDERS[case]
+    env, why = homes(bare, env), f"{NOBODY_NAMES}; {why}"
+    for tool in TOOLS:
+        result = bare.again(tool, env=env)
+        assert (result.code, result.out, result.err) == (0, f"no cache folder: {why}\n", "")
+        report = bare.again(tool, "--json", env=env).json
+        assert (report["folder"], report["why"]) == ("", why)
+    result = bare.again("--explain", "-c", "print(1)", env=env)
+    assert result.out == "1\n" and f"pylaunch: explain: archive: none: {why}\n" in result.err
+    result = bare.again("--explain", "--image", "-c", "print(1)", env=env)
+    assert (result.out, reason(result)) == ("1\n", "there is no cache folder")
+    result = bare.again("--image-build", "-c", "print(1)", env=env)
+    assert result.code != 0 and "\n  cause: there is no cache folder\n" in result.err
+
+
+def test_cache_that_is_off_is_told_as_that(ours):
+    result = ours.again("--cache-mode=off", "--explain", "--image", "-c", "print(1)")
+    assert "pylaunch: explain: archive: none: --cache-mode off\n" in result.err
+    assert (result.out, reason(result)) == ("1\n", "the cache is off")
+
+
+def test_slash_at_the_end_of_home_is_no_part_of_the_cache_folders_name(bare, tmp_path):
+    below = tmp_path / ".cache/pylaunch"
+    for env in ({"HOME": f"{tmp_path}//"}, {"XDG_CACHE_HOME": f"{tmp_path}/.cache/"}, {"PYLAUNCH_CACHE": f"{below}/"}):  # fmt: skip
+        assert bare.again("--stats", "--json", env=homes(bare, env)).json["folder"] == str(below)
+    stats = bare.again("--stats", "--json", env=homes(bare, {"HOME": "/"}))
+    assert stats.json["folder"] == "/.cache/pylaunch"
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -60,3 +116,7 @@ def test_archive_that_cannot_be_opened_is_not_none_yet(ours, ordinary_root):
     assert (result.code, result.out) == (0, "1\n")
     assert "none yet" not in result.err and ".pla: not used\n" in result.err
     assert len(result.warnings()) == 1
+
+
+def test_json_report_of_a_cache_folder_has_no_reason(ours):
+    assert "why" not in json.loads(ours.again("--stats", "--json").out)
