@@ -274,7 +274,7 @@ class Search {
   uint64_t minor_ = 0;
 };
 
-// The folder of engine and sealer (LibraryFolder in main.cc).
+// The folder of engine and sealer (own_files.cc).
 bool FindLibrary(const Text& self, Text* library) {
   library->Add(self.get());
   if (!library->ToFolder()) return false;
