@@ -96,6 +96,21 @@ class Program {
     }
   }
 
+  // `pattern`: of helpers.txt.
+  bool IsCommand(std::string_view pattern) const {
+    std::string text;
+    while (!pattern.empty()) {
+      text += CutUpTo('\\', &pattern);
+      if (pattern.starts_with('n')) pattern.remove_prefix(1), text += '\n';
+    }
+    const std::string_view rest = text;
+    const size_t star = rest.find('*');
+    const std::string_view before = rest.substr(0, star), after = rest.substr(star + 1);
+    if (kind_ != 'c' || text_.size() < before.size() + after.size()) return false;
+    const size_t size = text_.size() - before.size() - after.size();
+    return text_.starts_with(before) && text_.ends_with(after) &&
+           text_.substr(before.size(), size).find_first_of("\"'\n") == std::string::npos;
+  }
   bool Runs(std::string_view module) const {
     if (kind_ == 'm') return text_ == module || Cat(text_, ".__main__") == module;
     if (imported_ == module) return true;
@@ -127,6 +142,10 @@ std::optional<Helper> FindHelper(const Options& options) {
   for (std::string_view list = kList; !list.empty();) {
     std::string_view line = CutUpTo('\n', &list);
     const std::string_view module = CutUpTo(' ', &line);
+    if (module == "-c") {
+      if (program.IsCommand(line)) return Helper{"this command"};
+      continue;
+    }
     if (module.empty() || !program.Runs(module)) continue;
     Helper helper{std::string(module)};
     bool met = true;

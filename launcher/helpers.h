@@ -13,7 +13,7 @@ namespace pylaunch {
 // no use for what they would load. Known are those of helpers.txt, no others; any other process
 // does as its environment says.
 struct Helper {
-  std::string module;    // "torch.distributed.run"
+  std::string name;  // Of its module, "torch.distributed.run"; "this command" where it has none.
   bool imports = false;  // It gains by an image, if there is one.
 };
 

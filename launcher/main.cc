@@ -270,7 +270,7 @@ void Spare(const Helper& helper, Handoff* handoff) {
   handoff->plan.entries.clear();
   if (handoff->explain) {
     std::fprintf(stderr, "pylaunch: explain: nothing is preloaded: %s runs no code of the user's\n",
-                 helper.module.c_str());
+                 helper.name.c_str());
   }
 }
 

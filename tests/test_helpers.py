@@ -11,11 +11,9 @@ import pytest
 from conftest import ROOT, clean_environment, finish, start
 from imaged import PYTHON, RACY, has, restored
 
-LISTED = [
-    line.split()
-    for line in (ROOT / "launcher/helpers.txt").read_text().splitlines()
-    if line and not line.startswith("#")
-]
+LIST = (ROOT / "launcher/helpers.txt").read_text().splitlines()
+LISTED = [line.split() for line in LIST if line and not line.startswith(("#", "-c "))]
+COMMANDS = [line[3:].replace(r"\n", "\n") for line in LIST if line.startswith("-c ")]
 # But the standard library's own.
 FAKES = [line for line in LISTED if line[0].partition(".")[0] not in sys.stdlib_module_names]
 # Says whether `warm` was preloaded, by standard output.
@@ -117,6 +115,21 @@ def test_any_other_program_preloads(ours, lib, env, command, text):
     command = [word.format(lib=lib) for word in command]
     result = ours.again(*command, env=env, input=text)
     assert set(result.out.splitlines()) == {"True"}, result
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_is_known_by_its_text(ours, lib, env, command):
+    """That it does not preload shows where what is to be preloaded does not load."""
+    lib.write({"warm.py": "print('preloaded')\n", "lib.py": ""})
+    for text, preloads in (
+        (command.replace("*", "/no/library.so"), False),
+        (command.replace("*", '/no"); print("'), True),
+        (command.replace("*", "x") + "pass\n", True),
+        ("pass\n" + command.replace("*", "x"), True),
+        (command[:-4], True),
+    ):
+        result = ours.again("-c", text, env=env)
+        assert result.out.startswith("preloaded\n") == preloads, text
 
 
 def test_flag_preloads_into_whatever_it_stands_before(ours, lib, env):
