@@ -96,7 +96,7 @@ class Program {
     }
   }
 
-  // `pattern`: of helpers.txt.
+  // `pattern`: as in helpers.txt, with one star.
   bool IsCommand(std::string_view pattern) const {
     std::string text;
     while (!pattern.empty()) {
