@@ -1,13 +1,12 @@
 #include "cache/archive_reader.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "cache/codec_internal.h"
 #include "cache/format.h"
 #include "cache/paged_bytes.h"
+#include "cache/trust.h"
 
 namespace pylaunch::cache {
 namespace {
@@ -19,17 +18,6 @@ tl::unexpected<Error> Corrupt(const std::string& path, const char* why) {
 // [offset, offset + size) within [0, limit), without overflow.
 constexpr bool Within(uint64_t offset, uint64_t size, uint64_t limit) {
   return offset <= limit && size <= limit - offset;
-}
-
-// marshal data is code: a file that another user could have written is not even parsed.
-Result<void> CheckTrust(const struct stat& st, const std::string& path) {
-  if (st.st_uid != geteuid() && st.st_uid != 0) {
-    return MakeError(ErrorCode::kUntrusted, path + ": belongs to another user");
-  }
-  if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-    return MakeError(ErrorCode::kUntrusted, path + ": is writable by others");
-  }
-  return {};
 }
 
 // How often the time of last use is set: often enough to tell archives apart that nobody uses.
@@ -129,8 +117,9 @@ Result<std::unique_ptr<ArchiveReader::Rep>> ArchiveReader::Rep::Load(FileEnv& en
                                                                      const std::string& path) {
   auto file = env.Map(path);
   if (!file) return tl::unexpected(std::move(file.error()));
-  if (auto trusted = CheckTrust(file->st(), path); !trusted) {
-    return tl::unexpected(std::move(trusted.error()));
+  // marshal data is code.
+  if (const std::string why = WhyNotTrusted(env, file->st(), path); !why.empty()) {
+    return MakeError(ErrorCode::kUntrusted, path + ": " + why);
   }
   auto header = ReadHeader(*file, path);
   if (!header) return tl::unexpected(std::move(header.error()));

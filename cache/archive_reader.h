@@ -64,8 +64,8 @@ class ArchiveReader {
   // than many a program), and frames when they are read: whatever the file's bytes are, no call
   // reads outside the mapping, and a damaged record is as good as absent. kNotFound: no such file.
   // kForeign: another build's archive, or another format version. kCorrupt: truncated or damaged.
-  // kUntrusted: not owned by the effective user or root, writable by group or others, or no regular
-  // file. kIo: anything else. Sets the file's time of last use, once an hour.
+  // kUntrusted: another user could have written it (trust.h), or no regular file. kIo: anything
+  // else. Sets the file's time of last use, once an hour.
   static Result<std::unique_ptr<ArchiveReader>> Open(FileEnv& env, const std::string& path,
                                                      const BuildKey& key);
   // The same without a key to compare, but with the checksums of all sections: for tools and for

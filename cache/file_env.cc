@@ -236,6 +236,10 @@ class PosixEnv final : public FileEnv {
 
   Result<std::vector<std::string>> ListFolder(const std::string& path) override {
     DIR* dir = opendir(path.c_str());
+    struct stat st;
+    if (dir == nullptr && errno == ENOTDIR && stat(path.c_str(), &st) == 0) {
+      return MakeError(ErrorCode::kIo, path + ": cannot list: Not a directory");
+    }
     if (dir == nullptr) return ReadError("cannot list", path, errno);
     std::vector<std::string> names;
     errno = 0;

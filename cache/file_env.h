@@ -86,7 +86,7 @@ class FileEnv {
   virtual Result<void> SyncFolder(const std::string& path) = 0;
   // mkdir -p with mode 0700 for each folder that it makes.
   virtual Result<void> MakeFolders(const std::string& path) = 0;
-  // Names without "." and "..", in no order.
+  // Names without "." and "..", in no order. kIo for what is there and is no folder.
   virtual Result<std::vector<std::string>> ListFolder(const std::string& path) = 0;
   // Takes the exclusive flock(2) on `path`, which is created (mode 0600) and stays. kBusy: someone
   // else held it for all of `timeout`. A file system without locks gives an empty lock: there, the

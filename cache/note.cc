@@ -1,8 +1,8 @@
 #include "cache/note.h"
 
-#include <unistd.h>
-
 #include <algorithm>
+
+#include "cache/trust.h"
 
 namespace pylaunch::cache {
 namespace {
@@ -10,10 +10,6 @@ namespace {
 constexpr size_t kLongest = 4096;
 
 std::string NotePath(const std::string& archive) { return archive + ".note"; }
-
-bool IsTrusted(const struct stat& st) {
-  return (st.st_uid == geteuid() || st.st_uid == 0) && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
-}
 
 }  // namespace
 
@@ -31,7 +27,7 @@ std::string TakeNote(FileEnv& env, const std::string& archive) {
   if (!st) return "";
   auto what = env.ReadFile(path, kLongest);
   (void)env.Unlink(path);
-  if (!what || !IsTrusted(*st)) return "";
+  if (!what || !WhyNotTrusted(env, *st, path).empty()) return "";
   std::replace_if(
       what->begin(), what->end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
   return *what;

@@ -98,6 +98,8 @@ class Pruner {
     const auto names = Names(env_, request_.folder);
     if (!names) return tl::unexpected(names.error());
     const auto images = Names(env_, images_folder_);
+    // Who has just written something bounds what can be seen.
+    if (!images && request_.all_dead) return tl::unexpected(images.error());
     RemoveLeftovers(request_.folder, *names);
     archives_ = Archives(env_, request_.folder, *names);
     if (images) {

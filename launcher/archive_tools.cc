@@ -47,7 +47,7 @@ bool ReadAll(const std::string& folder, ArchiveSummary (*read)(cache::FileEnv&, 
   cache::FileEnv& env = cache::PosixFileEnv();
   const auto paths = cache::ArchivesIn(env, folder);
   if (!paths) {
-    std::fprintf(stderr, "pylaunch: error: %s\n", paths.error().message.c_str());
+    PrintError(paths.error(), kUnlistableHint);
     return false;
   }
   for (const std::string& path : *paths) archives->push_back(read(env, path));
@@ -66,12 +66,19 @@ void AddTemporary(const std::string& folder, std::vector<image::Leftover>* tempo
   }
 }
 
-void PrintNone(const std::string& folder) {
-  if (folder.empty()) {
-    std::puts("no cache folder: neither --cache, XDG_CACHE_HOME nor HOME says where");
+void PrintNone(const CachePlace& cache) {
+  if (cache.folder.empty()) {
+    std::printf("no cache folder: %s\n", cache.why_none.c_str());
   } else {
-    std::printf("no archive and no image in %s\n", folder.c_str());
+    std::printf("no archive and no image in %s\n", cache.folder.c_str());
   }
+}
+
+// What every report begins with.
+Json Head(const CachePlace& cache) {
+  Json json{{"folder", cache.folder}};
+  if (cache.folder.empty()) json["why"] = cache.why_none;
+  return json;
 }
 
 void PrintStats(const ArchiveSummary& archive) {
@@ -125,7 +132,8 @@ Json ToJson(const std::vector<cache::PruneOutcome::Holding>& holdings) {
 
 }  // namespace
 
-int Stats(const std::string& folder, char** environment, bool json) {
+int Stats(const CachePlace& cache, char** environment, bool json) {
+  const std::string& folder = cache.folder;
   std::vector<ArchiveSummary> archives;
   image::Collection collection;
   if (!ReadAll(folder, cache::Summarize, &archives) ||
@@ -149,21 +157,23 @@ int Stats(const std::string& folder, char** environment, bool json) {
     if (json) images.push_back(ToJson(image));
   }
   if (json) {
-    Print(Json{{"folder", folder},
-               {"file_bytes", total},
-               {"archives", std::move(list)},
-               {"images_disk_bytes", images_total},
-               {"images", std::move(images)},
-               {"notes", ToJson(collection.notes)},
-               {"temporary", ToJson(collection.temporary)}});
+    Json report = Head(cache);
+    report.update(Json{{"file_bytes", total},
+                       {"archives", std::move(list)},
+                       {"images_disk_bytes", images_total},
+                       {"images", std::move(images)},
+                       {"notes", ToJson(collection.notes)},
+                       {"temporary", ToJson(collection.temporary)}});
+    Print(report);
     return status;
   }
   PrintStats(collection);
-  if (archives.empty() && collection.images.empty()) PrintNone(folder);
+  if (archives.empty() && collection.images.empty()) PrintNone(cache);
   return status;
 }
 
-int Verify(const std::string& folder, char** environment, bool json) {
+int Verify(const CachePlace& cache, char** environment, bool json) {
+  const std::string& folder = cache.folder;
   std::vector<ArchiveSummary> archives;
   image::Collection collection;
   if (!ReadAll(folder, cache::Check, &archives) ||
@@ -195,32 +205,38 @@ int Verify(const std::string& folder, char** environment, bool json) {
     images.back()["wrong"] = image.wrong;
   }
   if (json) {
-    Print(Json{{"folder", folder},
-               {"ok", right},
-               {"archives", std::move(list)},
-               {"images", std::move(images)}});
+    Json report = Head(cache);
+    report.update(
+        Json{{"ok", right}, {"archives", std::move(list)}, {"images", std::move(images)}});
+    Print(report);
   }
-  if (!json && archives.empty() && collection.images.empty()) PrintNone(folder);
+  if (!json && archives.empty() && collection.images.empty()) PrintNone(cache);
   return right ? 0 : 1;
 }
 
-int Prune(const std::string& folder, uint64_t max_bytes, bool json) {
+int Prune(const CachePlace& cache, uint64_t max_bytes, bool json) {
+  const std::string& folder = cache.folder;
   const auto outcome =
       image::PruneCache(cache::PosixFileEnv(), folder, max_bytes, /*keep=*/"", /*thoroughly=*/true);
   if (!outcome) {
-    std::fprintf(stderr, "pylaunch: error: %s\n", outcome.error().message.c_str());
+    PrintError(outcome.error(), kUnlistableHint);
     return 1;
   }
   const bool bounded = max_bytes == 0 || outcome->bytes_after <= max_bytes;
   if (json) {
-    Print(Json{{"folder", folder},
-               {"max_bytes", max_bytes},
-               {"bytes_before", outcome->bytes_before},
-               {"bytes_after", outcome->bytes_after},
-               {"removed", ToJson(outcome->removed)},
-               {"in_use", ToJson(outcome->in_use)},
-               {"leftovers", outcome->leftovers}});
+    Json report = Head(cache);
+    report.update(Json{{"max_bytes", max_bytes},
+                       {"bytes_before", outcome->bytes_before},
+                       {"bytes_after", outcome->bytes_after},
+                       {"removed", ToJson(outcome->removed)},
+                       {"in_use", ToJson(outcome->in_use)},
+                       {"leftovers", outcome->leftovers}});
+    Print(report);
     return bounded ? 0 : 1;
+  }
+  if (folder.empty()) {
+    PrintNone(cache);
+    return 0;
   }
   for (const auto& holding : outcome->removed) {
     std::printf("removed %s (%.1f MiB, used %" PRId64 " s ago)\n", holding.path.c_str(),

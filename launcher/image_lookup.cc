@@ -144,16 +144,15 @@ bool HasSwitch(const std::string& options, char letter) {
 // Why no image is wanted for this start; empty if one is.
 std::string WhyNone(const ImageQuery& query, const Program& program) {
   const std::string& options = program.options;
-  if (query.folder.empty()) return "the cache is off";
+  if (query.folder.empty() && query.options.cache_mode == CacheMode::kOff)
+    return "the cache is off";
+  if (query.folder.empty()) return "there is no cache folder";
   if (HasSwitch(options, 'v') || getenv("PYTHONVERBOSE") != nullptr ||
       options.find("importtime") != options.npos || getenv("PYTHONPROFILEIMPORTTIME") != nullptr) {
     return "imports are to be reported";
   }
   if (!query.options.record.empty() || !query.options.report.empty()) {
     return "imports are to be recorded";
-  }
-  for (const std::string& word : query.options.python_argv) {
-    if (word.find("resource_tracker import main") != word.npos) return "a resource tracker";
   }
   if ((personality(0xffffffff) & ADDR_NO_RANDOMIZE) != 0) return "addresses are not randomised";
   if (geteuid() != getuid() || getegid() != getgid()) return "another user's rights";
@@ -233,10 +232,11 @@ class Search {
   size_t fewest_ = 0;    // ...and in how many facts.
 };
 
-int Find(const ImageQuery& query, const ImageOrder& order, ImageAnswer* answer) {
+int Find(const ImageQuery& query, const std::vector<std::string>& keys, const ImageOrder& order,
+         ImageAnswer* answer) {
   const std::string& folder = query.folder;
   Search search(order, query.options.cache_mode == CacheMode::kSealed, query.explain);
-  for (const std::string& key : KeysOf(folder, order.command)) {
+  for (const std::string& key : keys) {
     const int fd = search.Try(key);
     if (fd < 0) continue;
     image::NoteUse(search.path());
@@ -267,8 +267,13 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   order.environment = image::EnvironmentFacts(environment);
   order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;
+  const auto keys = KeysOf(query.folder, order.command);
+  if (!keys) {  // What would be made there, nobody would find.
+    answer.why = "none: " + keys.error().message;
+    return answer;
+  }
   if (mode != CacheMode::kRefresh) {
-    answer.fd = Find(query, order, &answer);
+    answer.fd = Find(query, *keys, order, &answer);
     if (answer.fd >= 0) return answer;
   }
   if (mode == CacheMode::kReadonly || mode == CacheMode::kSealed) return answer;

@@ -26,7 +26,8 @@ constexpr size_t kMaxNote = 4096;
 // depend on what preloading read.
 using Visitor = std::function<void(const KeyFile& file, const image::KeyHead& head)>;
 void VisitSiblings(const std::string& folder, const ImageOrder& order, const Visitor& visit) {
-  for (const std::string& key : KeysOf(folder, order.command)) {
+  const auto keys = KeysOf(folder, order.command);
+  for (const std::string& key : keys ? *keys : std::vector<std::string>()) {
     const KeyFile file(key);
     const std::optional<image::KeyHead> head = file.Head();
     if (head && CountMissing(order.facts, head->facts) == 0) visit(file, *head);

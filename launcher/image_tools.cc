@@ -90,7 +90,7 @@ bool ReadImages(const std::string& cache_folder, char** environment, bool check,
   auto found = image::Collect(cache::PosixFileEnv(), cache_folder + "/" + cache::kImagesFolder,
                               environment, check);
   if (!found) {
-    std::fprintf(stderr, "pylaunch: error: %s\n", found.error().message.c_str());
+    PrintError(found.error(), kUnlistableHint);
     return false;
   }
   *collection = std::move(*found);

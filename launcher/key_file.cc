@@ -34,9 +34,13 @@ std::string KeyFile::Bytes(size_t most) const {
   return bytes;
 }
 
-std::vector<std::string> KeysOf(const std::string& folder, const image::Facts& command) {
+cache::Result<std::vector<std::string>> KeysOf(const std::string& folder,
+                                               const image::Facts& command) {
   const std::string family = image::FilesFor(folder, command, {}).family;
   const auto names = cache::PosixFileEnv().ListFolder(folder);
+  if (!names && names.error().code != cache::ErrorCode::kNotFound) {
+    return tl::unexpected(names.error());
+  }
   std::vector<std::string> keys;
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
     if (name.starts_with(family) && name.ends_with(image::kKeySuffix)) {

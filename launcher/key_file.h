@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cache/descriptor.h"
+#include "cache/error.h"
 #include "image/key.h"
 #include "launcher/handoff.h"
 
@@ -35,8 +36,9 @@ class KeyFile {
   cache::Descriptor fd_;
 };
 
-// The paths of all keys of a command's images in `folder`.
-std::vector<std::string> KeysOf(const std::string& folder, const image::Facts& command);
+// The paths of all keys of a command's images in `folder`; none if it does not exist.
+cache::Result<std::vector<std::string>> KeysOf(const std::string& folder,
+                                               const image::Facts& command);
 
 // How many of `facts` do not stand in `in`.
 size_t CountMissing(const image::Facts& facts, const image::Facts& in);

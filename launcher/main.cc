@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -27,10 +28,12 @@
 #include "launcher/archive_tools.h"
 #include "launcher/doctor_request.h"
 #include "launcher/handoff.h"
+#include "launcher/helpers.h"
 #include "launcher/image_build.h"
 #include "launcher/image_lookup.h"
 #include "launcher/options.h"
 #include "launcher/output_file.h"
+#include "launcher/own_files.h"
 #include "launcher/preload_file.h"
 #include "launcher/python_home.h"
 
@@ -51,12 +54,6 @@ std::string Getenv(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-std::string SelfPath(const char* argv0) {
-  char buffer[4096];
-  ssize_t n = readlink("/proc/self/exe", buffer, sizeof buffer);
-  return n > 0 ? std::string(buffer, static_cast<size_t>(n)) : std::string(argv0);
-}
-
 // A "._pth" file beside the path that Python was started by, symbolic links not resolved, is all
 // that CPython goes by, from 3.11 on (Modules/getpath.py). The path, absolute, if there is such a
 // file and this is such a Python; else empty.
@@ -71,26 +68,31 @@ std::string StartedBesidePth(const char* argv0, const PythonHome& home) {
   return absl::StrCat(cwd, "/", argv0);
 }
 
-std::string LibraryFolder(const std::string& self) {
-  const std::string folder = self.substr(0, self.rfind('/'));
-  const std::string built = absl::StrCat(folder, "/", kSealerFile);
-  if (access(built.c_str(), R_OK) == 0) return folder;
-  return absl::StrCat(folder, "/", kInstalledLibrary);
-}
-
 std::string EngineName(const PythonHome& home) {
   return absl::StrCat(kEnginePrefix, home.major, ".", home.minor, ".so");
 }
 
-// Why the engine cannot enter this Python; empty if it can.
-std::string WhyNotEnter(const PythonHome& home, const std::string& engine) {
-  if (home.implementation != "cpython")
-    return absl::StrCat("it is ", home.implementation, ", not CPython");
-  if (home.free_threaded) return "it is a free-threaded build";
-  if (access(engine.c_str(), R_OK) != 0) {
-    return absl::StrCat("there is no engine for CPython ", home.major, ".", home.minor);
+// Why the engine cannot enter a Python; no cause: it can.
+struct Obstacle {
+  std::string cause;
+  std::string hint;
+  // As lines of a report.
+  std::string Report() const {
+    return absl::StrCat("\n  cause: ", cause, hint.empty() ? "" : "\n  hint:  ", hint);
   }
-  return "";
+};
+
+Obstacle WhyNotEnter(const PythonHome& home, const OwnFiles& own, const std::string& engine) {
+  if (home.implementation != "cpython")
+    return {absl::StrCat("it is ", home.implementation, ", not CPython"), ""};
+  if (home.free_threaded) return {"it is a free-threaded build", ""};
+  if (own.library.empty()) return {own.cause, own.hint};
+  if (access(engine.c_str(), R_OK) == 0) return {};
+  if (errno == ENOENT) {
+    return {absl::StrCat("there is no engine for CPython ", home.major, ".", home.minor), ""};
+  }
+  return {absl::StrCat("its engine cannot be read: ", engine, ": ", std::strerror(errno)),
+          "let everybody read what was installed: chmod -R a+rX"};
 }
 
 class Environment {
@@ -151,9 +153,16 @@ int Exec(const std::string& program, const std::vector<std::string>& args,
 }
 
 // The dynamic loader splits LD_PRELOAD at colons and blanks (ld.so(8)); a path that has some goes
-// by way of a descriptor, which survives execve. -1: not needed, or not to be had.
-int EngineDescriptor(const std::string& engine) {
-  return engine.find_first_of(": ") == std::string::npos ? -1 : open(engine.c_str(), O_RDONLY);
+// by way of a descriptor, which survives execve. -1: not needed.
+int EngineDescriptor(const std::string& engine, Obstacle* obstacle) {
+  if (engine.find_first_of(": ") == std::string::npos) return -1;
+  const int fd = open(engine.c_str(), O_RDONLY);
+  if (access(absl::StrCat("/proc/self/fd/", fd).c_str(), R_OK) != 0) {
+    *obstacle = {absl::StrCat("the path of its engine has a blank or a colon, which the dynamic ",
+                              "loader takes for an end, and /proc is not mounted: ", engine),
+                 "mount /proc, or install pylaunch where neither is in its path"};
+  }
+  return fd;
 }
 
 // While it lives, what RLIMIT_FSIZE forbids fails, as in Python, and does not end the process.
@@ -245,6 +254,26 @@ int LookUpImage(const ImageQuery& query, Handoff* handoff) {
   return answer.fd;
 }
 
+// The helper of others that this process is, unless it is told by a flag what to preload, or is to
+// do something else instead.
+std::optional<Helper> SparedHelper(const Options& options) {
+  const bool asked = std::any_of(
+      options.preload.begin(), options.preload.end(),
+      [](const Options::PreloadArgument& argument) { return argument.source == "--preload"; });
+  const bool wishes = !options.preload.empty() || options.image;
+  if (asked || !wishes || options.needs_engine() || options.doctor) return std::nullopt;
+  return FindHelper(options);
+}
+
+// A helper has an image or nothing.
+void Spare(const Helper& helper, Handoff* handoff) {
+  handoff->plan.entries.clear();
+  if (handoff->explain) {
+    std::fprintf(stderr, "pylaunch: explain: nothing is preloaded: %s runs no code of the user's\n",
+                 helper.name.c_str());
+  }
+}
+
 int Main(int argc, char** argv) {
   std::vector<std::string> args(argv, argv + argc);
   std::vector<std::string> variables;
@@ -269,15 +298,18 @@ int Main(int argc, char** argv) {
     if (!path.ok()) return Fail(path.status());
     to = *path;
   }
-  const std::string self = SelfPath(argv[0]);
-  handoff.library = LibraryFolder(self);
+  const OwnFiles own = FindOwnFiles(argv[0]);
+  handoff.library = own.library;
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
+  const std::string why_none = handoff.cache_folder.empty() ? WhyNoCacheFolder(Getenv) : "";
   handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
-  if (options->stats) return Stats(handoff.cache_folder, environ, options->json);
-  if (options->verify) return Verify(handoff.cache_folder, environ, options->json);
-  if (options->prune) return Prune(handoff.cache_folder, handoff.cache_size, options->json);
+  if (options->stats) return Stats({handoff.cache_folder, why_none}, environ, options->json);
+  if (options->verify) return Verify({handoff.cache_folder, why_none}, environ, options->json);
+  if (options->prune) {
+    return Prune({handoff.cache_folder, why_none}, handoff.cache_size, options->json);
+  }
 
-  HomeQuery query{options->python, self, handoff.cache_folder, Getenv};
+  HomeQuery query{options->python, own.self, handoff.cache_folder, Getenv};
   query.exact_version = options->version || options->explain || options->doctor;
   absl::StatusOr<PythonHome> home = [&query] {
     NoFileSizeSignal no_signal;  // What it finds, it writes down.
@@ -292,16 +324,21 @@ int Main(int argc, char** argv) {
 
   Environment environment(environ);
   environment.Apply(handoff.plan.environment);
-  if (options->doctor) return Doctor(*options, *home, handoff, environment);
+  if (options->doctor) {
+    if (!own.library.empty()) return Doctor(*options, *home, handoff, environment);
+    return Fail(absl::NotFoundError(
+        absl::StrCat("there is no doctor", Obstacle{own.cause, own.hint}.Report())));
+  }
   if (!options->ignore_environment) {  // They are about this process; its children write nothing.
     environment.Remove("PYLAUNCH_RECORD");
     environment.Remove("PYLAUNCH_REPORT");
   }
   std::string engine = handoff.LibraryFile(EngineName(*home));
-  std::string obstacle = WhyNotEnter(*home, engine);
+  Obstacle obstacle = WhyNotEnter(*home, own, engine);
+  const int engine_fd = obstacle.cause.empty() ? EngineDescriptor(engine, &obstacle) : -1;
   int fd = -1;
   int image = -1;
-  if (obstacle.empty()) {
+  if (obstacle.cause.empty()) {
     handoff.python = StartedBesidePth(argv[0], *home);
     if (handoff.python.empty()) handoff.python = home->executable;
     if (options->cache_mode == CacheMode::kOff) handoff.cache_folder.clear();
@@ -309,6 +346,12 @@ int Main(int argc, char** argv) {
     handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;
     handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
     handoff.explain = options->explain;
+    if (options->explain && handoff.cache_folder.empty()) {
+      std::fprintf(stderr, "pylaunch: explain: archive: none: %s\n",
+                   why_none.empty() ? "--cache-mode off" : why_none.c_str());
+    }
+    const std::optional<Helper> helper = SparedHelper(*options);
+    if (helper && !helper->imports) options->image = false;
     handoff.fast_exit = options->fast_exit.value_or(options->image || options->image_build);
     handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
     handoff.json = options->json;
@@ -328,19 +371,21 @@ int Main(int argc, char** argv) {
       image = LookUpImage(query, &handoff);
       if (handoff.image_only && image >= 0) return 0;  // Somebody else was quicker.
     }
+    if (helper && image < 0 && handoff.image.folder.empty()) Spare(*helper, &handoff);
     fd = MemoryFile(handoff.Serialize());
-    if (fd < 0) obstacle = absl::StrCat("no memory file: ", std::strerror(errno));
+    if (fd < 0) obstacle.cause = absl::StrCat("no memory file: ", std::strerror(errno));
   }
-  if (!obstacle.empty() && options->needs_engine()) {
+  if (!obstacle.cause.empty() && options->needs_engine()) {
     return Fail(absl::FailedPreconditionError(
-        absl::StrCat("cannot enter ", home->executable, "\n  cause: ", obstacle)));
+        absl::StrCat("cannot enter ", home->executable, obstacle.Report())));
   }
-  if (!obstacle.empty()) {
-    std::fprintf(stderr, "pylaunch: warning: running %s without pylaunch: %s\n",
-                 home->executable.c_str(), obstacle.c_str());
+  if (!obstacle.cause.empty()) {
+    const std::string why =
+        obstacle.hint.empty() ? absl::StrCat(": ", obstacle.cause) : obstacle.Report();
+    std::fprintf(stderr, "pylaunch: warning: running %s without pylaunch%s\n",
+                 home->executable.c_str(), why.c_str());
     options->python_argv[0] = home->executable;
   } else {
-    int engine_fd = EngineDescriptor(engine);
     environment.Prepend("LD_PRELOAD",
                         engine_fd < 0 ? engine : absl::StrCat("/proc/self/fd/", engine_fd));
     if (image >= 0) {

@@ -666,6 +666,15 @@ class Search {
   PythonHome home_;
 };
 
+constexpr std::pair<const char*, std::string_view> kCacheParents[] = {
+    {"XDG_CACHE_HOME", "/pylaunch"}, {"HOME", "/.cache/pylaunch"}};
+
+// Only slashes: nothing is left.
+std::string WithoutLastSlashes(std::string path) {
+  path.resize(path.find_last_not_of('/') + 1);
+  return path;
+}
+
 }  // namespace
 
 absl::StatusOr<PythonHome> FindPython(const HomeQuery& query) {
@@ -679,11 +688,25 @@ absl::StatusOr<PythonHome> FindPython(const HomeQuery& query) {
 }
 
 std::string CacheFolder(std::string_view flag, const Getenv& getenv) {
-  if (!flag.empty()) return Absolute(flag);
-  const std::string cache = getenv("XDG_CACHE_HOME");
-  if (cache.starts_with('/')) return cache + "/pylaunch";
-  const std::string home = getenv("HOME");
-  return home.starts_with('/') ? home + "/.cache/pylaunch" : "";
+  if (!flag.empty()) {
+    const std::string folder = WithoutLastSlashes(Absolute(flag));
+    return folder.empty() ? "/" : folder;
+  }
+  for (const auto& [variable, below] : kCacheParents) {
+    const std::string parent = getenv(variable);
+    if (parent.starts_with('/')) return Cat(WithoutLastSlashes(parent), below);
+  }
+  return "";
+}
+
+std::string WhyNoCacheFolder(const Getenv& getenv) {
+  std::string why = "neither --cache nor PYLAUNCH_CACHE names a folder";
+  for (const auto& [variable, below] : kCacheParents) {
+    const std::string parent = getenv(variable);
+    why += Cat("; ", variable,
+               parent.empty() ? " is not set" : Cat(" is no absolute path: '", parent, "'"));
+  }
+  return why;
 }
 
 }  // namespace pylaunch

@@ -65,9 +65,12 @@ struct PythonHome {
 absl::StatusOr<PythonHome> FindPython(const HomeQuery& query);
 
 // The folder of archives and records: `flag` (made absolute), else $XDG_CACHE_HOME/pylaunch if
-// absolute, else $HOME/.cache/pylaunch; empty when none of them is known.
+// absolute, else $HOME/.cache/pylaunch if absolute, without slashes at their ends; empty when none
+// of them is known.
 std::string CacheFolder(std::string_view flag,
                         const std::function<std::string(const char*)>& getenv);
+// Why it is empty, for messages.
+std::string WhyNoCacheFolder(const std::function<std::string(const char*)>& getenv);
 
 }  // namespace pylaunch
 

@@ -59,6 +59,9 @@ class Text {
     return Add(static_cast<char>('0' + number % 10));
   }
   void Cut(size_t size) { bytes_[size_ = size] = '\0'; }
+  void CutLastSlashes() {
+    while (size_ > 0 && bytes_[size_ - 1] == '/') Cut(size_ - 1);
+  }
   // Cuts at the last slash. False: there is none but the first character, if that.
   bool ToFolder() {
     size_t slash = size_;
@@ -271,7 +274,7 @@ class Search {
   uint64_t minor_ = 0;
 };
 
-// The folder of engine and sealer (LibraryFolder in main.cc).
+// The folder of engine and sealer (own_files.cc).
 bool FindLibrary(const Text& self, Text* library) {
   library->Add(self.get());
   if (!library->ToFolder()) return false;
@@ -285,11 +288,14 @@ bool FindLibrary(const Text& self, Text* library) {
 // CacheFolder in python_home.cc. Empty: there is none.
 void FindCache(const Variables& variables, Text* cache) {
   if (IsSet(variables.cache)) {
-    cache->Add(variables.cache);
+    cache->Add(variables.cache).CutLastSlashes();
+    if (cache->size() == 0) cache->Add('/');
   } else if (variables.xdg_cache != nullptr && variables.xdg_cache[0] == '/') {
-    cache->Add(variables.xdg_cache).Add("/pylaunch");
+    cache->Add(variables.xdg_cache).CutLastSlashes();
+    cache->Add("/pylaunch");
   } else if (variables.home != nullptr && variables.home[0] == '/') {
-    cache->Add(variables.home).Add("/.cache/pylaunch");
+    cache->Add(variables.home).CutLastSlashes();
+    cache->Add("/.cache/pylaunch");
   }
 }
 

@@ -2,9 +2,9 @@
 
 readonly DEBIAN_PACKAGES=(
   build-essential cmake ninja-build pkg-config
-  libabsl-dev libbenchmark-dev libcli11-dev libexpected-dev libgmock-dev libgtest-dev libxxhash-dev libzstd-dev
-  nlohmann-json3-dev python3-dev python3-venv
+  libabsl-dev libcli11-dev libexpected-dev libxxhash-dev libzstd-dev nlohmann-json3-dev python3-dev python3-venv
 )
+readonly TEST_PACKAGES=(clang-format libbenchmark-dev libgmock-dev libgtest-dev)
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 

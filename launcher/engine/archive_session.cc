@@ -60,11 +60,13 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
   key_ = key;
   path_ = handoff.cache_folder + "/" + key.FileName();
   enabled_ = true;
+  const char* without = ": none yet";
   if (!refresh_) {
     auto opened = cache::Archive::Open(cache::PosixFileEnv(), path_, key);
     if (opened) {
       archive_ = std::move(*opened);
     } else if (opened.error().code != cache::ErrorCode::kNotFound) {
+      without = ": not used";
       Warn(opened.error().message + "; running without it");
     } else if (sealed_) {
       Warn("no archive in " + handoff.cache_folder + " for this Python; running without it");
@@ -78,7 +80,7 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
   if (explain_) {
     Explain(archive_ ? "archive " + path_ + ": " + std::to_string(archive_->module_count()) +
                            " modules, " + std::to_string(archive_->folder_count()) + " folders"
-                     : "archive " + path_ + ": none yet");
+                     : "archive " + path_ + without);
   }
   folders_.Init(std::move(suffixes), archive_.get(), sealed_);
 }

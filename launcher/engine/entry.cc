@@ -266,11 +266,8 @@ int Run(int argc, char** argv) {
   const image::LateEntries& late = *new image::LateEntries(g_handoff->image.late);
   EntryWatch& watch = *new EntryWatch;
   if (!g_handoff->plan.entries.empty()) {
-    Program program = CurrentProgram();
-    if (!IsResourceTracker(program)) {
-      NotePreload();
-      done = PreloadEarly(program, &watch);
-    }
+    NotePreload();
+    done = PreloadEarly(CurrentProgram(), &watch);
     if (done) {
       Py_FinalizeEx();
       return *done;

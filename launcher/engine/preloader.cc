@@ -131,10 +131,6 @@ bool Judge(const PreloadEntry& entry, Failure& failure, const std::string& docto
 
 }  // namespace
 
-bool IsResourceTracker(const Program& program) {
-  return program.command.find("resource_tracker import main") != std::string::npos;
-}
-
 std::optional<int> Preload(const PreloadPlan& plan, const std::vector<size_t>& which,
                            const Program& program, const std::string& doctor, bool explain,
                            const std::function<void(size_t)>& before) {

@@ -11,10 +11,6 @@
 
 namespace pylaunch::engine {
 
-// True for the helper processes of multiprocessing and loky that only track resources: they use
-// nothing of what the user's variable asks to preload.
-bool IsResourceTracker(const Program& program);
-
 // Loads the entries of `plan` that `which` names, in its order, on this thread, in the surroundings
 // the program will have: sys.path[0], sys.argv and
 // __main__.__file__ are as at its first line, and are taken back afterwards because Py_RunMain sets

@@ -34,6 +34,7 @@ TEST(FileEnv, MissingIsNotFoundWhereverSomethingIsRead) {
     EXPECT_NE(env.Stat(path).error().message.find(path), std::string::npos);
   }
   EXPECT_EQ(env.CreateTemp(folder / "no/ne").error().code, ErrorCode::kIo);
+  EXPECT_EQ(env.ListFolder(folder / "file").error().code, ErrorCode::kIo);
 }
 
 TEST(FileEnv, MapTakesRegularFilesOnlyAndNeverBlocks) {

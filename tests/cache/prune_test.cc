@@ -152,6 +152,17 @@ TEST_F(PruneTest, AFileThatCannotBeRemovedIsToldAsKept) {
   EXPECT_FALSE(Prune(blind, Bound(1)));
 }
 
+TEST_F(PruneTest, ImagesThatCannotBeListedKeepNobodyFromBoundingArchivesButAreToldWhoAsks) {
+  const std::string old = Make("old.pla", 1000);
+  WriteAll(folder_ / "images", "no folder");
+  PruneRequest request = Bound(1);
+  request.all_dead = true;
+  EXPECT_FALSE(Prune(PosixFileEnv(), request));
+  EXPECT_TRUE(std::filesystem::exists(old));
+  EXPECT_TRUE(Prune(PosixFileEnv(), Bound(1)));
+  EXPECT_FALSE(std::filesystem::exists(old));
+}
+
 TEST_F(PruneTest, SealingPrunesOtherArchives) {
   const std::string old = Make("old.pla", 1000);
   SealJob job = MakeJob(folder_ / "new.pla", {MakeModule(folder_, "m", 1, 50'000)});

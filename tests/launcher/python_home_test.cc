@@ -600,6 +600,10 @@ TEST_F(PythonHomeTest, CacheFolderFollowsTheFlagThenXdgThenHome) {
   EXPECT_EQ(CacheFolder("", query_.getenv), "/xdg/pylaunch");
   environment_.clear();
   EXPECT_EQ(CacheFolder("", query_.getenv), "");
+  environment_["HOME"] = "/";
+  EXPECT_EQ(CacheFolder("", query_.getenv), "/.cache/pylaunch");
+  EXPECT_EQ(CacheFolder("/flag//", query_.getenv), "/flag");
+  EXPECT_EQ(CacheFolder("/", query_.getenv), "/");
 }
 
 }  // namespace
