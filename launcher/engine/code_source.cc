@@ -78,9 +78,9 @@ PyObject* FromArchive(const std::string& path, PyObject* path_object,
 }
 
 // How CPython will load this module next time: from a .pyc proved by the source's mtime and size,
-// from one proved by nothing, or not from a .pyc as it stands (PEP 552; a hash-checked one needs no
-// care, since equal stamps mean equal sources).
-enum class PycKind { kNone, kTimestamp, kUnchecked };
+// from one that is believed whatever the source says, or not from a .pyc as it stands (PEP 552; one
+// whose hash is compared needs no care, since equal stamps mean equal sources).
+enum class PycKind { kNone, kTimestamp, kBelieved };
 
 uint32_t LittleEndian32(const unsigned char* p) {
   return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
@@ -93,8 +93,10 @@ PycKind ClassifyPyc(const std::string& pyc_path, const cache::SourceStamp& stamp
       LittleEndian32(head) != static_cast<uint32_t>(PyImport_GetMagicNumber())) {
     return PycKind::kNone;
   }
+  constexpr uint32_t kHashed = 1, kChecked = 2;
   uint32_t flags = LittleEndian32(head + 4);
-  if (flags == 1) return PycKind::kUnchecked;
+  if (flags == kHashed) return PycKind::kBelieved;
+  if (flags == (kHashed | kChecked) && g_types->BelievesHashedBytecode()) return PycKind::kBelieved;
   bool current =
       flags == 0 &&
       LittleEndian32(head + 8) == static_cast<uint32_t>(stamp.mtime_ns / 1'000'000'000) &&
@@ -119,10 +121,9 @@ void Record(PyObject* code, const std::string& path, const cache::SourceStamp& s
     g_session->AddFromPyc(path, stamp, read_at_ns, pyc, /*compiled=*/!had_pyc);
     return;
   }
-  // Whatever an unchecked .pyc says is right, even when the source says otherwise: no stamp of the
-  // source proves it.
+  // No stamp of the source proves what a .pyc says that is believed without it.
   // And what compiling shows must be shown again.
-  if (kind == PycKind::kUnchecked || warned) return;
+  if (kind == PycKind::kBelieved || warned) return;
   PyRef bytes = PyRef::Steal(PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION));
   if (!bytes) {
     PyErr_Clear();
@@ -229,6 +230,10 @@ PyObject* Call(PyObject* self, PyObject* args, PyObject* kwargs) {
   int64_t now = RealtimeNs();
   if (same_name == 0 || !FileSystemBytes(path_object.get(), &loader_path) || loader_path != path ||
       !g_types->Unchanged()) {
+    return FromCpython(loader.get(), fullname);
+  }
+  if (g_types->BelievesHashedBytecode() &&
+      ClassifyPyc(PycPath(path_object.get()), {}) == PycKind::kBelieved) {
     return FromCpython(loader.get(), fullname);
   }
   if (PyObject* code = FromArchive(path, path_object.get(), nullptr, now)) return code;
