@@ -7,6 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#include "launcher/engine/own_modules.h"
+#include "launcher/engine/preloaded_modules.h"
 #include "launcher/engine/py_ref.h"
 
 namespace pylaunch::engine {
@@ -34,22 +36,6 @@ std::string Shortened(std::string file) {
   if (getcwd(folder, sizeof folder) == nullptr) return file;
   const std::string prefix = std::string(folder) + "/";
   return file.starts_with(prefix) ? file.substr(prefix.size()) : file;
-}
-
-std::string StandardLibrary() {
-  PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
-  PyRef file = os ? PyRef::Steal(PyObject_GetAttrString(os.get(), "__file__")) : PyRef();
-  const std::string path = Text(file.get());
-  return path.substr(0, path.rfind('/') + 1);
-}
-
-bool IsLibrary(std::string_view file) {
-  if (file.starts_with("<frozen ")) return true;
-  if (file.find("/site-packages/") != file.npos || file.find("/dist-packages/") != file.npos) {
-    return true;
-  }
-  const std::string standard = StandardLibrary();
-  return !standard.empty() && file.starts_with(standard);
 }
 
 // True if `constant` is the name or, as in `prefix + "NAME"`, a part of it that says enough.
@@ -90,7 +76,7 @@ std::optional<EnvironmentSetter> Search(const std::string& name) {
       continue;
     }
     setter.file = Text(fields->co_filename);
-    if (!IsLibrary(setter.file)) {
+    if (!IsInstalledFile(StandardLibrary(), setter.file)) {
       setter.file = Shortened(std::move(setter.file));
       setter.line = PyFrame_GetLineNumber(at);
       return setter;

@@ -1,5 +1,6 @@
 #include "launcher/engine/importlib_types.h"
 
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 
 namespace pylaunch::engine {
@@ -15,7 +16,7 @@ PyTypeObject* TypeAttribute(PyObject* module, const char* name) {
 }
 
 bool ReadSuffixes(std::vector<std::string>* out) {
-  PyRef imp = PyRef::Steal(PyImport_ImportModule("_imp"));
+  PyRef imp = BuiltinModule("_imp");
   if (!imp) return false;
   PyRef list = PyRef::Steal(PyObject_CallMethod(imp.get(), "extension_suffixes", nullptr));
   if (!list || !PyList_Check(list.get())) return false;
@@ -36,9 +37,9 @@ PyObject* CacheTag() {
 }  // namespace
 
 bool ImportlibTypes::Load() {
-  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
-  PyRef external = PyRef::Steal(PyImport_ImportModule("_frozen_importlib_external"));
-  imp_ = PyImport_ImportModule("_imp");
+  PyRef bootstrap = BuiltinModule("_frozen_importlib");
+  PyRef external = BuiltinModule("_frozen_importlib_external");
+  imp_ = BuiltinModule("_imp").release();
   if (!bootstrap || !external || imp_ == nullptr) return false;
   module_spec = PyObject_GetAttrString(bootstrap.get(), "ModuleSpec");
   path_finder = TypeAttribute(external.get(), "PathFinder");

@@ -15,6 +15,7 @@
 #include "launcher/engine/environ_readers.h"
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/unseen_children.h"
 #include "launcher/engine/wrap.h"
@@ -123,7 +124,7 @@ void StartImageReads() {
 }
 
 void FollowImportOfOs() {
-  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
+  PyRef bootstrap = BuiltinModule("_frozen_importlib");
   if (!bootstrap || !g_load_unlocked.Install(bootstrap.get(), "_load_unlocked", LoadUnlocked)) {
     *g_why_all = "importlib is not the one we know";
   }

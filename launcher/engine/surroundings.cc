@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstring>
 
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/read_record.h"
 
 namespace pylaunch::engine {
@@ -136,7 +137,9 @@ CollectionHeldBack::~CollectionHeldBack() {
 
 EntryEnvironment::EntryEnvironment(const std::vector<EnvSetting>& settings) {
   if (settings.empty()) return;
-  PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
+  // Without `site` it may not be there; whoever looks for variables will import it.
+  PyRef os = LoadedModule("os");
+  if (!os) os = PyRef::Steal(PyImport_ImportModule("os"));
   if (os) environ_ = PyRef::Steal(PyObject_GetAttrString(os.get(), "environ"));
   for (const EnvSetting& setting : settings) {
     if (!environ_) break;
