@@ -502,6 +502,8 @@ def programs(tree, lib) -> Tree:
             "app/pack/sub.py": WHERE + "\n",
             "app/folder/__main__.py": WHERE + "\n",
             "app/folder/beside.py": "X = 1\n",
+            "app/space/deep/__init__.py": "",
+            "app/space/deep/__main__.py": WHERE + "\n",
         }
     )
     (tree / "app/link.py").symlink_to("folder/__main__.py")
@@ -516,6 +518,7 @@ KINDS = {
     "m_module": ["-m", "script", "a"],
     "m_package": ["-m", "pack", "a"],
     "m_submodule": ["-m", "pack.sub"],
+    "m_deep_package": ["-m", "space.deep", "a"],
     "file": ["script.py", "a"],
     "file_absolute": ["{app}/script.py"],
     "file_elsewhere": ["../app/script.py"],
@@ -533,7 +536,7 @@ KINDS = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_preload_runs_in_the_programs_surroundings(run, programs, env, name):
-    """sys.path[0] and sys.argv are in place while preload runs, and sys.path[0] is there once afterwards."""
+    """sys.path[0], sys.argv and __main__.__file__ are in place while preload runs, and sys.path[0] is there once afterwards."""
     if run.lab.version < (3, 11) and name.startswith("safe"):
         pytest.skip("-P is new in 3.11")
     app = programs / "app"
@@ -547,14 +550,14 @@ def test_preload_runs_in_the_programs_surroundings(run, programs, env, name):
         result = fine(run(*args, flags=preload("import wave"), **kwargs))
         assert json.loads(result.out)[2] == stock[2]
         return
-    path, argv, final_path, final_argv, module_name, _ = json.loads(
+    path, argv, final_path, final_argv, module_name, file = json.loads(
         fine(run(*args, flags=preload("import where"), **kwargs)).out
     )
     assert final_path == stock[2]
     assert final_argv == stock[3]
     assert path == stock[0], "sys.path while preloading"
     assert module_name == "where"
-    assert argv[1:] == stock[1][1:]
+    assert (argv, file) == (stock[1], stock[5])
 
 
 @pytest.mark.parametrize("name", ["c", "file", "folder", "zip", "m_module", "stdin"])
