@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import Runner, Tree, clean_environment
+from imaged import RACY, restored
 
 READER = "import os\nVALUE = os.environ.get('PL_A')\n"
 
@@ -174,6 +176,44 @@ def packages(tree) -> Tree:
 def test_no_alarm_without_a_change_of_the_programs_own(run, packages, what):
     program = f"import os\n{QUIET[what]}\n"
     assert launch(run, packages, program, "import reader", env={"PL_A": "was"}).err == ""
+
+
+LEFT = {
+    "clear_and_update": "old = os.environ.copy(); os.environ.clear(); os.environ.update(old)",
+    "set": "os.environ['PL_A'] = 'mine'",
+    "del_and_set": "del os.environ['PL_A']; os.environ['PL_A'] = 'mine'",
+    "pop_and_default": "os.environ.setdefault('PL_A', os.environ.pop('PL_A'))",
+    "unsetenv_and_putenv": "os.unsetenv('PL_A'); os.putenv('PL_A', 'mine')",
+    "bytes": "os.environb[b'PL_A'] = b'mine'",
+    "c": "import ctypes; c = ctypes.CDLL(None); c.unsetenv(b'PL_A'); os.environ['PL_A'] = 'mine'",
+    "patch_dict": "from unittest import mock\nwith mock.patch.dict(os.environ, clear=True): pass",
+    "read_again": "os.environ.pop('PL_A')",
+}
+
+
+@pytest.mark.parametrize("how", LEFT)
+def test_the_value_that_preloading_left_is_no_change(run, lib, how):
+    """A module that sets what was not set: torch does, and accelerate puts the environment back."""
+    lib.write({"sets.py": READER + "os.environ['PL_A'] = VALUE or 'mine'\n"})
+    program = f"import os\nassert os.environ['PL_A'] == 'mine'\n{LEFT[how]}\n"
+    assert launch(run, lib, program, "import sets").err == ""
+    program += "\nos.environ['PL_A'] = '4'\n"
+    assert "sets PL_A" in launch(run, lib, program, "import sets").err
+
+
+def test_in_a_restored_process_what_its_preloading_left_is_no_change(image, lib):
+    lib.write({"sets.py": READER + "os.environ['PL_A'] = VALUE or 'mine'\n"})
+    time.sleep(RACY)
+    program = "import os\nold = os.environ.copy(); os.environ.clear(); os.environ.update(old)\n"
+    program += "if 'PL_SET' in os.environ: os.environ['PL_A'] = '4'"
+    env = {"PYTHONPATH": str(lib)}
+    for _ in range(2):
+        got = image("-c", program, preload=["import sets"], env=env)
+        assert "sets PL_A" not in got.err
+    assert restored(got)
+    assert (
+        "sets PL_A" in image("-c", program, preload=["import sets"], env=env | {"PL_SET": "1"}).err
+    )
 
 
 def test_library_that_sets_what_the_program_says_counts_as_the_program(run, packages):

@@ -24,6 +24,7 @@ struct Watch {
   bool explain = false;
   pid_t process = 0;
   std::set<std::string> told;  // Under the GIL.
+  EnvironmentReads left;       // What preloading left, of variables that were changed since.
 };
 Watch* g_watch = nullptr;
 
@@ -71,11 +72,20 @@ void ExplainReaders(const std::string& name) {
   Explain("environment: " + name + " was read by " + readers);
 }
 
-void OnChange(const char* name, const char* value, const void* caller) {
+// True for the value that preloading left the variable with.
+bool WasLeftSo(const EnvironmentChange& change) {
+  EnvironmentReads& left = g_watch->left;
+  if (left.Last(change.name) == nullptr) left.Add(change.name, change.before, 0);
+  return left.Last(change.name)->Saw(change.value);
+}
+
+void OnChange(const EnvironmentChange& change) {
+  const auto& [name, before, value, caller] = change;
   const EnvironmentRead* read = PreloadReads().Last(name);
+  if (read == nullptr || WasLeftSo(change) || read->Saw(value)) return;
   // posix.putenv() and unsetenv() call with the GIL held, and nothing else in CPython calls
   // setenv() after its start. Asked before anything of CPython is touched.
-  if (read == nullptr || read->Saw(value) || !IsInterpreters(caller)) return;
+  if (!IsInterpreters(caller)) return;
   if (getpid() != g_watch->process || g_watch->told.count(name) > 0) return;
   // Kept: the calls below may let another thread change the environment.
   const std::optional<std::string> kept = value == nullptr ? std::nullopt : std::optional(value);

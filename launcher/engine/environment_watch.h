@@ -6,8 +6,9 @@
 namespace pylaunch::engine {
 
 // From now on, and in this process only, one line on stderr tells of each variable that the program
-// sets to another value than preloading has read (PreloadReads()), or removes: where it does so,
-// who read it, and the line for the preload file. Costs nothing but in setenv() and its kind.
+// sets to another value than preloading has read (PreloadReads()) or left it with, or removes:
+// where it does so, who read it, and the line for the preload file. Costs nothing but in setenv()
+// and its kind.
 //
 // The program is what runs from outside the standard library and the folders of installed packages.
 // What a library sets, it would set without preloading, too, after it was imported, and nobody at

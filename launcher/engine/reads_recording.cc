@@ -67,11 +67,11 @@ void OnEnumerated() {
   }
 }
 
-void OnChange(const char* name, const char* value, const void*) {
+void OnChange(const EnvironmentChange& change) {
   EnvironmentReads* reads = g_image_reads;
   if (reads == nullptr) return;
-  reads->Add(name, nullptr, 0);
-  NoteShortSecret(name, value);
+  reads->Add(change.name, nullptr, 0);
+  NoteShortSecret(change.name, change.value);
 }
 
 // Not 0 once a child was waited for: every process faults pages in.
