@@ -148,6 +148,7 @@ QUIET = {
     "clear": "os.environ.clear()",
     "copy": "env = os.environ.copy(); env['PL_A'] = '4'",
     "library": "import library; library.by_name(); library.by_default(); library.by_parts('PL_'); library.by_list(); library.inner()",
+    "library_data": "import library; library.by_global(); library.by_module(); library.by_class(); library.Kind().by_self(); library.Kind.by_cls(); library.by_argument(); library.by_dict(); library.by_global_list()",
 }  # fmt: skip
 LIBRARY = """
 import os
@@ -159,8 +160,33 @@ def by_list():
     for name in ('PL_B', 'PL_A'): os.environ[name] = '7'
 def put(name, value): os.environ[name] = value
 def inner(): put('PL_A', '8')
+NAME = 'PL_A'
+DEFAULTS = {'PL_A': '9'}
+class Kind:
+    ENV = 'PL_A'
+    def by_self(self): os.environ[self.ENV] = '4'
+    @classmethod
+    def by_cls(cls): os.putenv(cls.ENV, '5')
+class Derived(Kind): pass
+import names
+def by_global(): os.environ[NAME] = '10'
+def by_module(): os.environ[names.NAME] = '11'
+def by_class(): os.environ[Derived.ENV] = '12'
+def by_argument(name=NAME): put(name, '13')
+def by_dict(): os.environ.update(DEFAULTS)
+def by_global_list():
+    for name in NAMES: os.environ[name] = '14'
+"""
+# Does what it is told.
+SETTER = """
+import os
+SEEN = ['PL_A']
+COPY = dict(os.environ)
+def put(name, value): os.environ[name] = value
 def load(values):
     for name, value in values.items(): put(name, value)
+class Patch:
+    def setenv(self, name, value): self.name = name; os.environ[name] = value
 """
 
 
@@ -168,7 +194,12 @@ def load(values):
 def packages(tree) -> Tree:
     """A folder of installed packages: one sets variables of its own, one does what it is told."""
     return Tree(tree / "site-packages").write(
-        {"library.py": LIBRARY, "reader.py": READER + "os.getenv('PL_LONG_NAME')\n"}
+        {
+            "library.py": LIBRARY,
+            "names.py": "NAME = 'PL_A'\n",
+            "setter.py": SETTER,
+            "reader.py": READER + "os.getenv('PL_LONG_NAME')\n",
+        }
     )
 
 
@@ -216,9 +247,19 @@ def test_in_a_restored_process_what_its_preloading_left_is_no_change(image, lib)
     )
 
 
-def test_library_that_sets_what_the_program_says_counts_as_the_program(run, packages):
-    program = "import os\nimport library; library.load({'PL_A': '4'})\n"
-    assert launch(run, packages, program, "import reader").err == told()
+TOLD_BY_THE_PROGRAM = {
+    "values": "setter.load({'PL_A': '4'})",
+    "name": "setter.put('PL_A', '4')",
+    "method": "setter.Patch().setenv('PL_A', '4')",
+    "name_of_a_library": "import library; setter.put(library.NAME, '4')",
+    "thread": "import threading; t = threading.Timer(0, lambda: setter.put('PL_A', '4')); t.start(); t.join()",
+}
+
+
+@pytest.mark.parametrize("how", TOLD_BY_THE_PROGRAM)
+def test_library_that_sets_what_the_program_says_counts_as_the_program(run, packages, how):
+    program = f"import os\nimport setter; {TOLD_BY_THE_PROGRAM[how]}\n"
+    assert launch(run, packages, program, "import reader", env={"PL_A": "was"}).err == told()
 
 
 def test_told_once_a_variable(run, lib):
