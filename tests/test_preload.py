@@ -57,6 +57,7 @@ def lib(tree) -> Tree:
                 "file = getattr(sys.modules['__main__'], '__file__', None)\n"
             ),
             "exits.py": "import sys\nsys.exit(7)\n",
+            "lazy.py": "def __dir__(): return ['READY']\ndef __getattr__(name):\n    if name == 'READY': return 1\n    raise AttributeError(name)\n",
             "interrupts.py": "raise KeyboardInterrupt\n",
             "pather.py": "import sys\nsys.path.append('/added/by/pather')\nsys.path.insert(1, '/second')\n",
             "threader.py": (
@@ -107,6 +108,9 @@ def fine(result):
         ("from p import s", ["p", "p.s"]),
         ("p.s:X", ["p", "p.s"]),
         ("import p.s", ["p", "p.s"]),
+        ("import wave as w, csv as c", ["csv", "wave"]),
+        ("from p import (s as t, )", ["p", "p.s"]),
+        ("wave:open,Error", ["wave"]),
         ("optional wave", ["wave"]),
         ("optional from wave import open", ["wave"]),
         ("PL_A=1 import wave", ["wave"]),
@@ -223,6 +227,10 @@ PROGRAM = "print('program')"
         ("p:nothing", 1, ["nothing"]),
         ("from m import Cc", 1, ["did you mean", "'C'"]),
         ("import raises", 1, ["ValueError", "no such luck", "raises.py:2"]),
+        ("import m.X", 1, ["write m:X,"]),
+        ("from m.X import y", 1, ["write m:X,"]),
+        ("lazy.READY", 1, ["'READY' is a name in 'lazy'", "write lazy:READY,"]),
+        ("wave:open,nothing", 1, ["nothing"]),
         ("import inner", 1, ["absent_backend"]),
         ("import broken", 1, ["SyntaxError", "broken.py"]),
         ("  import raises", 3, ["ValueError"]),
@@ -301,6 +309,14 @@ def test_broken_optional_entry_is_a_warning(run, env, text, word):
     command = shlex.split(result.err.partition("examine it: pylaunch ")[2])
     told = run(env=env, flags=command)
     assert re.search(r" [1-9] warnings", told.out) and word in told.out, told
+
+
+def test_the_doctor_says_how_to_write_what_is_no_module(run, env):
+    if run.mode == "stock":
+        return
+    told = run(env=env, flags=["--doctor", *preload("import lazy.READY")])
+    assert "hint:  write lazy:READY" in told.out, told
+    assert fine(run("-c", PROGRAM, env=env, flags=preload("lazy:READY"))).out == "program\n"
 
 
 def test_real_class_with_backends_is_no_placeholder(run, env):
