@@ -44,7 +44,8 @@ def end():
 atexit.register(end)
 builtins.__import__ = hook
 for name in NAMES:
-    if hasattr(__import__(name), "SPRUNG"): own.append(name)
+    try: own += [name] * hasattr(__import__(name), "SPRUNG")
+    except Exception as error: own.append(name + ": " + type(error).__name__)
 """
 LOADED = "import atexit, sys\natexit.register(lambda: print(*sys.modules))\n"
 
@@ -57,7 +58,7 @@ def lay(tree: Tree, program: str, names=(), trap=TRAP) -> None:
         for name in ["__main__", *names]:
             file.write(tree / f"{name}.py", f"{name}.py")
     tree.write(
-        {"lib/lib.py": "import math\nfrom os import environ\nenviron.get('PL_A')\nvalue = 1\n"}
+        {"lib/lib.py": "import errno\nfrom os import environ\nenviron.get('PL_A')\nvalue = 1\n"}
     )
 
 
@@ -69,7 +70,7 @@ def start(run, tree: Tree, way: str, **kwargs):
 
 
 def assert_same(got, stock, how) -> None:
-    assert (how, got.code, got.err) == (how, stock.code, stock.err)
+    assert (how, got.err, got.code) == (how, stock.err, stock.code)
     have, want = json.loads(got.out), json.loads(stock.out)
     for key in want:
         assert (how, key, sorted(set(have[key]) ^ set(want[key]))) == (how, key, [])
@@ -108,7 +109,7 @@ HOW = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_program_finds_its_own_files_and_none_was_imported_before(ours, traps, way):
     stock = start(ours.stock, traps, way)
-    assert json.loads(stock.out)["before"] == [] and "json" in json.loads(stock.out)["own"]
+    assert json.loads(stock.out)["before"] == [] and "wave" in json.loads(stock.out)["own"]
     for how, flags in HOW.items():
         got = start(ours.again, traps, way, flags=flags).without_pylaunch_lines()
         assert_same(got, stock, how)
@@ -157,3 +158,14 @@ def test_who_explains_a_failure_springs_nothing(ours, tree, entry):
     result = start(ours.again, tree, "script", flags=["--preload", entry])
     assert (result.code, result.out, mark.read_text()) == (1, "", "")
     assert "cause:" in result.err
+
+
+def test_who_looks_for_the_python_springs_nothing(ours, tree):
+    """From 3.13 on, CPython itself imports `linecache` for a command."""
+    mark = tree.root.parent / "mark"
+    mark.write_text("")
+    lay(tree, "", sorted(NAMES), RAISES.replace("{mark!r}", repr(str(mark))))
+    program = Tree(tree.root.parent / "elsewhere").write({"prog.py": "print('ran')\n"}) / "prog.py"
+    env = {"XDG_CACHE_HOME": str(tree.root.parent / "unknown")}
+    got = ours.again(program, cwd=tree.root, env=env, flags=["--explain"])
+    assert (got.code, got.out, mark.read_text()) == (0, "ran\n", ""), got.err
