@@ -302,8 +302,9 @@ class Dumper {
   // Where that cannot be, the pages stay (sealed memory, too many mappings).
   void MapWritten(const Piece& piece, uint64_t done, uint64_t size) const {
     void* at = reinterpret_cast<void*>(piece.copy_address + done);
-    (void)!mmap(at, size, static_cast<int>(piece.protection), MAP_PRIVATE | MAP_FIXED, fd_,
-                static_cast<off_t>(piece.offset + done));
+    // Readable: a secret that begins here may end in what comes next.
+    (void)!mmap(at, size, static_cast<int>(piece.protection) | PROT_READ, MAP_PRIVATE | MAP_FIXED,
+                fd_, static_cast<off_t>(piece.offset + done));
   }
 
   bool WriteChunk(uint64_t offset, uint64_t first, uint64_t last) {

@@ -41,6 +41,7 @@ inline constexpr char kResumeFolder[] = "resume";
 inline constexpr char kWorkingDirectory[] = "working directory";
 inline constexpr char kProgramName[] = "name of program";
 inline constexpr char kArguments[] = "arguments";
+inline constexpr char kCommandLine[] = "command line";  // Of Python: sys.orig_argv.
 inline std::string TerminalFact(int stream) {
   return "whether stream " + std::to_string(stream) + " is a terminal";
 }

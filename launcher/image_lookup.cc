@@ -109,7 +109,8 @@ Facts AllFacts(const ImageQuery& query, const Facts& command) {
   return facts;
 }
 
-// What sys.argv is while preloading: "-c" and "-m" stand there for a program, whichever it is.
+// What sys.argv is while preloading: "-c" stands there for a program, whichever it is, and of a
+// module there is the path, which its name decides in one folder.
 Facts AskableFacts(const Options& options) {
   const std::vector<std::string>& argv = options.python_argv;
   size_t at = options.program;
@@ -118,13 +119,17 @@ Facts AskableFacts(const Options& options) {
   if (at < argv.size()) {
     const std::string_view word = argv[at++];
     const std::string option = LastOptions(word);
-    if (option.empty()) name = word;
-    if (!option.empty() && option.size() == word.size()) ++at;
+    std::string_view program = word.substr(option.size());
+    if (program.empty() && at < argv.size()) program = argv[at++];
+    if (option.empty() || option.ends_with('m')) name = program;
   }
   for (; at < argv.size(); ++at) arguments += argv[at] + '\0';
+  std::string line;
+  for (size_t i = 1; i < argv.size(); ++i) line += argv[i] + '\0';
   Facts facts = {{kWorkingDirectory, Folder()},
                  {kProgramName, image::Hashed(name)},
-                 {kArguments, image::Hashed(arguments)}};
+                 {kArguments, image::Hashed(arguments)},
+                 {kCommandLine, image::Hashed(line)}};
   for (int stream = 0; stream < 3; ++stream) {
     facts.push_back({TerminalFact(stream), isatty(stream) != 0 ? "yes" : "no"});
   }

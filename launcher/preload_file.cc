@@ -214,16 +214,21 @@ class LineParser {
     PreloadEntry* entry = Add(PreloadEntry::Kind::kImport);
     if (!Module("a module", &entry->module)) return false;
     if (!Take(":")) return true;
-    form_ = "MODULE:NAME; several: from MODULE import NAME, NAME";
+    form_ = "MODULE:NAME[,NAME...]";
     entry->kind = PreloadEntry::Kind::kFrom;
-    return Name("a name after ':'", &entry->names.emplace_back());
+    do {
+      const char* what = entry->names.empty() ? "a name after ':'" : "a name after ','";
+      if (!Name(what, &entry->names.emplace_back())) return false;
+    } while (TakeComma());
+    return true;
   }
 
   bool From() {
     form_ = "from MODULE import NAME[, NAME...]";
     PreloadEntry* entry = Add(PreloadEntry::Kind::kFrom);
     if (!Module("a module after 'from'", &entry->module)) return false;
-    if (AtEnd() || !TakeWord("import")) {
+    const bool opens = !AtEnd() && line_.substr(at_).starts_with("import(");
+    if (AtEnd() || !(opens ? Take("import") : TakeWord("import"))) {
       return Fail(at_, "expected 'import' after the module's name", form_);
     }
     SkipBlanks();
@@ -231,11 +236,29 @@ class LineParser {
       entry->names.push_back("*");
       return true;
     }
+    const size_t begin = at_;
+    const bool open = Take("(");
     do {
+      SkipBlanks();
+      if (open && Peek() == ')' && !entry->names.empty()) break;  // After a comma.
+      if (open && AtEnd()) return NotClosed(begin);
       const char* what = entry->names.empty() ? "a name after 'import'" : "a name after ','";
-      if (!Name(what, &entry->names.emplace_back())) return false;
+      if (!Name(what, &entry->names.emplace_back()) || !Alias()) return false;
     } while (TakeComma());
-    return true;
+    if (!open || Take(")")) return true;
+    return AtEnd() ? NotClosed(begin) : Unexpected();
+  }
+
+  bool NotClosed(size_t begin) {
+    return Fail(begin, "the parenthesis is not closed on this line",
+                "an entry is one line: from MODULE import NAME, NAME");
+  }
+
+  // Means nothing, since preloading binds no names: lines may come out of a program.
+  bool Alias() {
+    SkipBlanks();
+    std::string alias;
+    return !TakeWord("as") || Name("a name after 'as'", &alias);
   }
 
   bool Import() {
@@ -247,7 +270,7 @@ class LineParser {
       }
       PreloadEntry* entry = Add(PreloadEntry::Kind::kImport);
       const char* what = entries_.size() == 1 ? "a module after 'import'" : "a module after ','";
-      if (!Module(what, &entry->module)) return false;
+      if (!Module(what, &entry->module) || !Alias()) return false;
     } while (TakeComma());
     return true;
   }

@@ -17,8 +17,11 @@ bool IsPreloadFile(std::string_view argument);
 // line:
 //   line    = { setting } [ entry ] [ comment ]
 //   entry   = { setting | "optional" } what
-//   what    = "from" MODULE "import" ( "*" | NAME { "," NAME } ) | "import" MODULE { "," MODULE }
-//           | "call" MODULE ":" NAME | MODULE ":" NAME | MODULE
+//   what    = "from" MODULE "import" ( "*" | names | "(" names [ "," ] ")" )
+//           | "import" MODULE [ alias ] { "," MODULE [ alias ] }
+//           | "call" MODULE ":" NAME | MODULE ":" NAME { "," NAME } | MODULE
+//   names   = NAME [ alias ] { "," NAME [ alias ] }
+//   alias   = "as" NAME, which means nothing
 //   setting = VARIABLE ( "=" | "?=" ) ( quoted | { any byte but a blank } )
 //   quoted  = "'" { any byte but "'" } "'" | '"' { any byte but '"' } '"'
 //   comment = "#" to the end of the line; begins a line or follows a blank

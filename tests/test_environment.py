@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import Runner, Tree, clean_environment
+from imaged import RACY, restored
 
 READER = "import os\nVALUE = os.environ.get('PL_A')\n"
 
@@ -146,6 +148,7 @@ QUIET = {
     "clear": "os.environ.clear()",
     "copy": "env = os.environ.copy(); env['PL_A'] = '4'",
     "library": "import library; library.by_name(); library.by_default(); library.by_parts('PL_'); library.by_list(); library.inner()",
+    "library_data": "import library; library.by_global(); library.by_module(); library.by_class(); library.Kind().by_self(); library.Kind.by_cls(); library.by_argument(); library.by_dict(); library.by_global_list()",
 }  # fmt: skip
 LIBRARY = """
 import os
@@ -157,8 +160,33 @@ def by_list():
     for name in ('PL_B', 'PL_A'): os.environ[name] = '7'
 def put(name, value): os.environ[name] = value
 def inner(): put('PL_A', '8')
+NAME = 'PL_A'
+DEFAULTS = {'PL_A': '9'}
+class Kind:
+    ENV = 'PL_A'
+    def by_self(self): os.environ[self.ENV] = '4'
+    @classmethod
+    def by_cls(cls): os.putenv(cls.ENV, '5')
+class Derived(Kind): pass
+import names
+def by_global(): os.environ[NAME] = '10'
+def by_module(): os.environ[names.NAME] = '11'
+def by_class(): os.environ[Derived.ENV] = '12'
+def by_argument(name=NAME): put(name, '13')
+def by_dict(): os.environ.update(DEFAULTS)
+def by_global_list():
+    for name in NAMES: os.environ[name] = '14'
+"""
+# Does what it is told.
+SETTER = """
+import os
+SEEN = ['PL_A']
+COPY = dict(os.environ)
+def put(name, value): os.environ[name] = value
 def load(values):
     for name, value in values.items(): put(name, value)
+class Patch:
+    def setenv(self, name, value): self.name = name; os.environ[name] = value
 """
 
 
@@ -166,7 +194,12 @@ def load(values):
 def packages(tree) -> Tree:
     """A folder of installed packages: one sets variables of its own, one does what it is told."""
     return Tree(tree / "site-packages").write(
-        {"library.py": LIBRARY, "reader.py": READER + "os.getenv('PL_LONG_NAME')\n"}
+        {
+            "library.py": LIBRARY,
+            "names.py": "NAME = 'PL_A'\n",
+            "setter.py": SETTER,
+            "reader.py": READER + "os.getenv('PL_LONG_NAME')\n",
+        }
     )
 
 
@@ -176,9 +209,57 @@ def test_no_alarm_without_a_change_of_the_programs_own(run, packages, what):
     assert launch(run, packages, program, "import reader", env={"PL_A": "was"}).err == ""
 
 
-def test_library_that_sets_what_the_program_says_counts_as_the_program(run, packages):
-    program = "import os\nimport library; library.load({'PL_A': '4'})\n"
-    assert launch(run, packages, program, "import reader").err == told()
+LEFT = {
+    "clear_and_update": "old = os.environ.copy(); os.environ.clear(); os.environ.update(old)",
+    "set": "os.environ['PL_A'] = 'mine'",
+    "del_and_set": "del os.environ['PL_A']; os.environ['PL_A'] = 'mine'",
+    "pop_and_default": "os.environ.setdefault('PL_A', os.environ.pop('PL_A'))",
+    "unsetenv_and_putenv": "os.unsetenv('PL_A'); os.putenv('PL_A', 'mine')",
+    "bytes": "os.environb[b'PL_A'] = b'mine'",
+    "c": "import ctypes; c = ctypes.CDLL(None); c.unsetenv(b'PL_A'); os.environ['PL_A'] = 'mine'",
+    "patch_dict": "from unittest import mock\nwith mock.patch.dict(os.environ, clear=True): pass",
+    "read_again": "os.environ.pop('PL_A')",
+}
+
+
+@pytest.mark.parametrize("how", LEFT)
+def test_the_value_that_preloading_left_is_no_change(run, lib, how):
+    """A module that sets what was not set: torch does, and accelerate puts the environment back."""
+    lib.write({"sets.py": READER + "os.environ['PL_A'] = VALUE or 'mine'\n"})
+    program = f"import os\nassert os.environ['PL_A'] == 'mine'\n{LEFT[how]}\n"
+    assert launch(run, lib, program, "import sets").err == ""
+    program += "\nos.environ['PL_A'] = '4'\n"
+    assert "sets PL_A" in launch(run, lib, program, "import sets").err
+
+
+def test_in_a_restored_process_what_its_preloading_left_is_no_change(image, lib):
+    lib.write({"sets.py": READER + "os.environ['PL_A'] = VALUE or 'mine'\n"})
+    time.sleep(RACY)
+    program = "import os\nold = os.environ.copy(); os.environ.clear(); os.environ.update(old)\n"
+    program += "if 'PL_SET' in os.environ: os.environ['PL_A'] = '4'"
+    env = {"PYTHONPATH": str(lib)}
+    for _ in range(2):
+        got = image("-c", program, preload=["import sets"], env=env)
+        assert "sets PL_A" not in got.err
+    assert restored(got)
+    assert (
+        "sets PL_A" in image("-c", program, preload=["import sets"], env=env | {"PL_SET": "1"}).err
+    )
+
+
+TOLD_BY_THE_PROGRAM = {
+    "values": "setter.load({'PL_A': '4'})",
+    "name": "setter.put('PL_A', '4')",
+    "method": "setter.Patch().setenv('PL_A', '4')",
+    "name_of_a_library": "import library; setter.put(library.NAME, '4')",
+    "thread": "import threading; t = threading.Timer(0, lambda: setter.put('PL_A', '4')); t.start(); t.join()",
+}
+
+
+@pytest.mark.parametrize("how", TOLD_BY_THE_PROGRAM)
+def test_library_that_sets_what_the_program_says_counts_as_the_program(run, packages, how):
+    program = f"import os\nimport setter; {TOLD_BY_THE_PROGRAM[how]}\n"
+    assert launch(run, packages, program, "import reader", env={"PL_A": "was"}).err == told()
 
 
 def test_told_once_a_variable(run, lib):

@@ -32,12 +32,11 @@ def _link(path, target):
     return path
 
 
-def _compile(path, text):
+def _compile(path, text, mode=py_compile.PycInvalidationMode.UNCHECKED_HASH):
     """Only bytecode says so, and that nobody is to look at the source."""
     source = path.with_name("other-source")
     source.write_text(text)
     cache = importlib.util.cache_from_source(str(path))
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(str(source), cache, dfile=str(path), invalidation_mode=mode)
 
 
@@ -129,6 +128,8 @@ def askers(tmp_path_factory):
         _plant(folder / name, source)
     for name, (source, *_) in (WHERE | PASSING | START).items():
         _plant(folder / name, source)
+    _plant(folder / "believed", ASKS["unchecked_bytecode"][0])
+    _compile(folder / "believed/data/bare.py", "x = 1", CHECKED)
     for name in ODD:
         _plant(folder / f"odd_{name}", LOOKS.format(name))
     for name in ("a", "b"):
@@ -157,6 +158,23 @@ def test_a_changed_answer_is_noticed(image, askers, name):
     once = name in ("unlink_fails", "rename_fails")  # Whoever runs first takes it.
     after = asker() if once else asker.must_be_stocks()
     assert after.out != before and not restored(after)
+
+
+CHECKED = py_compile.PycInvalidationMode.CHECKED_HASH
+
+
+def test_believed_bytecode_is_proved_and_whether_it_is_believed_a_fact(image, askers):
+    asker = Asker(image, askers / "believed")
+    asker.env["PYTHONDONTWRITEBYTECODE"] = "1"
+    never = ("--check-hash-based-pycs", "never", "-c", SHOW)
+    always = ("--check-hash-based-pycs", "always", "-c", SHOW)
+    for args, seen in [(never, "1\n"), (always, "0\n")]:
+        asker.must_be_stocks(*args)
+        got = asker.must_be_stocks(*args)
+        assert restored(got) and got.out == seen, got.err
+    _compile(asker.folder / "data/bare.py", "x = 2", CHECKED)
+    assert asker.must_be_stocks(*never).out == "2\n"
+    assert asker.must_be_stocks(*always).out == "0\n"
 
 
 ODD = ("my-plugin", "0002_more")

@@ -423,6 +423,48 @@ def test_hash_based_and_sourceless_pycs(run, tree, mode):
     assert result.out == expected + "\n"
 
 
+HASHED = ["checked-hash", "unchecked-hash"]
+CHECKS = ["default", "never", "default", "always", "never", "always"]
+
+
+def put_hashed(run, tree, invalidation) -> dict:
+    """A module `m` whose hash-based .pyc is of another source; the environment to import it in."""
+    tree.write({"m.py": "X = 'first!'\n"})
+    run.stock("-m", "compileall", "-q", "--invalidation-mode", invalidation, str(tree))
+    tree.write({"m.py": "X = 'second'\n"})
+    return {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.mark.parametrize("invalidation", HASHED)
+def test_a_hash_based_pyc_is_believed_when_stock_believes_it(run, tree, invalidation):
+    """Whatever an archive has learnt where it was not, and the other way round."""
+    env = put_hashed(run, tree, invalidation)
+    for checks in CHECKS:
+        args = ["--check-hash-based-pycs", checks, "-c", "import m; print(m.X)"]
+        result = run.same(*args, env=env, tree=tree)
+        believed = checks == "never" or (checks, invalidation) == ("default", "unchecked-hash")
+        assert result.out == ("first!\n" if believed else "second\n")
+
+
+@pytest.mark.parametrize("invalidation", HASHED)
+def test_a_program_may_say_which_hash_based_pycs_are_believed(run, tree, invalidation):
+    env = put_hashed(run, tree, invalidation)
+    for checks in CHECKS:
+        program = f"import _imp; _imp.check_hash_based_pycs = {checks!r}; import m; print(m.X)"
+        run.same("-c", program, env=env, tree=tree)
+
+
+@pytest.mark.parametrize("mode", ["auto", "sealed"])
+@pytest.mark.parametrize("invalidation", HASHED)
+def test_a_built_archive_leaves_a_believed_pyc_to_python(ours, tree, invalidation, mode):
+    env = put_hashed(ours, tree, invalidation)
+    assert ours.again(flags=["--build", str(tree)], env=env).code == 0
+    for checks in CHECKS:
+        args = ["--check-hash-based-pycs", checks, "-c", "import m; print(m.X)"]
+        got = ours.again(*args, env=env, flags=["--cache-mode", mode])
+        assert (got.out, got.err) == (ours.stock(*args, env=env).out, "")
+
+
 @pytest.mark.parametrize("damage", ["empty", "magic", "short", "flags", "body"])
 def test_damaged_pycs(run, tree, damage):
     if run.mode == "warm":

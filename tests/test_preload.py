@@ -57,6 +57,7 @@ def lib(tree) -> Tree:
                 "file = getattr(sys.modules['__main__'], '__file__', None)\n"
             ),
             "exits.py": "import sys\nsys.exit(7)\n",
+            "lazy.py": "def __dir__(): return ['READY']\ndef __getattr__(name):\n    if name == 'READY': return 1\n    raise AttributeError(name)\n",
             "interrupts.py": "raise KeyboardInterrupt\n",
             "pather.py": "import sys\nsys.path.append('/added/by/pather')\nsys.path.insert(1, '/second')\n",
             "threader.py": (
@@ -107,6 +108,9 @@ def fine(result):
         ("from p import s", ["p", "p.s"]),
         ("p.s:X", ["p", "p.s"]),
         ("import p.s", ["p", "p.s"]),
+        ("import wave as w, csv as c", ["csv", "wave"]),
+        ("from p import (s as t, )", ["p", "p.s"]),
+        ("wave:open,Error", ["wave"]),
         ("optional wave", ["wave"]),
         ("optional from wave import open", ["wave"]),
         ("PL_A=1 import wave", ["wave"]),
@@ -223,6 +227,10 @@ PROGRAM = "print('program')"
         ("p:nothing", 1, ["nothing"]),
         ("from m import Cc", 1, ["did you mean", "'C'"]),
         ("import raises", 1, ["ValueError", "no such luck", "raises.py:2"]),
+        ("import m.X", 1, ["write m:X,"]),
+        ("from m.X import y", 1, ["write m:X,"]),
+        ("lazy.READY", 1, ["'READY' is a name in 'lazy'", "write lazy:READY,"]),
+        ("wave:open,nothing", 1, ["nothing"]),
         ("import inner", 1, ["absent_backend"]),
         ("import broken", 1, ["SyntaxError", "broken.py"]),
         ("  import raises", 3, ["ValueError"]),
@@ -301,6 +309,14 @@ def test_broken_optional_entry_is_a_warning(run, env, text, word):
     command = shlex.split(result.err.partition("examine it: pylaunch ")[2])
     told = run(env=env, flags=command)
     assert re.search(r" [1-9] warnings", told.out) and word in told.out, told
+
+
+def test_the_doctor_says_how_to_write_what_is_no_module(run, env):
+    if run.mode == "stock":
+        return
+    told = run(env=env, flags=["--doctor", *preload("import lazy.READY")])
+    assert "hint:  write lazy:READY" in told.out, told
+    assert fine(run("-c", PROGRAM, env=env, flags=preload("lazy:READY"))).out == "program\n"
 
 
 def test_real_class_with_backends_is_no_placeholder(run, env):
@@ -502,6 +518,8 @@ def programs(tree, lib) -> Tree:
             "app/pack/sub.py": WHERE + "\n",
             "app/folder/__main__.py": WHERE + "\n",
             "app/folder/beside.py": "X = 1\n",
+            "app/space/deep/__init__.py": "",
+            "app/space/deep/__main__.py": WHERE + "\n",
         }
     )
     (tree / "app/link.py").symlink_to("folder/__main__.py")
@@ -516,6 +534,7 @@ KINDS = {
     "m_module": ["-m", "script", "a"],
     "m_package": ["-m", "pack", "a"],
     "m_submodule": ["-m", "pack.sub"],
+    "m_deep_package": ["-m", "space.deep", "a"],
     "file": ["script.py", "a"],
     "file_absolute": ["{app}/script.py"],
     "file_elsewhere": ["../app/script.py"],
@@ -533,7 +552,7 @@ KINDS = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_preload_runs_in_the_programs_surroundings(run, programs, env, name):
-    """sys.path[0] and sys.argv are in place while preload runs, and sys.path[0] is there once afterwards."""
+    """sys.path[0], sys.argv and __main__.__file__ are in place while preload runs, and sys.path[0] is there once afterwards."""
     if run.lab.version < (3, 11) and name.startswith("safe"):
         pytest.skip("-P is new in 3.11")
     app = programs / "app"
@@ -547,14 +566,14 @@ def test_preload_runs_in_the_programs_surroundings(run, programs, env, name):
         result = fine(run(*args, flags=preload("import wave"), **kwargs))
         assert json.loads(result.out)[2] == stock[2]
         return
-    path, argv, final_path, final_argv, module_name, _ = json.loads(
+    path, argv, final_path, final_argv, module_name, file = json.loads(
         fine(run(*args, flags=preload("import where"), **kwargs)).out
     )
     assert final_path == stock[2]
     assert final_argv == stock[3]
     assert path == stock[0], "sys.path while preloading"
     assert module_name == "where"
-    assert argv[1:] == stock[1][1:]
+    assert (argv, file) == (stock[1], stock[5])
 
 
 @pytest.mark.parametrize("name", ["c", "file", "folder", "zip", "m_module", "stdin"])

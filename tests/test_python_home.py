@@ -289,6 +289,14 @@ def test_shim_script_is_asked_once(go, venvs, tmp_path):
     assert count.read_text().count("asked") <= 2
 
 
+def test_who_knows_no_isolated_mode_is_asked_without(go, venvs, tmp_path):
+    """Python 2.7, and wrappers that look at options."""
+    script = shim(tmp_path / "shims", venvs[0] / "bin/python", tmp_path / "count")
+    refuses = 'case "$1" in -I*) echo "Unknown option: -I" >&2; exit 2;; esac\n'
+    script.write_text(script.read_text().replace("exec", refuses + "exec"))
+    assert prefix_of(go("--python", script, "-c", PREFIX)) == str(venvs[0])
+
+
 def test_changed_shim_is_asked_again(go, venvs, tmp_path):
     count = tmp_path / "count"
     script = shim(tmp_path / "shims", venvs[0] / "bin/python", count)

@@ -212,6 +212,39 @@ def test_variables_that_the_program_sets_before_an_import_are_set_before_preload
     recorder.with_record()
 
 
+SETTERS = {
+    "library": ("import tool; tool.by_name()", []),
+    "library_data": ("import tool; tool.by_global()", []),
+    "library_imported": ("import body", []),
+    "library_told": ("import tool; tool.put('PL_SET', 'x')", ["PL_SET?=x"]),
+    "c": ("import ctypes; ctypes.CDLL(None).setenv(b'PL_SET', b'x', 1)", []),
+    "put_back": ("old = os.environ.copy(); os.environ.clear(); os.environ.update(old)", []),
+    "unset": ("os.environ['PL_SET'] = 'x'; del os.environ['PL_SET']", []),
+    "thread": ("import threading\ndef f(): os.environ['PL_SET'] = 'x'\nt = threading.Thread(target=f); t.start(); t.join()", ["PL_SET?=x"]),
+    "own_module": ("import sets", ["PL_SET?=x"]),
+    "fork": ("pid = os.fork()\nif not pid: os.environ['PL_SET'] = 'x'; os._exit(0)\nos.waitpid(pid, 0)", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", SETTERS)
+def test_only_what_the_programs_own_code_sets_is_set_before_preloading(recorder, tmp_path, how):
+    tool = "import os\nNAME = 'PL_SET'\ndef by_name(): os.environ['PL_SET'] = 'x'\ndef by_global(): os.environ[NAME] = 'x'\n"
+    teller = "import os\ndef put(name, value): os.environ[name] = value\n"
+    Tree(tmp_path / "more/site-packages").write(
+        {"tool.py": teller if how == "library_told" else tool}
+    )
+    Tree(tmp_path / "more/site-packages").write(
+        {"body.py": "import told; told.put(''.join(['PL_', 'SET']), 'x')", "told.py": teller}
+    )
+    recorder.program.write({"sets.py": "import os\nos.environ['PL_SET'] = 'x'\n"})
+    statement, expected = SETTERS[how]
+    for flags in ([], ["--preload", "import os.path"]):
+        source = f"import os, sys\nsys.path.append({str(tmp_path / 'more/site-packages')!r})\n{statement}\nimport lib\n"
+        lines = recorder.record(source, flags=flags)
+        assert [x for x in lines if "?=" in x] == expected
+        assert "import lib" in " ".join(lines)
+
+
 def test_what_was_preloaded_stays(recorder):
     flags = ["--preload", "PL_MODE=x", "--preload", "import lib, reads", "--preload", "wave:open"]
     lines = recorder.record("import lib, package.module\n", flags=flags)

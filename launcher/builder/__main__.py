@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import MAGIC_NUMBER, cache_from_source
 from typing import NamedTuple
 
 # A source that changed less than two seconds before it was read proves nothing (cache/stamp.h).
@@ -137,11 +138,23 @@ def wait_until_provable(sources: list[Source], folders: list[str]) -> None:
 # --------------------------------------------------------------------------------------- compiling
 
 
+def is_overruled(path: str) -> bool:
+    """Python takes the .pyc whatever the source says (PEP 552: by hash, unchecked)."""
+    try:
+        with open(cache_from_source(path), "rb") as file:
+            head = file.read(8)
+    except OSError:
+        return False
+    return head == MAGIC_NUMBER + b"\1\0\0\0"
+
+
 def compile_one(source: Source) -> Compiled:
     """As importlib's SourceLoader does.
 
     What shows a warning is left to Python, which shows it at each start without a .pyc.
     """
+    if is_overruled(source.path):
+        return Compiled(source, problem="its .pyc says that nobody is to look at the source")
     try:
         with open(source.path, "rb") as file:
             read_at_ns = time.time_ns()

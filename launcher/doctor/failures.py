@@ -73,6 +73,18 @@ class Case:
                 return finding.cause, finding.hint
         return None
 
+    def attribute(self) -> Explanation | None:
+        """`import MODULE.NAME`, where MODULE has that name and is no package of that module."""
+        parent, _, leaf = self.missing.rpartition(".")
+        asked = f"{self.module}.".startswith(f"{self.missing}.")
+        try:
+            there = asked and leaf in dir(self.modules[parent])
+        except Exception:  # Not loaded, or its `__dir__` fails.
+            there = False
+        if not there:
+            return None
+        return f"'{leaf}' is a name in '{parent}', not a module", f"write {parent}:{leaf}"
+
     def namespace(self) -> Explanation | None:
         """A folder without __init__.py that stands for a package which is not installed."""
         top = (self.missing or self.module).partition(".")[0]
@@ -202,6 +214,7 @@ def _entries(folder: str) -> list[str]:
 
 def explain_case(case: Case) -> Explanation | None:
     kinds = (
+        case.attribute,
         case.shadowed,
         case.cycle,
         case.namespace,

@@ -10,11 +10,11 @@
 
 namespace pylaunch::engine {
 
-// While one lives, whoever uses sys.argv or sys.orig_argv, in Python or by the abstract object
-// interface, asks for facts of this start (read_record.h): whoever takes the first element for the
-// program's name, others for the arguments, too. Whoever asks __main__ for its __file__ asks for
-// the program's name. All three stay the same objects, and are plain ones afterwards. One at a
-// time. REQUIRES: the GIL.
+// While one lives, whoever uses or changes sys.argv, in Python or by the abstract object interface,
+// asks for facts of this start (read_record.h): whoever takes the first element for the program's
+// name, others for the arguments, too. Whoever uses sys.orig_argv asks for Python's command line,
+// whoever asks __main__ for its __file__ for the program's name. All three stay the same objects,
+// and are plain ones afterwards. One in a process's life. REQUIRES: the GIL.
 class ArgumentReads {
  public:
   ArgumentReads();
@@ -26,7 +26,14 @@ class ArgumentReads {
   void Record(PyObject* object, PyTypeObject* plain, PyTypeObject* recording);
 
   std::vector<std::pair<PyRef, PyTypeObject*>> recorded_;  // And what their types were.
+  std::vector<PyRef> before_;                              // Copies of the lists.
 };
+
+// The list that holds the words of this start's sys.`name` ("argv", "orig_argv") and so, in a
+// restored process, shall hold those of that one: what was there when preloading began, even where
+// sys has another one by now. Null where preloading has changed what is in it: what it made of it
+// stays, as the program would find it, for it is made of facts of the image. Borrowed.
+PyObject* ListOfThisStart(const char* name);
 
 }  // namespace pylaunch::engine
 

@@ -5,6 +5,7 @@
 #include "launcher/engine/import_lock.h"
 #include "launcher/engine/journal.h"
 #include "launcher/engine/load_watch.h"
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/shield_report.h"
 #include "launcher/engine/wrap.h"
@@ -125,9 +126,9 @@ bool InstallIfThere(Wrapped* wrapped, PyObject* module, const char* name,
 }  // namespace
 
 bool WatchBirths() {
-  PyRef thread = PyRef::Steal(PyImport_ImportModule("_thread"));
-  PyRef posix = PyRef::Steal(PyImport_ImportModule("posix"));
-  g_bootstrap = PyImport_ImportModule("_frozen_importlib");
+  PyRef thread = BuiltinModule("_thread");
+  PyRef posix = BuiltinModule("posix");
+  g_bootstrap = BuiltinModule("_frozen_importlib").release();
   if (!thread || !posix || g_bootstrap == nullptr) return false;
   return g_start_new_thread.Install(thread.get(), "start_new_thread",
                                     StartThread<g_start_new_thread>) &&

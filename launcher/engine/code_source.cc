@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "launcher/engine/clock.h"
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/wrap.h"
 
@@ -78,9 +79,9 @@ PyObject* FromArchive(const std::string& path, PyObject* path_object,
 }
 
 // How CPython will load this module next time: from a .pyc proved by the source's mtime and size,
-// from one proved by nothing, or not from a .pyc as it stands (PEP 552; a hash-checked one needs no
-// care, since equal stamps mean equal sources).
-enum class PycKind { kNone, kTimestamp, kUnchecked };
+// from one that is believed whatever the source says, or not from a .pyc as it stands (PEP 552; one
+// whose hash is compared needs no care, since equal stamps mean equal sources).
+enum class PycKind { kNone, kTimestamp, kBelieved };
 
 uint32_t LittleEndian32(const unsigned char* p) {
   return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
@@ -93,8 +94,10 @@ PycKind ClassifyPyc(const std::string& pyc_path, const cache::SourceStamp& stamp
       LittleEndian32(head) != static_cast<uint32_t>(PyImport_GetMagicNumber())) {
     return PycKind::kNone;
   }
+  constexpr uint32_t kHashed = 1, kChecked = 2;
   uint32_t flags = LittleEndian32(head + 4);
-  if (flags == 1) return PycKind::kUnchecked;
+  if (flags == kHashed) return PycKind::kBelieved;
+  if (flags == (kHashed | kChecked) && g_types->BelievesHashedBytecode()) return PycKind::kBelieved;
   bool current =
       flags == 0 &&
       LittleEndian32(head + 8) == static_cast<uint32_t>(stamp.mtime_ns / 1'000'000'000) &&
@@ -119,10 +122,9 @@ void Record(PyObject* code, const std::string& path, const cache::SourceStamp& s
     g_session->AddFromPyc(path, stamp, read_at_ns, pyc, /*compiled=*/!had_pyc);
     return;
   }
-  // Whatever an unchecked .pyc says is right, even when the source says otherwise: no stamp of the
-  // source proves it.
+  // No stamp of the source proves what a .pyc says that is believed without it.
   // And what compiling shows must be shown again.
-  if (kind == PycKind::kUnchecked || warned) return;
+  if (kind == PycKind::kBelieved || warned) return;
   PyRef bytes = PyRef::Steal(PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION));
   if (!bytes) {
     PyErr_Clear();
@@ -138,36 +140,29 @@ PyObject* FromCpython(PyObject* loader, PyObject* fullname) {
 }
 
 // Notices while it lives whether a warning is shown: compiling may show a SyntaxWarning, and where
-// no .pyc keeps the result, stock shows it at every start. Without the module `warnings`, CPython
-// prints warnings itself (Python/_warnings.c, call_show_warning), so then one must be assumed.
+// no .pyc keeps the result, stock shows it at every start. Where the module `warnings` is loaded,
+// it shows them; else CPython does so itself (Python/_warnings.c, call_show_warning), and then what
+// passes all of its filters is shown, which are the default ones: `-W` would have loaded the
+// module.
 class WarningWatch {
  public:
-  WarningWatch() {
-    PyRef warnings = WarningsModule();
-    if (warnings) show_ = PyRef::Steal(PyObject_GetAttr(warnings.get(), g_show_name));
-    if (!show_) {
-      PyErr_Clear();
-      return;
-    }
-    watch_ = PyRef::Steal(PyCFunction_New(&kShow, show_.get()));
-    if (watch_ && PyObject_SetAttr(warnings.get(), g_show_name, watch_.get()) == 0) {
-      shown_before_ = g_shown;
-      warnings_ = std::move(warnings);
-    }
+  WarningWatch() : shown_before_(g_shown) {
+    PyRef warnings = PyRef::Steal(PyImport_GetModule(g_warnings_name));
+    watching_ = warnings ? StandBeforeShow(std::move(warnings)) : StandBehindFilters();
     PyErr_Clear();
   }
   ~WarningWatch() {
-    if (!warnings_) return;
+    if (!watching_) return;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyRef now = PyRef::Steal(PyObject_GetAttr(warnings_.get(), g_show_name));
-    if (now.get() == watch_.get()) PyObject_SetAttr(warnings_.get(), g_show_name, show_.get());
+    warnings_ ? LeaveShow() : LeaveFilters();
+    PyErr_Clear();
     PyErr_Restore(type, value, traceback);
   }
   WarningWatch(const WarningWatch&) = delete;
   WarningWatch& operator=(const WarningWatch&) = delete;
 
-  bool MayHaveShown() const { return !warnings_ || g_shown != shown_before_; }
+  bool MayHaveShown() const { return !watching_ || g_shown != shown_before_; }
 
   static bool Init() {
     g_warnings_name = PyUnicode_InternFromString("warnings");
@@ -176,17 +171,42 @@ class WarningWatch {
   }
 
  private:
-  // Loaded here where no .pyc will be written: else nothing imported before it could be kept.
-  static PyRef WarningsModule() {
-    static bool loading = false;
-    PyObject* dont_write = PySys_GetObject("dont_write_bytecode");
-    if (loading || dont_write == nullptr || PyObject_IsTrue(dont_write) != 1) {
-      return PyRef::Steal(PyImport_GetModule(g_warnings_name));
+  bool StandBeforeShow(PyRef warnings) {
+    show_ = PyRef::Steal(PyObject_GetAttr(warnings.get(), g_show_name));
+    watch_ = show_ ? PyRef::Steal(PyCFunction_New(&kShow, show_.get())) : PyRef();
+    if (!watch_ || PyObject_SetAttr(warnings.get(), g_show_name, watch_.get()) < 0) return false;
+    warnings_ = std::move(warnings);
+    return true;
+  }
+
+  void LeaveShow() {
+    PyRef now = PyRef::Steal(PyObject_GetAttr(warnings_.get(), g_show_name));
+    if (now.get() == watch_.get()) PyObject_SetAttr(warnings_.get(), g_show_name, show_.get());
+  }
+
+  // As the last of the filters one that matches nothing, and is asked about the message first
+  // (Python/_warnings.c, get_filter).
+  bool StandBehindFilters() {
+    PyRef module = BuiltinModule("_warnings");
+    if (module) filters_ = PyRef::Steal(PyObject_GetAttrString(module.get(), "filters"));
+    if (!filters_ || !PyList_CheckExact(filters_.get())) return false;
+    PyRef message = PyRef::Steal(PyModule_New("pylaunch"));
+    PyRef match = PyRef::Steal(PyCFunction_New(&kMatch, nullptr));
+    if (!message || !match ||
+        PyObject_SetAttrString(message.get(), kMatch.ml_name, match.get()) < 0) {
+      return false;
     }
-    loading = true;
-    PyRef module = PyRef::Steal(PyImport_Import(g_warnings_name));
-    loading = false;
-    return module;
+    watch_ =
+        PyRef::Steal(Py_BuildValue("(sOOOi)", "default", message.get(), Py_None, PyExc_Warning, 0));
+    return watch_ && PyList_Append(filters_.get(), watch_.get()) == 0;
+  }
+
+  void LeaveFilters() {
+    for (Py_ssize_t i = PyList_GET_SIZE(filters_.get()); i-- > 0;) {
+      if (PyList_GET_ITEM(filters_.get(), i) != watch_.get()) continue;
+      PyList_SetSlice(filters_.get(), i, i + 1, nullptr);
+      return;
+    }
   }
 
   static PyObject* Show(PyObject* show, PyObject* message) {
@@ -194,14 +214,22 @@ class WarningWatch {
     return PyObject_CallOneArg(show, message);
   }
 
+  static PyObject* Match(PyObject*, PyObject*) {
+    ++g_shown;
+    Py_RETURN_FALSE;
+  }
+
   inline static PyMethodDef kShow = {"_showwarnmsg", Show, METH_O, nullptr};
+  inline static PyMethodDef kMatch = {"match", Match, METH_O, nullptr};
   inline static unsigned g_shown = 0;
   inline static PyObject* g_warnings_name = nullptr;
   inline static PyObject* g_show_name = nullptr;
 
-  PyRef warnings_;
-  PyRef show_;
+  bool watching_ = false;
   PyRef watch_;
+  PyRef warnings_;  // Null: watched are the filters.
+  PyRef show_;
+  PyRef filters_;
   unsigned shown_before_ = 0;
 };
 
@@ -229,6 +257,10 @@ PyObject* Call(PyObject* self, PyObject* args, PyObject* kwargs) {
   int64_t now = RealtimeNs();
   if (same_name == 0 || !FileSystemBytes(path_object.get(), &loader_path) || loader_path != path ||
       !g_types->Unchanged()) {
+    return FromCpython(loader.get(), fullname);
+  }
+  if (g_types->BelievesHashedBytecode() &&
+      ClassifyPyc(PycPath(path_object.get()), {}) == PycKind::kBelieved) {
     return FromCpython(loader.get(), fullname);
   }
   if (PyObject* code = FromArchive(path, path_object.get(), nullptr, now)) return code;
@@ -267,7 +299,7 @@ void Dealloc(PyObject* self) {
 
 // copy.copy and pickle of a loader that has not been used yet give the plain method back.
 PyObject* Reduce(PyObject* self, PyObject*) {
-  PyRef builtins = PyRef::Steal(PyImport_ImportModule("builtins"));
+  PyRef builtins = BuiltinModule("builtins");
   if (!builtins || Cast(self)->loader == nullptr) return nullptr;
   PyRef getattr = PyRef::Steal(PyObject_GetAttrString(builtins.get(), "getattr"));
   if (!getattr) return nullptr;
@@ -332,7 +364,7 @@ bool InitCodeSource(ArchiveSession* session, const ImportlibTypes* types) {
   g_code_source_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&kSpec));
   g_loader_name = PyUnicode_InternFromString("loader");
   g_path_name = PyUnicode_InternFromString("path");
-  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
+  PyRef bootstrap = BuiltinModule("_frozen_importlib");
   return g_get_code_name != nullptr && g_loader_name != nullptr && g_path_name != nullptr &&
          g_code_source_type != nullptr && bootstrap && WarningWatch::Init() &&
          g_load_unlocked.Install(bootstrap.get(), "_load_unlocked", LoadUnlocked);

@@ -285,7 +285,7 @@ int Run(int argc, char** argv) {
     Py_FinalizeEx();
     return *done;
   }
-  if (!g_handoff->plan.entries.empty()) WatchEnvironment(g_handoff->plan, g_handoff->explain);
+  WatchEnvironment(g_handoff->plan, g_handoff->explain);
   SetUpExit(*resumed);
   JournalProgram();
   Py_AtExit(EndSession);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 
 namespace pylaunch::engine {
@@ -85,7 +86,7 @@ void Hook(PyObject* mapping, const char* attribute, PyMethodDef* def) {
 
 void HookEnviron(const EnvironListener& listener) {
   g_hooks = new Hooks{listener, {}, {}};
-  PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
+  PyRef os = LoadedModule("os");
   for (const char* name : {"environ", "environb"}) {
     PyRef mapping = os ? PyRef::Steal(PyObject_GetAttrString(os.get(), name)) : PyRef();
     if (!mapping) break;

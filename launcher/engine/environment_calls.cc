@@ -2,8 +2,10 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <optional>
 #include <string>
 
 namespace pylaunch::engine {
@@ -62,12 +64,19 @@ char* Told(const char* name, char* value) {
 char* ToldGetenv(const char* name) { return Told(name, LibcGetenv()(name)); }
 char* ToldSecureGetenv(const char* name) { return Told(name, LibcSecureGetenv()(name)); }
 
-void TellChange(const char* name, const void* caller) {
-  ChangeListener listener = g_on_change.load(std::memory_order_relaxed);
-  if (listener == nullptr) return;
+// Makes the change `make` and tells of it.
+template <typename Make>
+int Change(const char* name, const void* caller, Make make) {
+  const ChangeListener listener = g_on_change.load(std::memory_order_relaxed);
+  if (listener == nullptr || name == nullptr) return make();
+  const char* old = LibcGetenv()(name);
+  const std::optional<std::string> before = old == nullptr ? std::nullopt : std::optional(old);
+  const int result = make();
+  if (result != 0) return result;
   const int error = errno;
-  listener(name, LibcGetenv()(name), caller);
+  listener({name, before ? before->c_str() : nullptr, LibcGetenv()(name), caller});
   errno = error;
+  return result;
 }
 
 }  // namespace
@@ -95,26 +104,20 @@ __attribute__((visibility("default"))) char* secure_getenv(const char* name) noe
 __attribute__((visibility("default"))) int setenv(const char* name, const char* value,
                                                   int overwrite) noexcept {
   static const auto real = pylaunch::engine::Libc<pylaunch::engine::Set>("setenv");
-  const int result = real(name, value, overwrite);
-  if (result == 0) pylaunch::engine::TellChange(name, __builtin_return_address(0));
-  return result;
+  return pylaunch::engine::Change(name, __builtin_return_address(0),
+                                  [&] { return real(name, value, overwrite); });
 }
 
 __attribute__((visibility("default"))) int unsetenv(const char* name) noexcept {
   static const auto real = pylaunch::engine::Libc<pylaunch::engine::Unset>("unsetenv");
-  const int result = real(name);
-  if (result == 0) pylaunch::engine::TellChange(name, __builtin_return_address(0));
-  return result;
+  return pylaunch::engine::Change(name, __builtin_return_address(0), [&] { return real(name); });
 }
 
 __attribute__((visibility("default"))) int putenv(char* string) noexcept {
   static const auto real = pylaunch::engine::Libc<pylaunch::engine::Put>("putenv");
-  const int result = real(string);
-  if (result == 0) {
-    std::string name = string;
-    name.resize(std::min(name.find('='), name.size()));
-    pylaunch::engine::TellChange(name.c_str(), __builtin_return_address(0));
-  }
-  return result;
+  std::string name = string;
+  name.resize(std::min(name.find('='), name.size()));
+  return pylaunch::engine::Change(name.c_str(), __builtin_return_address(0),
+                                  [&] { return real(string); });
 }
 }

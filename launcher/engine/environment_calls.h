@@ -11,9 +11,14 @@ namespace pylaunch::engine {
 
 // `value` null: not set.
 using ReadListener = void (*)(const char* name, const char* value);
-// After a successful change; `value` null: not set any more. `caller`: the address that the call
-// returns to.
-using ChangeListener = void (*)(const char* name, const char* value, const void* caller);
+struct EnvironmentChange {
+  const char* name;
+  const char* before;  // Null: it was not set.
+  const char* value;   // Null: it is not set any more.
+  const void* caller;  // The address that the call returns to.
+};
+// After a successful change.
+using ChangeListener = void (*)(const EnvironmentChange& change);
 
 // Null: nobody. One listener each.
 void ListenToReads(ReadListener listener);

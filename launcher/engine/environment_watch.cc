@@ -13,6 +13,7 @@
 #include "launcher/engine/environment_reads.h"
 #include "launcher/engine/environment_setter.h"
 #include "launcher/engine/interpreter_object.h"
+#include "launcher/engine/journal.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 
@@ -24,6 +25,7 @@ struct Watch {
   bool explain = false;
   pid_t process = 0;
   std::set<std::string> told;  // Under the GIL.
+  EnvironmentReads left;       // What preloading left, of variables that were changed since.
 };
 Watch* g_watch = nullptr;
 
@@ -71,22 +73,43 @@ void ExplainReaders(const std::string& name) {
   Explain("environment: " + name + " was read by " + readers);
 }
 
-void OnChange(const char* name, const char* value, const void* caller) {
-  const EnvironmentRead* read = PreloadReads().Last(name);
-  // posix.putenv() and unsetenv() call with the GIL held, and nothing else in CPython calls
-  // setenv() after its start. Asked before anything of CPython is touched.
-  if (read == nullptr || read->Saw(value) || !IsInterpreters(caller)) return;
-  if (getpid() != g_watch->process || g_watch->told.count(name) > 0) return;
-  // Kept: the calls below may let another thread change the environment.
-  const std::optional<std::string> kept = value == nullptr ? std::nullopt : std::optional(value);
-  const std::optional<EnvironmentSetter> setter = FindEnvironmentSetter(name);
-  if (!setter || !g_watch->told.insert(name).second) return;
+// True for the value that preloading left the variable with.
+bool WasLeftSo(const EnvironmentChange& change) {
+  EnvironmentReads& left = g_watch->left;
+  if (left.Last(change.name) == nullptr) left.Add(change.name, change.before, 0);
+  return left.Last(change.name)->Saw(change.value);
+}
+
+void WarnOf(const std::string& name, const std::optional<std::string>& value,
+            const EnvironmentSetter& setter) {
+  if (!g_watch->told.insert(name).second) return;
   const PreloadEntry& reader = Entry(PreloadReads().Entries(name).front());
-  Warning(setter->file + ":" + std::to_string(setter->line) + (kept ? " sets " : " removes ") +
+  Warning(setter.file + ":" + std::to_string(setter.line) + (value ? " sets " : " removes ") +
           name + ", which preloading '" + reader.text + "' (" + Place(reader) +
           ") has already read; " +
-          Cure(name, kept ? kept->c_str() : nullptr, setter->if_unset, reader));
+          Cure(name, value ? value->c_str() : nullptr, setter.if_unset, reader));
   if (g_watch->explain) ExplainReaders(name);
+}
+
+void OnChange(const EnvironmentChange& change) {
+  const EnvironmentRead* read = PreloadReads().Last(change.name);
+  const bool recorded = WantsVariables();
+  if (read == nullptr && !recorded) return;
+  const bool left_so = WasLeftSo(change);
+  const bool warned = read != nullptr && !left_so && !read->Saw(change.value);
+  // posix.putenv() and unsetenv() call with the GIL held, and nothing else in CPython calls
+  // setenv() after its start. Asked before anything of CPython is touched.
+  if ((!recorded && !warned) || !IsInterpreters(change.caller) || getpid() != g_watch->process) {
+    return;
+  }
+  // Kept: the calls below may let another thread change the environment.
+  const std::string name = change.name;
+  const std::optional<std::string> value =
+      change.value == nullptr ? std::nullopt : std::optional(change.value);
+  const std::optional<EnvironmentSetter> setter =
+      left_so ? std::nullopt : FindEnvironmentSetter(name);
+  if (recorded) NoteVariable(name, setter ? value : std::nullopt);
+  if (warned && setter) WarnOf(name, value, *setter);
 }
 
 void ExplainReads() {
@@ -101,13 +124,13 @@ void ExplainReads() {
 }  // namespace
 
 void WatchEnvironment(const PreloadPlan& plan, bool explain) {
-  if (PreloadReads().empty()) return;
+  if (PreloadReads().empty() && !WantsVariables()) return;
   if (g_watch == nullptr) g_watch = new Watch();
   g_watch->plan = &plan;
   g_watch->explain = explain;
   g_watch->process = getpid();
   IsInterpreters(nullptr);  // Not for the first time in setenv().
-  if (explain) ExplainReads();
+  if (explain && !PreloadReads().empty()) ExplainReads();
   ListenToChanges(OnChange);
 }
 

@@ -36,6 +36,7 @@
 #include "launcher/engine/exit_state.h"
 #include "launcher/engine/exit_survivors.h"
 #include "launcher/engine/finalize_return.h"
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/own_tables.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
@@ -64,13 +65,12 @@ volatile int g_first_reset = SIGINT;  // The first signal that _PySignal_Fini wi
 // Before the program
 
 bool Prepare(FastExit* exit) {
-  PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
-  PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
-  PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
-  PyRef io = PyRef::Steal(PyImport_ImportModule("_io"));
-  PyRef atexit = PyRef::Steal(PyImport_ImportModule("atexit"));
+  PyRef gc = BuiltinModule("gc");
+  PyRef signal = BuiltinModule("_signal");
+  PyRef io = BuiltinModule("_io");
+  PyRef atexit = BuiltinModule("atexit");
   PyObject* modules = PyImport_GetModuleDict();
-  if (!gc || !os || !signal || !io || !atexit || modules == nullptr || !PyDict_CheckExact(modules))
+  if (!gc || !signal || !io || !atexit || modules == nullptr || !PyDict_CheckExact(modules))
     return false;
   exit->callbacks = PyRef::Steal(PyObject_GetAttrString(gc.get(), "callbacks"));
   exit->get_debug = PyRef::Steal(PyObject_GetAttrString(gc.get(), "get_debug"));
@@ -88,8 +88,7 @@ bool Prepare(FastExit* exit) {
       !exit->at_exit || !exit->get_signal) {
     return false;
   }
-  exit->library = FileOf(PyModule_GetDict(os.get()));
-  exit->library.resize(exit->library.rfind('/') + 1);
+  exit->library = StandardLibrary();
   for (auto& [module, names] :
        {std::pair("sys", &exit->sys_names), std::pair("builtins", &exit->builtins_names)}) {
     PyObject* found = PyDict_GetItemString(modules, module);
@@ -117,7 +116,7 @@ PyMethodDef kOnSpareSignal = {"_pylaunch_signal", OnSpareSignal, METH_VARARGS, n
 // into the background ignores SIGINT; a real-time signal that nobody uses gets a handler for the
 // last moments.
 bool TakeSpareSignal() {
-  PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
+  PyRef signal = BuiltinModule("_signal");
   PyRef handler = PyRef::Steal(PyCFunction_New(&kOnSpareSignal, nullptr));
   for (int number = SIGRTMAX; signal && handler && number >= SIGRTMIN; --number) {
     struct sigaction action;

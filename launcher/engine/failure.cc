@@ -1,5 +1,10 @@
 #include "launcher/engine/failure.h"
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 
 namespace pylaunch::engine {
@@ -88,20 +93,40 @@ std::string Statement(const PreloadEntry& entry) {
 
 std::string Executable() { return Text(PySys_GetObject("executable")); }
 
-// The nearest names that the module does have.
+// From 0 to 1: the longest common subsequence's share of both.
+double Likeness(const std::string& a, const std::string& b) {
+  std::vector<size_t> common(b.size() + 1);  // Of what of `a` was seen and each beginning of `b`.
+  for (const char c : a) {
+    size_t diagonal = 0;
+    for (size_t i = 1; i <= b.size(); ++i) {
+      const size_t above = common[i];
+      common[i] = c == b[i - 1] ? diagonal + 1 : std::max(above, common[i - 1]);
+      diagonal = above;
+    }
+  }
+  return 2.0 * static_cast<double>(common.back()) / static_cast<double>(a.size() + b.size());
+}
+
+// The nearest names that the module does have. Not by difflib, which would have to be imported
+// where the program's folder comes first.
 std::string CloseNames(const PreloadEntry& entry) {
+  constexpr double kEnough = 0.6;
+  constexpr size_t kMost = 3;
   if (entry.kind == PreloadEntry::Kind::kImport) return "";
-  PyRef difflib = PyRef::Steal(PyImport_ImportModule("difflib"));
-  PyRef module = PyRef::Steal(PyImport_ImportModule(entry.module.c_str()));
+  PyRef module = LoadedModule(entry.module.c_str());
   PyRef names = module ? PyRef::Steal(PyObject_Dir(module.get())) : PyRef();
   std::string close;
   for (const std::string& name : entry.names) {
-    if (!difflib || !names || PyObject_HasAttrString(module.get(), name.c_str())) continue;
-    PyRef matches = PyRef::Steal(
-        PyObject_CallMethod(difflib.get(), "get_close_matches", "sO", name.c_str(), names.get()));
-    for (Py_ssize_t i = 0; matches && i < PyList_Size(matches.get()); ++i) {
-      close += (close.empty() ? "'" : ", '") + Text(PyList_GET_ITEM(matches.get(), i)) + "'";
+    if (!names || PyObject_HasAttrString(module.get(), name.c_str())) continue;
+    std::vector<std::pair<double, std::string>> nearest;
+    for (Py_ssize_t i = 0; i < PyList_Size(names.get()); ++i) {
+      const std::string other = Text(PyList_GET_ITEM(names.get(), i));
+      const double likeness = Likeness(name, other);
+      if (likeness >= kEnough) nearest.emplace_back(-likeness, other);
     }
+    std::sort(nearest.begin(), nearest.end());
+    if (nearest.size() > kMost) nearest.resize(kMost);
+    for (const auto& [_, other] : nearest) close += (close.empty() ? "'" : ", '") + other + "'";
   }
   PyErr_Clear();
   return close;

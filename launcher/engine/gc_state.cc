@@ -1,5 +1,6 @@
 #include "launcher/engine/gc_state.h"
 
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 
 namespace pylaunch::engine::gc {
@@ -7,7 +8,7 @@ namespace {
 
 // gc.get_threshold(), gc.get_freeze_count(); -1 if it cannot be had.
 Py_ssize_t AskGc(const char* method, Py_ssize_t index = -1) {
-  PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
+  PyRef gc = BuiltinModule("gc");
   PyRef told = gc ? PyRef::Steal(PyObject_CallMethod(gc.get(), method, nullptr)) : PyRef();
   if (told && index >= 0) told = PyRef::Steal(PySequence_GetItem(told.get(), index));
   const Py_ssize_t number = told ? PyLong_AsSsize_t(told.get()) : -1;

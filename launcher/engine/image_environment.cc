@@ -9,6 +9,7 @@
 #include <cwchar>
 #include <string_view>
 
+#include "launcher/engine/argument_reads.h"
 #include "launcher/engine/py_ref.h"
 
 extern "C" {
@@ -94,9 +95,8 @@ void Wipe(const PyWideStringList& list) {
 }
 
 // The strings themselves, where nobody else has them.
-void WipeList(const char* name) {
-  PyObject* list = PySys_GetObject(name);
-  for (Py_ssize_t i = 1; list != nullptr && PyList_Check(list) && i < PyList_GET_SIZE(list); ++i) {
+void WipeList(PyObject* list) {
+  for (Py_ssize_t i = 1; list != nullptr && i < PyList_GET_SIZE(list); ++i) {
     PyObject* text = PyList_GET_ITEM(list, i);
     if (!PyUnicode_Check(text) || Py_REFCNT(text) != 1 || PyUnicode_GET_LENGTH(text) < 2) continue;
     const auto size = static_cast<size_t>(PyUnicode_GET_LENGTH(text) * PyUnicode_KIND(text));
@@ -106,8 +106,8 @@ void WipeList(const char* name) {
 
 // All that CPython keeps of its command line; a restored process gets its own (resume.cc).
 void ScrubArguments() {
-  WipeList("argv");
-  WipeList("orig_argv");
+  WipeList(ListOfThisStart("argv"));
+  WipeList(ListOfThisStart("orig_argv"));
   const PyConfig* config = _Py_GetConfig();
   Wipe(config->argv);
   Wipe(config->orig_argv);

@@ -7,6 +7,7 @@
 #include "launcher/engine/journal.h"
 #include "launcher/engine/lazy_loader.h"
 #include "launcher/engine/load_watch.h"
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/pure_functions.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/shield_report.h"
@@ -232,13 +233,13 @@ PyObject* InTurn(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* k
 
 bool InstallImportShield(bool explain) {
   ReportShield(explain);
-  g_bootstrap = PyImport_ImportModule("_frozen_importlib");
+  g_bootstrap = BuiltinModule("_frozen_importlib").release();
   g_modules = PyImport_GetModuleDict();
   Py_INCREF(g_modules);
   g_name = PyUnicode_InternFromString("name");
   g_spec = PyUnicode_InternFromString("__spec__");
   g_initializing = PyUnicode_InternFromString("_initializing");
-  PyRef builtins = PyRef::Steal(PyImport_ImportModule("builtins"));
+  PyRef builtins = BuiltinModule("builtins");
   if (g_bootstrap == nullptr || g_name == nullptr || g_spec == nullptr ||
       g_initializing == nullptr || !builtins) {
     return false;

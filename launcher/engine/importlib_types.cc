@@ -1,5 +1,6 @@
 #include "launcher/engine/importlib_types.h"
 
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 
 namespace pylaunch::engine {
@@ -15,7 +16,7 @@ PyTypeObject* TypeAttribute(PyObject* module, const char* name) {
 }
 
 bool ReadSuffixes(std::vector<std::string>* out) {
-  PyRef imp = PyRef::Steal(PyImport_ImportModule("_imp"));
+  PyRef imp = BuiltinModule("_imp");
   if (!imp) return false;
   PyRef list = PyRef::Steal(PyObject_CallMethod(imp.get(), "extension_suffixes", nullptr));
   if (!list || !PyList_Check(list.get())) return false;
@@ -36,10 +37,10 @@ PyObject* CacheTag() {
 }  // namespace
 
 bool ImportlibTypes::Load() {
-  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
-  PyRef external = PyRef::Steal(PyImport_ImportModule("_frozen_importlib_external"));
-  PyRef imp = PyRef::Steal(PyImport_ImportModule("_imp"));
-  if (!bootstrap || !external || !imp) return false;
+  PyRef bootstrap = BuiltinModule("_frozen_importlib");
+  PyRef external = BuiltinModule("_frozen_importlib_external");
+  imp_ = BuiltinModule("_imp").release();
+  if (!bootstrap || !external || imp_ == nullptr) return false;
   module_spec = PyObject_GetAttrString(bootstrap.get(), "ModuleSpec");
   path_finder = TypeAttribute(external.get(), "PathFinder");
   namespace_path = TypeAttribute(external.get(), "_NamespacePath");
@@ -48,7 +49,7 @@ bool ImportlibTypes::Load() {
   sourceless_loader = TypeAttribute(external.get(), "SourcelessFileLoader");
   extension_loader = TypeAttribute(external.get(), "ExtensionFileLoader");
   cache_from_source = PyObject_GetAttrString(external.get(), "cache_from_source");
-  fix_co_filename = PyObject_GetAttrString(imp.get(), "_fix_co_filename");
+  fix_co_filename = PyObject_GetAttrString(imp_, "_fix_co_filename");
   if (module_spec == nullptr || path_finder == nullptr || namespace_path == nullptr ||
       file_finder == nullptr || source_loader == nullptr || sourceless_loader == nullptr ||
       extension_loader == nullptr || cache_from_source == nullptr || fix_co_filename == nullptr ||
@@ -82,6 +83,13 @@ bool ImportlibTypes::CacheTagUnchanged() const {
   PyRef now = PyRef::Steal(CacheTag());
   PyErr_Clear();
   return now.get() == cache_tag_object_;
+}
+
+bool ImportlibTypes::BelievesHashedBytecode() const {
+  PyRef mode = PyRef::Steal(PyObject_GetAttrString(imp_, "check_hash_based_pycs"));
+  PyErr_Clear();
+  return mode && PyUnicode_Check(mode.get()) &&
+         PyUnicode_CompareWithASCIIString(mode.get(), "never") == 0;
 }
 
 }  // namespace pylaunch::engine

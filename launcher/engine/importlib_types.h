@@ -34,8 +34,12 @@ struct ImportlibTypes {
   bool Unchanged() const;
   // True while sys.implementation.cache_tag is the object it was: `__cached__` depends on it.
   bool CacheTagUnchanged() const;
+  // True while CPython takes every hash-based .pyc (PEP 552) as it is, whatever the source says:
+  // `--check-hash-based-pycs never`, which programs can set, too. Leaves no exception.
+  bool BelievesHashedBytecode() const;
 
  private:
+  PyObject* imp_ = nullptr;
   PyObject* cache_tag_object_ = nullptr;
   static constexpr int kWatched = 5;
   PyTypeObject* watched_[kWatched] = {};

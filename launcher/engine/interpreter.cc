@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 
 // Exported by CPython 3.10 to 3.13, declared only in internal headers
@@ -39,7 +40,7 @@ std::string Bytes(const wchar_t* text) {
 PyObject* OnExternalImporters(PyObject*, PyObject*) {
   PyRef result = PyRef::Steal(PyObject_CallNoArgs(g_install_external_importers));
   if (!result) return nullptr;
-  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
+  PyRef bootstrap = BuiltinModule("_frozen_importlib");
   if (!bootstrap || PyObject_SetAttrString(bootstrap.get(), "_install_external_importers",
                                            g_install_external_importers) < 0) {
     return nullptr;
@@ -51,7 +52,7 @@ PyObject* OnExternalImporters(PyObject*, PyObject*) {
 PyMethodDef kHook = {"_install_external_importers", OnExternalImporters, METH_NOARGS, nullptr};
 
 bool HookExternalImporters() {
-  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
+  PyRef bootstrap = BuiltinModule("_frozen_importlib");
   PyRef hook = PyRef::Steal(PyCFunction_New(&kHook, nullptr));
   if (!bootstrap || !hook) return false;
   g_install_external_importers =

@@ -14,8 +14,6 @@
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 
-extern char** environ;
-
 namespace pylaunch::engine {
 
 bool g_journal_on = false;
@@ -27,8 +25,8 @@ constexpr size_t kMostEvents = 200'000;
 
 // Never destroyed: daemon threads may outlive static destructors.
 Journal& g = *new Journal();
-// environ after the latest import that was a request, on the main thread.
-std::map<std::string, std::string>& g_environment = *new std::map<std::string, std::string>();
+// What the program has set since the latest import that was a request, on the main thread.
+std::map<std::string, std::string>& g_set = *new std::map<std::string, std::string>();
 
 thread_local int t_thread = -1;
 
@@ -146,22 +144,10 @@ void Pop(JournalEvent* event, int index) {
   }
 }
 
-std::map<std::string, std::string> Environment() {
-  std::map<std::string, std::string> variables;
-  for (char** e = environ; e != nullptr && *e != nullptr; ++e) {
-    std::string_view entry = *e;
-    const size_t equals = entry.find('=');
-    if (equals != entry.npos) variables.emplace(entry.substr(0, equals), entry.substr(equals + 1));
-  }
-  return variables;
-}
-
-void NoteVariables(int next_event) {
-  for (auto& [name, value] : Environment()) {
-    auto old = g_environment.find(name);
-    if (old == g_environment.end() || old->second != value)
-      g.variables.push_back({name, value, next_event});
-  }
+// Those that the program has set since the last request.
+void KeepVariables(int next_event) {
+  for (auto& [name, value] : g_set) g.variables.push_back({name, value, next_event});
+  g_set.clear();
 }
 
 // A line of --explain about the outermost import of a thread.
@@ -190,7 +176,6 @@ void Forget() {
 void Ended(int index) {
   const JournalEvent& event = g.events[static_cast<size_t>(index)];
   JournalThread& thread = g.threads[static_cast<size_t>(event.thread)];
-  if (thread.main && event.request && g.wants.requests) g_environment = Environment();
   if (event.body && event.outcome == JournalEvent::Outcome::kLoaded) ++thread.loaded;
   if (!thread.stack.empty()) return;
   if (!thread.main && thread.loaded > 0) {
@@ -270,7 +255,7 @@ int ImportBegins(PyObject* name) {
   event.request = IsRequest(thread, event.name);
   if (event.request && g.wants.requests) {
     event.requester = FindRequester();
-    if (thread.main) NoteVariables(static_cast<int>(g.events.size()));
+    if (thread.main) KeepVariables(static_cast<int>(g.events.size()));
   }
   return Push(std::move(event));
 }
@@ -336,7 +321,16 @@ void NotePreload() {
 void NoteProgram() {
   if (!g_journal_on) return;
   g.program_ns = MonotonicNs();
-  if (g.wants.requests) g_environment = Environment();
+}
+
+bool WantsVariables() { return g_journal_on && g.wants.requests; }
+
+void NoteVariable(const std::string& name, const std::optional<std::string>& value) {
+  if (value) {
+    g_set[name] = *value;
+  } else {
+    g_set.erase(name);
+  }
 }
 
 }  // namespace pylaunch::engine

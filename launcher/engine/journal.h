@@ -70,8 +70,7 @@ struct JournalThread {
   uint32_t loaded = 0;          // Modules, since the outermost event began.
 };
 
-// A variable of the environment that changed between two imports on the main thread, not during
-// one: so it was the program that set it.
+// A variable that the program has set (environment_setter.h) before an import on the main thread.
 struct VariableChange {
   std::string name;
   std::string value;
@@ -113,6 +112,11 @@ void NoteArchiveAnswer(ArchiveAnswer answer, uint64_t code_bytes);
 
 int EntryBegins(const PreloadEntry& entry);
 void EntryEnds(int event, bool loaded);
+
+// The program has set a variable; no value: it is as preloading left it, or unset. Any thread with
+// the GIL.
+bool WantsVariables();
+void NoteVariable(const std::string& name, const std::optional<std::string>& value);
 
 void NotePreload();  // It begins now.
 void NoteProgram();  // It begins now.

@@ -16,6 +16,7 @@
 #include "launcher/engine/clock.h"
 #include "launcher/engine/failure.h"
 #include "launcher/engine/journal.h"
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 
@@ -257,7 +258,7 @@ PyObject* OnEnd(PyObject*, PyObject*) {
 PyMethodDef kOnEnd = {"pylaunch_report", OnEnd, METH_NOARGS, nullptr};
 
 bool CallAtExit() {
-  PyRef atexit = PyRef::Steal(PyImport_ImportModule("atexit"));
+  PyRef atexit = BuiltinModule("atexit");
   PyRef hook = PyRef::Steal(PyCFunction_New(&kOnEnd, nullptr));
   PyRef done = atexit && hook
                    ? PyRef::Steal(PyObject_CallMethod(atexit.get(), "register", "O", hook.get()))

@@ -57,14 +57,14 @@ std::set<std::string> FilesIn(const std::set<std::string>& folders) {
   return paths;
 }
 
-// Bytecode that says that nobody is to look at its source (PEP 552): magic, then the flags "by
-// hash" without "check".
+// Bytecode that may be believed whatever its source says (PEP 552): magic, then flags, of which the
+// lowest is "by hash". Whether it is, the flag "check" and `--check-hash-based-pycs` say.
 bool IsItsOwnProof(const std::string& bytecode) {
   const int fd = open(bytecode.c_str(), O_RDONLY | O_CLOEXEC);
   uint32_t head[2] = {};
   const bool read = fd >= 0 && pread(fd, head, sizeof head, 0) == sizeof head;
   close(fd);
-  return read && le32toh(head[1]) == 1;
+  return read && (le32toh(head[1]) & 1) != 0;
 }
 
 // Without asking getenv(), which would count as a read.

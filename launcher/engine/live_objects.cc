@@ -1,6 +1,7 @@
 #include "launcher/engine/live_objects.h"
 
 #include "launcher/engine/gc_state.h"
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 
 namespace pylaunch::engine {
@@ -16,7 +17,7 @@ bool Take(PyObject* object, PyObject* types, PyObject* found) {
 }
 
 PyRef AllObjects() {
-  PyRef gc = PyRef::Steal(PyImport_ImportModule("gc"));
+  PyRef gc = BuiltinModule("gc");
   return gc ? PyRef::Steal(PyObject_CallMethod(gc.get(), "get_objects", nullptr)) : PyRef();
 }
 

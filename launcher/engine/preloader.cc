@@ -8,6 +8,7 @@
 #include "launcher/engine/failure.h"
 #include "launcher/engine/half_imported.h"
 #include "launcher/engine/journal.h"
+#include "launcher/engine/main_module.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/reads_recording.h"
 #include "launcher/engine/report.h"
@@ -138,7 +139,7 @@ std::optional<int> Preload(const PreloadPlan& plan, const std::vector<size_t>& w
   bool stop = false;
   {
     ProgramPath path(program);
-    MainFile main_file(program);
+    MainModule main(program);
     CollectionHeldBack collection;
     for (const size_t i : which) {
       const PreloadEntry& entry = plan.entries[i];

@@ -14,6 +14,7 @@
 #include "cache/memo.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/known_functions.h"
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
 
@@ -115,7 +116,7 @@ bool IsSet(PyObject* module, const char* function) {
 
 // A tracer or profiler sees the calls that the function makes. True also if that cannot be told.
 bool IsTraced() {
-  PyRef sys = PyRef::Steal(PyImport_ImportModule("sys"));
+  PyRef sys = BuiltinModule("sys");
   bool traced = !sys || IsSet(sys.get(), "gettrace") || IsSet(sys.get(), "getprofile");
 #if PY_VERSION_HEX >= 0x030C0000
   PyRef monitoring =

@@ -15,6 +15,7 @@
 #include "launcher/engine/environ_readers.h"
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/unseen_children.h"
 #include "launcher/engine/wrap.h"
@@ -66,11 +67,11 @@ void OnEnumerated() {
   }
 }
 
-void OnChange(const char* name, const char* value, const void*) {
+void OnChange(const EnvironmentChange& change) {
   EnvironmentReads* reads = g_image_reads;
   if (reads == nullptr) return;
-  reads->Add(name, nullptr, 0);
-  NoteShortSecret(name, value);
+  reads->Add(change.name, nullptr, 0);
+  NoteShortSecret(change.name, change.value);
 }
 
 // Not 0 once a child was waited for: every process faults pages in.
@@ -123,7 +124,7 @@ void StartImageReads() {
 }
 
 void FollowImportOfOs() {
-  PyRef bootstrap = PyRef::Steal(PyImport_ImportModule("_frozen_importlib"));
+  PyRef bootstrap = BuiltinModule("_frozen_importlib");
   if (!bootstrap || !g_load_unlocked.Install(bootstrap.get(), "_load_unlocked", LoadUnlocked)) {
     *g_why_all = "importlib is not the one we know";
   }

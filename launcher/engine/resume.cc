@@ -12,6 +12,7 @@
 
 #include "image/capture.h"
 #include "launcher/engine/archive_path.h"
+#include "launcher/engine/argument_reads.h"
 #include "launcher/engine/exit.h"
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/finalizers.h"
@@ -44,14 +45,14 @@ void NameProgram(char* argv0) {
 }
 
 bool SetList(const char* name, const PyWideStringList& values) {
+  PyObject* old = ListOfThisStart(name);
+  if (old == nullptr) return true;
   PyRef list = PyRef::Steal(PyList_New(0));
   for (Py_ssize_t i = 0; list && i < values.length; ++i) {
     PyRef item = PyRef::Steal(PyUnicode_FromWideChar(values.items[i], -1));
     if (!item || PyList_Append(list.get(), item.get()) < 0) return false;
   }
   // In place: preloaded modules may have taken the list.
-  PyObject* old = PySys_GetObject(name);
-  if (old == nullptr || !PyList_Check(old)) return list && PySys_SetObject(name, list.get()) == 0;
   return list && PyList_SetSlice(old, 0, PyList_GET_SIZE(old), list.get()) == 0;
 }
 
@@ -141,8 +142,6 @@ std::string Resumption::PrepareModules(const std::string& folder) {
   std::ifstream file(path);
   const std::string source{std::istreambuf_iterator<char>(file), {}};
   PyRef globals = PyRef::Steal(PyDict_New());
-  // What is imported for a frame, is imported by its builtins (PyImport_Import).
-  if (globals) PyDict_SetItemString(globals.get(), "__builtins__", PyEval_GetBuiltins());
   PyRef marked = PyRef::Steal(NewMarkedForExit());
   if (globals && marked) PyDict_SetItemString(globals.get(), "marked_for_exit", marked.get());
   PyRef reset = PyRef::Steal(PyCFunction_New(&kResetLibrary, nullptr));

@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstring>
 
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/read_record.h"
 
 namespace pylaunch::engine {
@@ -37,19 +38,7 @@ PyRef ComputePath0() {
   return Decode(path.substr(0, slash == 0 ? 1 : slash));
 }
 
-// A folder or zip file that is run stands in sys.path itself, safe path or not
-// (pymain_get_importer). Py_RunMain asks for itself: a file that is no such thing leaves no trace
-// here, and an image need not be made anew for every change to the program.
-bool IsImportable(PyObject* path) {
-  ReadRecordPause pause;
-  PyRef importer = PyRef::Steal(PyImport_GetImporter(path));
-  if (importer && importer.get() != Py_None) return true;
-  PyObject* known = PySys_GetObject("path_importer_cache");
-  if (known != nullptr && PyDict_Check(known)) PyDict_DelItem(known, path);
-  PyErr_Clear();
-  return false;
-}
-
+// What is run may stand in sys.path itself, safe path or not.
 PyRef Path0(const Program& program) {
   if (!program.filename.empty()) {
     PyRef filename = Decode(program.filename);
@@ -76,6 +65,18 @@ void DropFirstEntryLater() { g_drop_first = PySys_AddAuditHook(OnAuditEvent, nul
 
 }  // namespace
 
+// (pymain_get_importer) Py_RunMain asks for itself: a file that is no such thing leaves no trace
+// here, and an image need not be made anew for every change to the program.
+bool IsImportable(PyObject* path) {
+  ReadRecordPause pause;
+  PyRef importer = PyRef::Steal(PyImport_GetImporter(path));
+  if (importer && importer.get() != Py_None) return true;
+  PyObject* known = PySys_GetObject("path_importer_cache");
+  if (known != nullptr && PyDict_Check(known)) PyDict_DelItem(known, path);
+  PyErr_Clear();
+  return false;
+}
+
 ProgramPath::ProgramPath(const Program& program) {
   if (g_drop_first) return;  // An earlier one's is still in its place.
   PyRef path0 = Path0(program);
@@ -101,22 +102,6 @@ ProgramPath::~ProgramPath() {
   }
 }
 
-MainFile::MainFile(const Program& program) {
-  if (program.filename.empty()) return;
-  PyObject* main = PyImport_AddModule("__main__");
-  PyRef filename = Decode(program.filename);
-  if (main != nullptr && filename && !IsImportable(filename.get())) {
-    set_ = PyDict_SetItemString(PyModule_GetDict(main), "__file__", filename.get()) == 0;
-  }
-  PyErr_Clear();
-}
-
-MainFile::~MainFile() {
-  PyObject* main = set_ ? PyImport_AddModule("__main__") : nullptr;
-  if (main != nullptr) PyDict_DelItemString(PyModule_GetDict(main), "__file__");
-  PyErr_Clear();
-}
-
 // gc_collect_generations() (Modules/gcmodule.c, Python/gc.c) begins no full collection before a
 // quarter as many objects are new as the last one left.
 CollectionHeldBack::CollectionHeldBack() {
@@ -136,7 +121,9 @@ CollectionHeldBack::~CollectionHeldBack() {
 
 EntryEnvironment::EntryEnvironment(const std::vector<EnvSetting>& settings) {
   if (settings.empty()) return;
-  PyRef os = PyRef::Steal(PyImport_ImportModule("os"));
+  // Without `site` it may not be there; whoever looks for variables will import it.
+  PyRef os = LoadedModule("os");
+  if (!os) os = PyRef::Steal(PyImport_ImportModule("os"));
   if (os) environ_ = PyRef::Steal(PyObject_GetAttrString(os.get(), "environ"));
   for (const EnvSetting& setting : settings) {
     if (!environ_) break;

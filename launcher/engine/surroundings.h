@@ -14,6 +14,10 @@
 
 namespace pylaunch::engine {
 
+// True for a folder or zip file that can be run. Leaves no trace in sys.path_importer_cache of what
+// is none.
+bool IsImportable(PyObject* path);
+
 // Each of these puts something in place for as long as it lives. Their destructors leave no
 // exception behind.
 
@@ -28,19 +32,6 @@ class ProgramPath {
 
  private:
   PyRef entry_;
-};
-
-// __main__.__file__, which libraries look at to tell a script from a session; only for scripts, as
-// in stock.
-class MainFile {
- public:
-  explicit MainFile(const Program& program);
-  ~MainFile();
-  MainFile(const MainFile&) = delete;
-  MainFile& operator=(const MainFile&) = delete;
-
- private:
-  bool set_ = false;
 };
 
 // No automatic full collection: importing makes hundreds of thousands of objects that live on, and

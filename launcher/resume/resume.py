@@ -6,10 +6,12 @@ library is known here; what another package needs is in `hooks/<module>.py`, whi
 `prepare` and `resume`, too, and is used if that module is loaded. A module that draws random
 numbers from the system when it is imported has to have one, or to stand in `known_draws.txt`: else
 who imports it is imported late.
+
+Nothing is imported here that is not loaded in every process: it would stand in the program's
+sys.modules, where the program may have a file of that name.
 """
 
 import _io
-import contextlib
 import os
 import stat
 import sys
@@ -112,7 +114,7 @@ def _prepare_streams(terminals, buffered):
     found.update((id(x), x) for x in live_objects(*kinds))  # noqa: F821 - the engine's
     for stream in found.values():
         # To the capturing process's own /dev/null: the program will write it.
-        with contextlib.suppress(Exception):
+        with _Quietly():
             if stream.fileno() < 3:
                 stream.flush()
     new = {}
@@ -148,24 +150,37 @@ def _prepare_text(text, below, raw, terminals, buffered):
     _texts.append((text, below, arguments, raw if decides else None))
 
 
-@contextlib.contextmanager
-def _piped(fd, end):
+class _Quietly:
+    def __enter__(self):
+        pass
+
+    def __exit__(self, kind, *_):
+        return kind is not None and issubclass(kind, Exception)
+
+
+class _Piped:
     """`fd` is one end of a pipe for a while; its other one."""
-    ends = os.pipe()
-    kept = os.dup(fd)
-    os.dup2(ends[end], fd)
-    os.close(ends[end])
-    with open(ends[1 - end], ("wb", "rb")[end], buffering=0) as other:
-        try:
-            yield other
-        finally:
-            os.dup2(kept, fd)
-            os.close(kept)
+
+    def __init__(self, fd, end):
+        self.fd, self.end = fd, end
+
+    def __enter__(self):
+        ends = os.pipe()
+        self.kept = os.dup(self.fd)
+        os.dup2(ends[self.end], self.fd)
+        os.close(ends[self.end])
+        self.other = open(ends[1 - self.end], ("wb", "rb")[self.end], buffering=0)
+        return self.other
+
+    def __exit__(self, *_):
+        os.dup2(self.kept, self.fd)
+        os.close(self.kept)
+        self.other.close()
 
 
 def _newline_written(text):
     """Nothing tells what a text makes of newlines but to look."""
-    with contextlib.suppress(Exception), _piped(text.fileno(), 1) as end:
+    with _Quietly(), _Piped(text.fileno(), 1) as end:
         os.set_blocking(end.fileno(), False)
         text.write("\n")
         text.flush()
@@ -182,7 +197,7 @@ def _newline_read(text):
         ("a\r", "b\r"): "\r",
         ("a\rb\r\n", "c\nd"): "\r\n",
     }
-    with contextlib.suppress(Exception), _piped(text.fileno(), 0) as end:
+    with _Quietly(), _Piped(text.fileno(), 0) as end:
         end.write("a\rb\r\nc\nd".encode(text.encoding))
         end.close()
         return lines.get((text.readline(), text.readline()), "\n")

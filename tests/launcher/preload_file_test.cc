@@ -50,6 +50,7 @@ constexpr std::string_view kSample =
     "optional tensorflow.keras\n"
     "CUDA_HOME=/opt/cuda-12 torchvision.ops:nms\n"
     "A='b c # d' optional B=\"'\" import x.y, z\n"
+    "from m import (a as b, c)\n"
     "call app.warm:load\n";
 
 TEST(PreloadFile, DesignsExampleMeansWhatTheDesignSays) {
@@ -58,7 +59,7 @@ TEST(PreloadFile, DesignsExampleMeansWhatTheDesignSays) {
   EXPECT_EQ(plan.environment[0].name, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION");
   EXPECT_EQ(plan.environment[0].value, "python");
   EXPECT_TRUE(plan.environment[0].only_if_unset);
-  ASSERT_EQ(plan.entries.size(), 8u);
+  ASSERT_EQ(plan.entries.size(), 9u);
 
   const PreloadEntry& from = plan.entries[0];
   EXPECT_EQ(from.kind, Kind::kFrom);
@@ -79,7 +80,7 @@ TEST(PreloadFile, DesignsExampleMeansWhatTheDesignSays) {
   ASSERT_EQ(local.env.size(), 1u);
   EXPECT_EQ(local.env[0].value, "/opt/cuda-12");
   EXPECT_EQ(local.location.column, 24);
-  const PreloadEntry& call = plan.entries[7];
+  const PreloadEntry& call = plan.entries[8];
   EXPECT_EQ(call.kind, Kind::kCall);
   EXPECT_EQ(call.module, "app.warm");
   EXPECT_THAT(call.names, ElementsAre("load"));
@@ -100,6 +101,25 @@ TEST(PreloadFile, ImportOfSeveralModulesIsAnEntryForEach) {
   EXPECT_EQ(plan.entries[0].location.column, 28);
   EXPECT_EQ(plan.entries[1].module, "z");
   EXPECT_EQ(plan.entries[1].location.column, 40);
+}
+
+TEST(PreloadFile, LinesOfProgramsMeanWhatTheyMeanThere) {
+  for (const char* line : {"from a.b import c, d", "a.b:c,d", "a.b:c , d", "from a.b import (c, d)",
+                           "from a.b import(c,d,)", "from a.b import ( c as x , d as y, )",
+                           "from a.b import c as d, d as c  # comment"}) {
+    const PreloadEntry entry = One(line);
+    EXPECT_EQ(entry.kind, Kind::kFrom) << line;
+    EXPECT_EQ(entry.module, "a.b") << line;
+    EXPECT_THAT(entry.names, ElementsAre("c", "d")) << line;
+  }
+  EXPECT_EQ(One("import numpy as np").module, "numpy");
+  EXPECT_EQ(One("from as_ import as_ as asas").names[0], "as_");
+  const PreloadPlan plan = Parse("optional import a.b as c, d, e as f");
+  ASSERT_EQ(plan.entries.size(), 3u);
+  EXPECT_EQ(plan.entries[0].module, "a.b");
+  EXPECT_EQ(plan.entries[1].module, "d");
+  EXPECT_EQ(plan.entries[2].module, "e");
+  EXPECT_EQ(plan.entries[2].text, "optional import a.b as c, d, e as f");
 }
 
 TEST(PreloadFile, SettingsAloneAreTheProcesss) {
@@ -159,9 +179,20 @@ TEST(PreloadFile, EveryMistakeHasItsPlaceAndItsHint) {
   const Wrong cases[] = {
       {"from . import x", ":6: ", "relative"},
       {"from .a import x", ":6: ", "full names only"},
-      {"import a as b", ":10: ", "'as' means nothing"},
-      {"from a import b as c", ":17: ", "leave it out"},
-      {"from a import (b, c)", ":15: ", "expected a name after 'import'"},
+      {"a as b", ":3: ", "'as' means nothing"},
+      {"a:b as c", ":5: ", "leave it out"},
+      {"import a as", ":12: ", "expected a name after 'as'"},
+      {"import a as b.c", ":14: ", "unexpected '.'"},
+      {"from a import b as None", ":20: ", "keyword 'None'"},
+      {"from a import * as b", ":17: ", "'as' means nothing"},
+      {"from a import (", ":15: ", "not closed on this line"},
+      {"from a import (b,  # c", ":15: ", "an entry is one line"},
+      {"from a import (b", ":15: ", "not closed on this line"},
+      {"from a import (b c)", ":18: ", "unexpected 'c'"},
+      {"from a import ()", ":16: ", "expected a name after 'import'"},
+      {"from a import (b,,)", ":18: ", "expected a name after ','"},
+      {"from a import (*)", ":16: ", "expected a name after 'import'"},
+      {"from a import (b) as c", ":19: ", "'as' means nothing"},
       {"from a import b,", ":17: ", "expected a name after ','"},
       {"from a import *, b", ":16: ", "unexpected ','"},
       {"from a import", ":14: ", "expected a name after 'import'"},
@@ -176,7 +207,8 @@ TEST(PreloadFile, EveryMistakeHasItsPlaceAndItsHint) {
       {"from a import None", ":15: ", "keyword 'None'"},
       {"a.lambda:x", ":3: ", "keyword 'lambda'"},
       {"a:b:c", ":4: ", "unexpected ':'"},
-      {"a:b, c", ":4: ", "from MODULE import NAME, NAME"},
+      {"a:b,", ":5: ", "expected a name after ','"},
+      {"a:b c", ":5: ", "MODULE:NAME[,NAME...]"},
       {"a:*", ":3: ", "expected a name after ':'"},
       {"a:", ":3: ", "expected a name after ':'"},
       {"a-b", ":2: ", "unexpected '-'"},

@@ -1,0 +1,36 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_MAIN_MODULE_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_MAIN_MODULE_H_
+
+#include <Python.h>
+
+#include "launcher/engine/interpreter.h"
+#include "launcher/engine/py_ref.h"
+
+namespace pylaunch::engine {
+
+// While one lives, modules find of the program what its own imports would: `__main__.__file__`, by
+// which libraries tell a program from a session, and with -m in sys.argv[0] the module's path,
+// which runpy puts there before the module runs (Lib/runpy.py, _run_module_as_main). The packages
+// above the module, which stock imports before that, find the path, too. Where the module lies is
+// asked of sys.meta_path without importing those packages; if it cannot be found so (in a namespace
+// package within another one, or where a package changes its `__path__`), both are as the
+// interpreter left them.
+//
+// What modules make of sys.argv[0] meanwhile, the program finds, though runpy comes later.
+// The destructor leaves no exception behind. REQUIRES: a ProgramPath.
+class MainModule {
+ public:
+  explicit MainModule(const Program& program);
+  ~MainModule();
+  MainModule(const MainModule&) = delete;
+  MainModule& operator=(const MainModule&) = delete;
+
+ private:
+  PyRef file_;    // Null: none is known.
+  PyRef list_;    // sys.argv, if its first item is the file meanwhile...
+  PyRef option_;  // ...and was this, "-m".
+};
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_MAIN_MODULE_H_
