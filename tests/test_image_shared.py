@@ -43,3 +43,11 @@ def test_a_start_that_has_warned_makes_its_image_and_processes_of_that_warn_once
     assert "image: being made" in got.err and not got.warnings(), got.err
 
 
+@pytest.mark.parametrize("cache", ["cache", "here/below/cache"])
+def test_a_cache_below_the_working_directory_is_there_before_anything_is_looked_for(image, cache):
+    image.cache = image.cwd / cache
+    time.sleep(RACY)
+    image.make("-c", "import sys; print(sys.path[0])", preload=["import json"])
+    assert restored(image("-c", "import sys; print(sys.path[0])", preload=["import json"]))
+
+
