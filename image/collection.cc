@@ -103,12 +103,17 @@ bool IsForOtherFolders(const std::string& change) {
   return !change.starts_with('/') && !change.starts_with("the names in /");
 }
 
+// What has had its mode changed since is proved by its content, which is not looked at here.
+bool MayBeAsWritten(const ImageSummary& image) {
+  const FileState now = StateOf(image.path);
+  return now == image.key.image || DifferInCtimeAlone(now, image.key.image);
+}
+
 void JudgeSummary(char** environment, ImageSummary* image) {
   image->difference = WhyDead(image->key.facts);
   image->standing = Standing::kDead;
   if (!image->difference.empty()) return;
-  image->difference =
-      StateOf(image->path) == image->key.image ? FirstChange(image->key) : image->path + " changed";
+  image->difference = MayBeAsWritten(*image) ? FirstChange(image->key) : image->path + " changed";
   image->standing = IsForOtherFolders(image->difference) ? Standing::kAlive : Standing::kStale;
   if (!image->difference.empty() || environment == nullptr) return;
   Facts now = MachineFacts();
@@ -154,9 +159,9 @@ void Check(FileEnv& env, ImageSummary* image) {
   const auto wrong = [image](const std::string& what) { image->wrong.push_back(what); };
   for (const std::string& path : {image->path, KeyPath(image->path)}) {
     const auto st = env.Stat(path);
-    if (st && (st->st_mode & 077) != 0) wrong(path + ": others may read or write it");
+    if (st && (st->st_mode & 022) != 0) wrong(path + ": others may write it");
   }
-  if (StateOf(image->path) != image->key.image) {
+  if (!MayBeAsWritten(*image)) {
     wrong("its inode, size or times are not those that it was written with");
   }
   const auto content = ContentHash(image->path);
@@ -251,19 +256,23 @@ void NoteUnused(const std::string& key) {
 
 std::optional<uint64_t> ContentHash(const std::string& path) {
   const cache::Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  return file.ok() ? ContentHash(file.get()) : std::nullopt;
+}
+
+std::optional<uint64_t> ContentHash(int fd) {
   struct stat st;
-  if (!file.ok() || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
   const auto size = static_cast<uint64_t>(st.st_size);
   uint64_t sum = size;
   for (uint64_t at = 0; at < size;) {
-    const off_t data = lseek(file.get(), static_cast<off_t>(at), SEEK_DATA);
+    const off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
     if (data < 0 && errno == ENXIO) break;  // Only a hole is left.
-    const off_t hole = data < 0 ? -1 : lseek(file.get(), data, SEEK_HOLE);
+    const off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
     // A file system that knows of no holes may know neither.
     const uint64_t begin = hole < 0 ? at : static_cast<uint64_t>(data) / kPage * kPage;
     const uint64_t whole = hole < 0 ? size : static_cast<uint64_t>(hole) + kPage - 1;
     const uint64_t end = hole < 0 ? size : std::min(size, whole / kPage * kPage);
-    if (!AddPages(file.get(), begin, end, &sum)) return std::nullopt;
+    if (!AddPages(fd, begin, end, &sum)) return std::nullopt;
     at = end;
   }
   return sum;

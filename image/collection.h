@@ -75,9 +75,10 @@ void NoteUse(const std::string& key);
 // Until then it is the image's: nobody has started from it yet.
 void NoteUnused(const std::string& key);
 
-// A checksum of all that the file at `path` holds; holes count as nothing, whoever made them.
-// Nothing: it cannot be read.
+// A checksum of all that the file holds; holes count as nothing, whoever made them. Nothing: it
+// cannot be read.
 std::optional<uint64_t> ContentHash(const std::string& path);
+std::optional<uint64_t> ContentHash(int fd);
 
 }  // namespace pylaunch::image
 

@@ -681,7 +681,7 @@ def test_damaged_or_loosened_image_is_not_used(stale, where):
     elif where == "gone":
         img.unlink()
     else:
-        (img if where == "mode" else key).chmod(0o640)
+        (img if where == "mode" else key).chmod(0o660)
     got = stale.again()
     assert not restored(got) and got.out.startswith("1 "), got.err
     assert "damaged" in reason(got) or "another user" in reason(got) or str(img) in reason(got)

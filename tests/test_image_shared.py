@@ -51,3 +51,69 @@ def test_a_cache_below_the_working_directory_is_there_before_anything_is_looked_
     assert restored(image("-c", "import sys; print(sys.path[0])", preload=["import json"]))
 
 
+# ---------------------------------------------------------------------------------------------- who may read it
+
+
+@pytest.fixture
+def layer(image):
+    """An image in a cache that all may read, as an image layer has it."""
+    image.make("-c", "pass", preload=["import json"])
+    subprocess.run(["chmod", "-R", "a+rX", image.cache], check=True)
+    return image
+
+
+def again(image, *options, **kwargs):
+    return image(*options, "-c", "pass", preload=["import json"], **kwargs)
+
+
+@pytest.mark.parametrize("mode", ["auto", "readonly", "sealed"])
+def test_an_image_that_others_may_read_is_used(layer, mode):
+    before = [(x.stat().st_ino, x.stat().st_mtime_ns) for x in layer.images("*.key")]
+    for _ in range(2):
+        assert restored(again(layer, "--cache-mode", mode))
+    (key,) = layer.images("*.key")
+    # Proved by its content the first time; then by its new stamps, where these may be kept.
+    assert (key.stat().st_ino == before[0][0]) == (mode != "auto")
+    assert key.stat().st_mode & 0o777 == 0o644
+    assert len(layer.images()) == 1
+
+
+@pytest.mark.parametrize("mode", ["auto", "sealed"])
+@pytest.mark.parametrize("of", ["*.img", "*.key"])
+@pytest.mark.parametrize("bits", [0o020, 0o002])
+def test_an_image_that_others_may_write_is_not_used(layer, mode, of, bits):
+    (path,) = layer.images(of)
+    path.chmod(0o644 | bits)
+    got = again(layer, "--cache-mode", mode)
+    assert not restored(got) and ("another user" in reason(got) or "not permitted" in reason(got))
+
+
+@needs_root
+@pytest.mark.parametrize("of", ["*.img", "*.key"])
+def test_an_image_of_another_user_is_not_used(layer, of):
+    (path,) = layer.images(of)
+    os.chown(path, 65534, 65534)
+    assert not restored(again(layer, "--cache-mode", "sealed"))
+
+
+@pytest.mark.parametrize("mode", ["auto", "sealed"])
+def test_an_image_that_was_written_and_given_its_times_back_is_not_used(layer, mode):
+    (img,) = layer.images()
+    was = img.stat()
+    data = img.read_bytes()
+    at = next(i for i in range(len(data) // 2, len(data)) if data[i])
+    with img.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([data[at] ^ 1]))
+    os.utime(img, ns=(was.st_atime_ns, was.st_mtime_ns))
+    got = again(layer, "--cache-mode", mode)
+    assert not restored(got) and "damaged" in reason(got), got.err
+
+
+def test_tools_call_it_valid(layer):
+    stats = subprocess.run([layer.lab.pylaunch, "--cache", layer.cache, "--stats", "--json"], capture_output=True, check=True, env=layer.env())  # fmt: skip
+    assert b'"valid"' in stats.stdout
+    verify = subprocess.run([layer.lab.pylaunch, "--cache", layer.cache, "--verify"], capture_output=True, check=False, env=layer.env())  # fmt: skip
+    assert verify.returncode == 0, verify.stdout
+
+
