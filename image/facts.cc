@@ -15,7 +15,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <vector>
 
 #include "image/key.h"
@@ -80,6 +82,22 @@ std::string ReadText(const char* path) {
   const ssize_t n = read(fd, buffer.data(), buffer.size());
   close(fd);
   return n > 0 ? std::string(buffer.data(), static_cast<size_t>(n)) : "";
+}
+
+// What no other boot has; empty: nothing is known. Where /proc/sys is masked, when the kernel
+// started (proc(5), /proc/stat), which is the same until somebody sets the clock. One without a
+// battery begins at the same time at each boot.
+std::string Boot() {
+  std::string id = ReadText("/proc/sys/kernel/random/boot_id");
+  if (!id.empty()) return id;
+  constexpr std::string_view kName = "btime ";
+  constexpr long kOldestClock = 1'000'000'000;
+  std::ifstream file("/proc/stat");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(kName)) continue;
+    return std::atol(line.c_str() + kName.size()) > kOldestClock ? line : "";
+  }
+  return "";
 }
 
 std::string Kernel() {
@@ -184,7 +202,7 @@ std::string Umask() {
 }  // namespace
 
 Facts MachineFacts() {
-  return {{"boot id", ReadText("/proc/sys/kernel/random/boot_id")},
+  return {{std::string(kBoot), Boot()},
           {"kernel", Kernel()},
           {"vdso", Vdso()},
           {"processor", Processor()},

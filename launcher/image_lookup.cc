@@ -160,6 +160,12 @@ std::string WhyNone(const ImageQuery& query, const Program& program) {
   return "";
 }
 
+bool KnowsBoot(const Facts& facts) {
+  return std::any_of(facts.begin(), facts.end(), [](const Fact& fact) {
+    return fact.name == image::kBoot && !fact.value.empty();
+  });
+}
+
 bool TableIsWhole(int fd, const image::KeyHead& key) {
   std::string table(key.table_size, '\0');
   return pread(fd, table.data(), table.size(), 0) == static_cast<ssize_t>(table.size()) &&
@@ -271,6 +277,10 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   ImageOrder& order = answer.order;
   order.command = CommandFacts(query, program);
   order.facts = AllFacts(query, order.command);
+  if (!KnowsBoot(order.facts)) {
+    answer.why = "nothing tells this boot from another: neither /proc/sys nor /proc/stat";
+    return answer;
+  }
   order.environment = image::EnvironmentFacts(environment);
   order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;

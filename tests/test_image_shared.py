@@ -117,3 +117,27 @@ def test_tools_call_it_valid(layer):
     assert verify.returncode == 0, verify.stdout
 
 
+# ---------------------------------------------------------------------------------------------- boots
+
+
+def _masking(*mounts: str) -> list[str]:
+    return ["unshare", "-m", "sh", "-c", "; ".join([*mounts, 'exec "$@"']), "-"]
+
+
+SYS = "mount -t tmpfs none /proc/sys"
+
+
+@needs_root
+def test_a_boot_is_told_where_its_id_cannot_be_read(image, tmp_path):
+    stat = Path("/proc/stat").read_text()
+    booted = int(re.search(r"^btime (\d+)$", stat, re.M)[1])
+    for name, btime in {"later": booted + 7, "unset": 86400}.items():
+        (tmp_path / name).write_text(stat.replace(f"btime {booted}", f"btime {btime}"))
+    image.make("-c", "pass", preload=["import json"], wrap=_masking(SYS))
+    assert restored(again(image, wrap=_masking(SYS)))
+    later = again(image, wrap=_masking(f"mount --bind {tmp_path}/later /proc/stat", SYS))
+    assert reason(later) == "none for this state: boot id changed", later.err
+    for mount in (f"mount --bind {tmp_path}/unset /proc/stat", "mount --bind /dev/null /proc/stat"):
+        none = again(image, wrap=_masking(mount, SYS))
+        assert reason(none).startswith("nothing tells this boot from another"), none.err
+        assert "being made" not in none.err and none.code == 0
