@@ -2,7 +2,6 @@
 
 #include <Python.h>
 #include <signal.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "image/secrets.h"
+#include "launcher/engine/child_environments.h"
 #include "launcher/engine/environ_hooks.h"
 #include "launcher/engine/environ_readers.h"
 #include "launcher/engine/environment_calls.h"
@@ -33,7 +33,6 @@ EnvironmentReads* g_short_secrets = nullptr;
 // Under the GIL.
 auto* g_prefixes = new std::set<std::string>();
 auto* g_why_all = new std::string();
-long g_faults_of_children = 0;
 
 Wrapped g_load_unlocked;
 
@@ -44,7 +43,7 @@ void NoteShortSecret(const char* name, const char* value) {
 void OnRead(const char* name, const char* value) {
   if (const size_t entry = g_entry; entry != kNoEntry) PreloadReads().Add(name, value, entry);
   EnvironmentReads* reads = g_image_reads;
-  if (reads == nullptr) return;
+  if (reads == nullptr || NoteReadInChild()) return;
   reads->Add(name, nullptr, 0);
   NoteShortSecret(name, value);
 }
@@ -57,7 +56,7 @@ void OnFetched(const char* name, const char* value) {
 
 void OnEnumerated() {
   if (g_entry != kNoEntry) PreloadReads().MarkEnumerated();
-  if (g_image_reads == nullptr) return;
+  if (g_image_reads == nullptr || NoteReadInChild()) return;
   const EnvironReader reader = FindEnvironReader();
   if (!reader.prefix.empty()) {
     g_prefixes->insert(reader.prefix);
@@ -68,15 +67,9 @@ void OnEnumerated() {
 
 void OnChange(const char* name, const char* value, const void*) {
   EnvironmentReads* reads = g_image_reads;
-  if (reads == nullptr) return;
+  if (reads == nullptr || NoteReadInChild()) return;
   reads->Add(name, nullptr, 0);
   NoteShortSecret(name, value);
-}
-
-// Not 0 once a child was waited for: every process faults pages in.
-long FaultsOfChildren() {
-  rusage usage;
-  return getrusage(RUSAGE_CHILDREN, &usage) == 0 ? usage.ru_minflt : -1;
 }
 
 // Lib/os.py makes `environ` and then, last, `environb`.
@@ -115,7 +108,7 @@ ReadsRecording::~ReadsRecording() {
 void StartImageReads() {
   g_short_secrets = new EnvironmentReads;
   g_image_reads = new EnvironmentReads;
-  g_faults_of_children = FaultsOfChildren();
+  WatchChildren();
   struct sigaction at_start;
   if (sigaction(SIGCHLD, nullptr, &at_start) == 0) NoteSignalAction(SIGCHLD, &at_start);
   ListenToReads(OnRead);
@@ -136,7 +129,7 @@ image::VariableReads StopImageReads() {
   ListenToChanges(nullptr);
   image::VariableReads reads;
   reads.all = *g_why_all;
-  if (FaultsOfChildren() != g_faults_of_children) reads.all = "a child process ran";
+  if (StopWatchingChildren().unproved) reads.all = "a child process ran";
   if (MayHaveHadUnseenChildren()) reads.all = "SIGCHLD was ignored: a child process may have run";
   if (!IsEnvironHooked() && HasEnviron()) reads.all = "nobody saw the import of os";
   reads.prefixes.assign(g_prefixes->begin(), g_prefixes->end());
