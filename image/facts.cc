@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/auxv.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -138,17 +137,6 @@ std::string Affinity() {
   return Hashed({mask.data(), mask.size()});
 }
 
-std::string IgnoredSignals() {
-  std::string ignored;
-  for (int number = 1; number < NSIG; ++number) {
-    struct sigaction action;
-    if (sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) {
-      ignored += std::to_string(number) + " ";
-    }
-  }
-  return ignored;
-}
-
 std::string OpenStreams() {
   std::string open;
   for (int fd = 0; fd < 3; ++fd) {
@@ -214,7 +202,6 @@ Facts MachineFacts() {
           {"capabilities", Capabilities()},
           {"umask", Umask()},
           {"personality", std::to_string(personality(0xffffffff))},
-          {"ignored signals", IgnoredSignals()},
           {"open standard streams", OpenStreams()},
           {"stack limit", StackLimit()}};
 }

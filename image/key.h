@@ -34,7 +34,7 @@ std::string Hashed(std::string_view value);
 inline constexpr std::string_view kBoot = "boot id";
 
 // Of this process and its machine: boot, kernel, vdso, processor, C library's view of it, user,
-// supplementary groups, capabilities, umask, affinity, ignored signals, open standard streams,
+// supplementary groups, capabilities, umask, affinity, open standard streams,
 // stack limit. Call while there is one thread only: the umask cannot be read without setting it.
 Facts MachineFacts();
 

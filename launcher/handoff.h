@@ -45,6 +45,8 @@ inline std::string TerminalFact(int stream) {
   return "whether stream " + std::to_string(stream) + " is a terminal";
 }
 
+std::string IgnoredFact(int signal);
+
 // What an image of the preloaded process is to be made from and for (image/key.h).
 struct ImageOrder {
   std::string folder;                // Of images; empty: no image is wanted.

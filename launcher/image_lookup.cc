@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/resource.h>
@@ -127,6 +128,11 @@ Facts AskableFacts(const Options& options) {
                  {kArguments, image::Hashed(arguments)}};
   for (int stream = 0; stream < 3; ++stream) {
     facts.push_back({TerminalFact(stream), isatty(stream) != 0 ? "yes" : "no"});
+  }
+  for (int number = 1; number < NSIG; ++number) {
+    struct sigaction action;
+    if (sigaction(number, nullptr, &action) != 0) continue;
+    facts.push_back({IgnoredFact(number), action.sa_handler == SIG_IGN ? "yes" : "no"});
   }
   return facts;
 }

@@ -621,7 +621,6 @@ def test_new_package_folder(stale):
         ({"preload": ["import mine, json"]}, "none yet"),
         ({"options": ["-O"]}, "none yet"),
         ({"wrap": ["taskset", "1"]}, "processor affinity changed"),
-        ({"wrap": ["nohup"]}, "ignored signals changed"),
         ({"wrap": ["bash", "-c", 'ulimit -S -s 4096; exec "$@"', "-"]}, "stack limit changed"),
         ({"wrap": ["bash", "-c", 'exec "$@" <&-', "-"]}, "open standard streams changed"),
         ({"wrap": ["setarch", "-R"]}, "addresses are not randomised"),

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import Tree
 from imaged import RACY, reason, restored
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -141,3 +142,106 @@ def test_a_boot_is_told_where_its_id_cannot_be_read(image, tmp_path):
         none = again(image, wrap=_masking(mount, SYS))
         assert reason(none).startswith("nothing tells this boot from another"), none.err
         assert "being made" not in none.err and none.code == 0
+
+
+# ---------------------------------------------------------------------------------------------- ignored signals
+
+SHOW_SIGNALS = """
+import _signal, signal, subprocess, sys
+own = [f"{n} {_signal.getsignal(n)}".split(" at 0x")[0] for n in range(1, 65)]
+with open("/proc/self/status") as status: kernel = [x for x in status if x.startswith(("SigIgn", "SigCgt", "SigBlk"))]
+child = subprocess.run(["grep", "Sig[BIC]", "/proc/self/status"], stdout=subprocess.PIPE, restore_signals=len(sys.argv) > 1).stdout
+print(own, kernel, child, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+IGNORING = {
+    "nothing": "",
+    "a job in the background": "INT,QUIT",
+    "nohup": "HUP",
+    "more": "USR1,TERM,PIPE,XFSZ,RTMIN,RTMAX,WINCH",
+    "others": "INT,HUP,PIPE,SEGV,ALRM",
+}
+
+
+def _ignoring(signals: str) -> list[str]:
+    return ["env", f"--ignore-signal={signals}"] if signals else []
+
+
+@pytest.mark.parametrize("made", IGNORING)
+def test_a_process_ignores_what_its_starter_does_whoever_made_the_image(image, made):
+    program = ("-c", SHOW_SIGNALS)
+    image.make(*program, preload=["import json, signal"], wrap=_ignoring(IGNORING[made]))
+    for used in IGNORING.values():
+        for args in ((), ("restore",)):
+            got = image(*program, *args, preload=["import json, signal"], wrap=_ignoring(used))
+            expected = image.stock(*program, *args, wrap=_ignoring(used))
+            assert restored(got), got.err
+            assert (got.out, got.code) == (expected.out, expected.code), used
+    assert len(image.images()) == 1
+
+
+ASKING = {
+    "getsignal": ("INT", "import signal; seen = signal.getsignal(signal.SIGINT) is signal.SIG_IGN"),
+    "signal": ("TERM", "import signal; seen = signal.signal(signal.SIGTERM, signal.SIG_DFL)"),
+    "handler": ("USR1", "import signal; seen = 0; signal.signal(signal.SIGUSR1, print)"),
+    "ignoring": ("USR2", "import signal; seen = 0; signal.signal(signal.SIGUSR2, signal.SIG_IGN)"),
+    "c": ("HUP", "import ctypes; c = ctypes.CDLL(None).signal; c.restype = ctypes.c_void_p; seen = c(1, None)"),
+    "sigaction": ("QUIT", "import ctypes; b = ctypes.create_string_buffer(200); ctypes.CDLL(None).sigaction(3, None, b); seen = b.raw[0]"),
+    "siginterrupt": ("ALRM", "import signal; seen = 0; signal.signal(signal.SIGALRM, print); signal.siginterrupt(signal.SIGALRM, False)"),
+    "unseen": ("XCPU", "import ctypes; b = (ctypes.c_long * 5)(1, 0x04000000, 0, 0, 0); seen = ctypes.CDLL(None).syscall(13, 24, b, None, 8)"),
+    "faulthandler": ("SEGV", "import faulthandler; seen = 0; faulthandler.enable()"),
+    "child": ("CHLD", "import subprocess; seen = subprocess.run(['/bin/sh', '-c', 'exit 3'], env={}).returncode"),
+    "site": ("INT", "from sitecustomize import seen"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_a_signal_that_preloading_asked_for_counts_and_no_other(image, tmp_path, name):
+    signal, source = ASKING[name]
+    lib = Tree(tmp_path / "lib").write({"asking.py": source + "\n"})
+    if name == "site":
+        (lib / "sitecustomize.py").write_text(ASKING["getsignal"][1] + "\n")
+    time.sleep(RACY)
+    program = ("-c", "import asking\n" + SHOW_SIGNALS.replace("print(", "print(asking.seen, "))
+    setup = {"preload": ["import asking"], "env": {"PYTHONPATH": str(lib)}}
+    image.make(*program, **setup)
+    for ignored, same in {"": True, "PWR,PIPE": True, signal: False, f"PWR,{signal}": True}.items():
+        wrap = _ignoring(ignored)
+        got = image(*program, wrap=wrap, **setup)
+        expected = image.stock(*program, wrap=wrap, env=setup["env"])
+        assert (got.out, got.code) == (expected.out, expected.code), (ignored, got.err)
+        assert restored(got) == same, got.err
+        if not same:
+            assert reason(got) == f"none for this state: whether SIG{signal} is ignored changed"
+    assert len(image.images()) == 2
+
+
+@pytest.mark.parametrize("made", ["", "INT"])
+def test_a_process_that_ignores_interrupts_ends_as_stock_does(image, tmp_path, made):
+    lib = Tree(tmp_path / "lib").write(
+        {"big.py": "class C:\n    def __del__(self): print('gone')\n"}
+    )
+    time.sleep(RACY)
+    program = "import atexit, big, os, signal; c = big.C(); atexit.register(print, 'end'); os.kill(os.getpid(), signal.SIGINT); print('on')"
+    setup = {"env": {"PYTHONPATH": str(lib)}}
+    image.make("-c", "pass", preload=["import big"], wrap=_ignoring(made), **setup)
+    for ignored in ("", "INT"):
+        got = image("-c", program, preload=["import big"], wrap=_ignoring(ignored), **setup)
+        expected = image.stock("-c", program, wrap=_ignoring(ignored), **setup)
+        assert restored(got) and "exit: fast" in got.err, got.err
+        assert (got.out, got.code) == (expected.out, expected.code)
+
+
+def test_the_archive_path_ignores_what_the_starter_does(image):
+    """Where a restored process cannot be resumed, Python is executed, with the signals as they were."""
+    source = Path(__file__).with_name("test_image.py").read_text()
+    breaks = re.search(r'^BREAKS_IF_TOLD = """(.*?)"""', source, re.M | re.S)[1]
+    lib = Tree(image.folder / "lib").write({"library.py": breaks})
+    time.sleep(RACY)
+    program = ("-c", "import library\n" + SHOW_SIGNALS)
+    env = {"PYTHONPATH": str(lib)}
+    image.make(*program, preload=["import library"], env=env)
+    for ignored in ("", "INT,QUIT,USR1"):
+        wrap = _ignoring(ignored)
+        got = image(*program, preload=["import library"], env={**env, "BREAK": "1"}, wrap=wrap)
+        assert "image: cannot be resumed" in got.err
+        assert got.out == image.stock(*program, wrap=wrap, env=env).out, got.err

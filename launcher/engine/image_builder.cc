@@ -29,6 +29,7 @@
 #include "launcher/engine/reads_recording.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/resume.h"
+#include "launcher/engine/signal_reads.h"
 #include "launcher/engine/tracing_pause.h"
 #include "launcher/image_restraint.h"
 
@@ -198,8 +199,9 @@ void PrepareForImage(const ImageOrder& order, int argc, char** argv) {
 
 void EndOfPreload() {
   StopRandomDraws();
-  g_read = new ReadRecord(StopReadRecord());
+  StopSignalReads();
   g_variables = new image::VariableReads(StopImageReads());
+  g_read = new ReadRecord(StopReadRecord());
 }
 
 std::string InWords(const PreloadPlan& plan, const image::LateEntry& late) {

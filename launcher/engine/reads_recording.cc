@@ -16,8 +16,11 @@
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/read_record.h"
+#include "launcher/engine/signal_reads.h"
 #include "launcher/engine/unseen_children.h"
 #include "launcher/engine/wrap.h"
+#include "launcher/handoff.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -79,9 +82,19 @@ bool HasEnviron() {
          PyDict_GetItemString(PyModule_GetDict(os), "environb") != nullptr;
 }
 
+bool IsSite(PyObject* spec) {
+  PyRef name = PyRef::Steal(PyObject_GetAttrString(spec, "name"));
+  const bool is = name && PyUnicode_Check(name.get()) &&
+                  PyUnicode_CompareWithASCIIString(name.get(), "site") == 0;
+  PyErr_Clear();
+  return is;
+}
+
 // Stands in for importlib._bootstrap._load_unlocked, to see the moment when `os` is there: what has
 // loaded it (`site`) reads variables next.
 PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  // The first that can run anybody's code, and CPython has its handlers by then.
+  if (g_image_reads != nullptr && count > 0 && IsSite(args[0])) StartSignalReads();
   PyObject* module = g_load_unlocked.Call(args, count, keywords);
   // It is in sys.modules before it is whole, while it imports others.
   if (module != nullptr && g_image_reads != nullptr && !IsEnvironHooked() && HasEnviron()) {
@@ -109,6 +122,7 @@ void StartImageReads() {
   g_short_secrets = new EnvironmentReads;
   g_image_reads = new EnvironmentReads;
   WatchChildren();
+  NoteSignalsAtStart();
   struct sigaction at_start;
   if (sigaction(SIGCHLD, nullptr, &at_start) == 0) NoteSignalAction(SIGCHLD, &at_start);
   ListenToReads(OnRead);
@@ -129,8 +143,12 @@ image::VariableReads StopImageReads() {
   ListenToChanges(nullptr);
   image::VariableReads reads;
   reads.all = *g_why_all;
-  if (StopWatchingChildren().unproved) reads.all = "a child process ran";
-  if (MayHaveHadUnseenChildren()) reads.all = "SIGCHLD was ignored: a child process may have run";
+  const ChildrenSeen children = StopWatchingChildren();
+  const bool unseen = MayHaveHadUnseenChildren();
+  if (children.unproved) reads.all = "a child process ran";
+  if (unseen) reads.all = "SIGCHLD was ignored: a child process may have run";
+  // wait(2) tells nothing of children of who ignores it.
+  if (children.any || unseen) NoteQuestionOfStart(IgnoredFact(SIGCHLD).c_str());
   if (!IsEnvironHooked() && HasEnviron()) reads.all = "nobody saw the import of os";
   reads.prefixes.assign(g_prefixes->begin(), g_prefixes->end());
   if (IsEnvironHooked()) UnhookEnviron();
