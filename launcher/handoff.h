@@ -41,6 +41,7 @@ inline constexpr char kResumeFolder[] = "resume";
 inline constexpr char kWorkingDirectory[] = "working directory";
 inline constexpr char kProgramName[] = "name of program";
 inline constexpr char kArguments[] = "arguments";
+inline constexpr char kHostName[] = "host name";
 inline std::string TerminalFact(int stream) {
   return "whether stream " + std::to_string(stream) + " is a terminal";
 }

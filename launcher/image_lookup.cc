@@ -7,6 +7,7 @@
 #include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -110,6 +111,13 @@ Facts AllFacts(const ImageQuery& query, const Facts& command) {
   return facts;
 }
 
+// Both that uname(2) tells.
+std::string HostName() {
+  utsname names = {};
+  uname(&names);
+  return std::string(names.nodename) + " " + names.domainname;
+}
+
 // What sys.argv is while preloading: "-c" and "-m" stand there for a program, whichever it is.
 Facts AskableFacts(const Options& options) {
   const std::vector<std::string>& argv = options.python_argv;
@@ -125,7 +133,8 @@ Facts AskableFacts(const Options& options) {
   for (; at < argv.size(); ++at) arguments += argv[at] + '\0';
   Facts facts = {{kWorkingDirectory, Folder()},
                  {kProgramName, image::Hashed(name)},
-                 {kArguments, image::Hashed(arguments)}};
+                 {kArguments, image::Hashed(arguments)},
+                 {kHostName, HostName()}};
   for (int stream = 0; stream < 3; ++stream) {
     facts.push_back({TerminalFact(stream), isatty(stream) != 0 ? "yes" : "no"});
   }

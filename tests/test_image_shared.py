@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Tree
-from imaged import RACY, reason, restored
+from imaged import RACY, has, reason, restored
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -245,3 +245,84 @@ def test_the_archive_path_ignores_what_the_starter_does(image):
         got = image(*program, preload=["import library"], env={**env, "BREAK": "1"}, wrap=wrap)
         assert "image: cannot be resumed" in got.err
         assert got.out == image.stock(*program, wrap=wrap, env=env).out, got.err
+
+
+# ---------------------------------------------------------------------------------------------- host names
+
+ASKS_HOST_NAME = {
+    "gethostname": "import socket; seen = socket.gethostname()",
+    "from": "from socket import gethostname; seen = gethostname()",
+    "uname": "import os; seen = os.uname().nodename",
+    "number": "import os; seen = os.uname()[1]",
+    "negative": "import os; seen = os.uname()[-4]",
+    "unpacked": "import os\n_, seen, _, _, _ = os.uname()",
+    "kept": "import os\ndef f():\n    u = os.uname()\n    return u.nodename\nseen = f()",
+    "format": "import os; seen = '%s %s %s %s %s' % os.uname()",
+    "posix": "from posix import uname; seen = list(uname())",
+    "slice": "import os; seen = os.uname()[:2]",
+    "computed": "import os; i = 1; seen = os.uname()[i]",
+    "many": "import os; seen = [os.uname() for _ in range(99)][-1].nodename",
+    "node": "import platform; seen = platform.node()",
+    "node later": "import platform; platform.system(); seen = platform.node()",
+    "platform": "import platform; seen = platform.uname()[:5]",
+    "platform node": "import platform; seen = platform.uname().node",
+    "c": "import ctypes; b = ctypes.create_string_buffer(99); ctypes.CDLL(None).gethostname(b, 99); seen = b.value",
+    "c uname": "import ctypes; b = ctypes.create_string_buffer(999); ctypes.CDLL(None).uname(b); seen = b.raw[65:90]",
+    "file": "seen = open('/proc/sys/kernel/hostname').read()",
+    "site": "from sitecustomize import seen",
+}  # fmt: skip
+ASKS_ELSE = {
+    "system": "import platform; seen = platform.system(), platform.machine(), platform.release(), platform.version()",
+    "many": "import platform; seen = [platform.system() for _ in range(99)]",
+    "field": "import platform; seen = platform.uname().system",
+    "name": "import platform; seen = platform.platform()",
+    "release": "import os; seen = os.uname().release.split('.')",
+    "releases": "import os; seen = [(os.uname().release, os.uname()[2], os.uname()[-1]) for _ in range(99)]",
+    "number": "import os; seen = os.uname()[2], os.uname()[0], os.uname()[-1]",
+    "sysconfig": "import sysconfig; seen = sysconfig.get_platform()",
+    "uuid": "import uuid, platform; seen = platform._uname_cache is not None",
+    "libraries": "import multiprocessing.managers, logging.handlers, asyncio, email.utils, http.server, smtplib; seen = 0",
+}
+if has("numpy"):
+    ASKS_ELSE["numpy"] = "import numpy; seen = 0"
+if has("torch"):
+    ASKS_ELSE["torch"] = "import torch; seen = 0"
+SHOW_HOST = "import reader, os, platform, socket; print(reader.seen, platform.node(), list(platform.uname())[:5], platform.uname(), os.uname(), socket.gethostname(), platform.uname is platform.uname, os.uname, os.uname is __import__('posix').uname)"
+
+
+def _in_container(name: str) -> list[str]:
+    return ["unshare", "-u", "sh", "-c", f'hostname {name}; exec "$@"', "-"]
+
+
+def _hosts(image, tmp_path, source: str) -> dict[str, bool]:
+    """Whether a container of another name uses the image of the first; what they print is stock's."""
+    lib = Tree(tmp_path / "lib").write({"reader.py": source + "\n", "sitecustomize.py": ""})
+    if "sitecustomize" in source:
+        (lib / "sitecustomize.py").write_text(ASKS_HOST_NAME["node"] + "\n")
+    time.sleep(RACY)
+    setup = {"env": {"PYTHONPATH": str(lib)}}
+    first = image.make("-c", SHOW_HOST, preload=["import reader"], wrap=_in_container("a"), **setup)
+    used = {}
+    for host in ("a", "container-b", "a"):
+        wrap = _in_container(host)
+        got = image("-c", SHOW_HOST, preload=["import reader"], wrap=wrap, **setup)
+        expected = image.stock("-c", SHOW_HOST, wrap=wrap, **setup)
+        assert (got.out, got.code) == (expected.out, expected.code), got.err
+        used[host] = restored(got)
+        if not used[host]:
+            assert reason(got).endswith(("host name changed", "hostname changed")), got.err
+    assert first.out.startswith(expected.out.split()[0])
+    assert used["a"]
+    return used
+
+
+@needs_root
+@pytest.mark.parametrize("name", ASKS_HOST_NAME)
+def test_a_host_name_that_preloading_asked_for_is_told_no_other_host(image, tmp_path, name):
+    assert not _hosts(image, tmp_path, ASKS_HOST_NAME[name])["container-b"]
+
+
+@needs_root
+@pytest.mark.parametrize("name", ASKS_ELSE)
+def test_who_asks_for_another_field_is_of_use_on_every_host(image, tmp_path, name):
+    assert _hosts(image, tmp_path, ASKS_ELSE[name])["container-b"]

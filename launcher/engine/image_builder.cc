@@ -19,6 +19,7 @@
 #include "image/key.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/exit_handlers.h"
+#include "launcher/engine/host_name_reads.h"
 #include "launcher/engine/image_trial.h"
 #include "launcher/engine/key_maker.h"
 #include "launcher/engine/process_state.h"
@@ -200,6 +201,7 @@ void PrepareForImage(const ImageOrder& order, int argc, char** argv) {
 void EndOfPreload() {
   StopRandomDraws();
   StopSignalReads();
+  StopHostNameReads();
   g_variables = new image::VariableReads(StopImageReads());
   g_read = new ReadRecord(StopReadRecord());
 }

@@ -15,6 +15,7 @@
 #include "launcher/engine/environ_readers.h"
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
+#include "launcher/engine/host_name_reads.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/read_record.h"
 #include "launcher/engine/signal_reads.h"
@@ -99,7 +100,9 @@ PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObj
   // It is in sys.modules before it is whole, while it imports others.
   if (module != nullptr && g_image_reads != nullptr && !IsEnvironHooked() && HasEnviron()) {
     HookEnviron({OnRead, OnEnumerated, OnFetched});
+    StartHostNameReads();
   }
+  if (module != nullptr) FollowPlatform();
   return module;
 }
 
