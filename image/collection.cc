@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -214,6 +215,33 @@ cache::Result<Collection> Collect(FileEnv& env, const std::string& folder, char*
     }
   }
   return collection;
+}
+
+std::vector<Divergence> Divergences(const Collection& collection) {
+  std::map<std::string, std::vector<const Facts*>> families;
+  for (const ImageSummary& image : collection.images) {
+    const std::string_view name = cache::BaseOf(image.path);
+    if (image.foreign || image.error) continue;
+    families[std::string(name.substr(0, name.find('-')))].push_back(&image.key.facts);
+  }
+  std::vector<Divergence> divergences;
+  for (const auto& [family, images] : families) {
+    std::map<std::string, std::map<std::string, size_t>> values;  // By fact: images by value.
+    for (const Facts* facts : images) {
+      for (const Fact& fact : *facts) ++values[fact.name][fact.value];
+    }
+    Divergence divergence{family, images.size(), {}};
+    for (const auto& [fact, counts] : values) {
+      size_t having = 0;
+      for (const auto& [value, count] : counts) having += count;
+      const size_t different = counts.size() + (having < images.size() ? 1 : 0);
+      if (different > 1) divergence.items.push_back({fact, different});
+    }
+    std::stable_sort(divergence.items.begin(), divergence.items.end(),
+                     [](const auto& a, const auto& b) { return a.values > b.values; });
+    if (!divergence.items.empty()) divergences.push_back(std::move(divergence));
+  }
+  return divergences;
 }
 
 Standing Judge(const std::string& path, bool gone_is_dead) {

@@ -57,6 +57,20 @@ struct Collection {
 cache::Result<Collection> Collect(cache::FileEnv& env, const std::string& folder,
                                   char** environment, bool check);
 
+// The facts in which the images of one command differ, so that none of them could be the other. No
+// values: most are hashes, and those of variables shall stay some.
+struct Divergence {
+  struct Item {
+    std::string fact;
+    size_t values = 0;  // How many there are; that an image does not have the fact is one, too.
+  };
+  std::string family;  // ImageFiles::family
+  size_t images = 0;
+  std::vector<Item> items;  // Those with most values first.
+};
+// Of every command that has several images with a key that can be used.
+std::vector<Divergence> Divergences(const Collection& collection);
+
 // What is known of the image at `path`, for cache::Prune. What this process does not see (Python,
 // engine, the program's folder) may be there for a container that shares the folder, so that it is
 // only stale, unless `gone_is_dead`.
