@@ -326,3 +326,45 @@ def test_a_host_name_that_preloading_asked_for_is_told_no_other_host(image, tmp_
 @pytest.mark.parametrize("name", ASKS_ELSE)
 def test_who_asks_for_another_field_is_of_use_on_every_host(image, tmp_path, name):
     assert _hosts(image, tmp_path, ASKS_ELSE[name])["container-b"]
+
+
+# ---------------------------------------------------------------------------------------------- the program's own file
+
+GETMODULE = "import inspect\nseen = inspect.getmodule(inspect.currentframe()).__name__, inspect.getmodule(inspect.Signature)\n"
+PROGRAM = "import inspect, reader\ndef f(): pass\nprint(reader.seen, inspect.getmodule(f), inspect.getmodule(f) is not None, inspect.getsourcefile(f), __file__, %r)\n"
+
+
+@pytest.fixture
+def programs(image, tmp_path):
+    """Programs in the working directory, of which `edited` is younger than what can be proved."""
+    Tree(tmp_path / "lib").write({"reader.py": GETMODULE, "asks.py": "import inspect, sys\nfrom reader import seen\nseen = seen, inspect.getfile(sys.modules['__main__'])\n"})  # fmt: skip
+    for name in ("edited", "other"):
+        (image.cwd / f"{name}.py").write_text(PROGRAM % name)
+    time.sleep(RACY)
+    (image.cwd / "edited.py").write_text(PROGRAM % "edited again")
+    image.setup = {"env": {"PYTHONPATH": str(tmp_path / "lib")}}
+    return image
+
+
+def test_a_preload_that_looks_for_modules_by_their_files_does_not_depend_on_the_program(programs):
+    """As torch does when it is imported."""
+    preload, setup = ["import reader"], programs.setup
+    programs.make("edited.py", preload=preload, **setup)
+    (programs.cwd / "edited.py").write_text(PROGRAM % "edited a third time")
+    for program in ("edited.py", "other.py", "./edited.py", programs.cwd / "other.py"):
+        got = programs(program, preload=preload, **setup)
+        expected = programs.stock(program, **setup)
+        assert restored(got) and (got.out, got.code) == (expected.out, expected.code), got.err
+
+
+def test_who_asks_inspect_for_the_program_s_file_has_asked_for_its_name(programs):
+    preload, setup = ["import asks"], programs.setup
+    for program in ("edited.py", "other.py"):
+        (programs.cwd / program).write_text("import asks\nprint(asks.seen)\n")
+    time.sleep(RACY)
+    programs.make("edited.py", preload=preload, **setup)
+    for program, same in {"edited.py": True, "other.py": False}.items():
+        got = programs(program, preload=preload, **setup)
+        expected = programs.stock(program, **setup)
+        assert (got.out, got.code) == (expected.out, expected.code), got.err
+        assert restored(got) == same, got.err
