@@ -356,7 +356,9 @@ def test_images_that_are_never_used_are_not_made_for_ever(image, tmp_path):
     for number in (4, 5):
         got = run(number)
         assert got.out == f"{number}\n" and "being made" not in got.err
-        assert reason(got).endswith("; no more are made today: 4 were made and never used")
+        assert reason(got).endswith(
+            "; no more are made today: 4 were made and never used; --stats tells in what they differ"
+        )
     assert len(image.images()) == 4
     assert restored(run(2))
     for number in (6, 7):  # One is used, so another may be made.
