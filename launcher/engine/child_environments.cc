@@ -1,6 +1,6 @@
 #include "launcher/engine/child_environments.h"
 
-#include <dlfcn.h>
+#include <fcntl.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -10,9 +10,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <utility>
+
+#include "launcher/engine/libc_calls.h"
 
 extern char** environ;
 
@@ -74,17 +76,17 @@ bool Inherits(char* const* envp) {
   return true;
 }
 
+// No function of ours, which may have to look for the C library's.
 bool HasChildren() {
   siginfo_t info;
-  return FaultsOfChildren() != 0 ||
-         waitid(P_ALL, 0, &info, WEXITED | WSTOPPED | WNOHANG | WNOWAIT) == 0;
+  constexpr int kAny = WEXITED | WSTOPPED | WNOHANG | WNOWAIT;
+  return FaultsOfChildren() != 0 || syscall(SYS_waitid, P_ALL, 0, &info, kAny, nullptr) == 0;
 }
 
 void BeforeExec(char* const* envp) {
   Table* table = g_table;
-  const pid_t pid = getpid();
-  if (table == nullptr || pid == g_process) return;
-  Tell(table, pid, Inherits(envp) || HasChildren() ? kMayHaveRead : kOwnEnvironment);
+  if (table == nullptr || getpid() == g_process) return;
+  Tell(table, getpid(), Inherits(envp) || HasChildren() ? kMayHaveRead : kOwnEnvironment);
 }
 
 void AfterSpawn(pid_t child, char* const* envp) {
@@ -107,36 +109,8 @@ void AfterWait(pid_t pid, long faults) {
   if (table != nullptr && TakeTold(table, pid) == kOwnEnvironment) g_faults_proved += faults;
 }
 
-// The C library's own, found before anybody can be a child of vfork(2), in which dlsym(3) must not
-// be called.
-struct Libc {
-  int (*execve)(const char*, char* const*, char* const*);
-  int (*fexecve)(int, char* const*, char* const*);
-  decltype(&::posix_spawn) posix_spawn;
-  decltype(&::posix_spawn) posix_spawnp;
-  pid_t (*wait4)(pid_t, int*, int, rusage*);
-  int (*waitid)(idtype_t, id_t, siginfo_t*, int);
-} g_libc;
-
-template <typename Function>
-void Find(const char* name, Function* function) {
-  *function = reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
-}
-
-const Libc& C() {
-  if (g_libc.execve != nullptr) return g_libc;
-  Find("fexecve", &g_libc.fexecve);
-  Find("posix_spawn", &g_libc.posix_spawn);
-  Find("posix_spawnp", &g_libc.posix_spawnp);
-  Find("wait4", &g_libc.wait4);
-  Find("waitid", &g_libc.waitid);
-  Find("execve", &g_libc.execve);
-  return g_libc;
-}
-
-__attribute__((constructor)) void FindAll() { C(); }
-
-using Spawn = decltype(&::posix_spawn);
+using Spawn = int (*)(pid_t*, const char*, const posix_spawn_file_actions_t*,
+                      const posix_spawnattr_t*, char* const*, char* const*);
 
 int SpawnBy(Spawn spawn, pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
             const posix_spawnattr_t* attributes, char* const* argv, char* const* envp) {
@@ -155,7 +129,9 @@ int SpawnBy(Spawn spawn, pid_t* pid, const char* path, const posix_spawn_file_ac
 pid_t Wait(pid_t which, int* status, int options, rusage* usage) {
   int ended = 0;
   rusage used;
-  const pid_t pid = C().wait4(which, &ended, options, &used);
+  using Function = decltype(&::wait4);
+  PYLAUNCH_LIBC(wait4)
+  const pid_t pid = libc.load(std::memory_order_relaxed)(which, &ended, options, &used);
   if (pid <= 0) return pid;
   if (WIFEXITED(ended) || WIFSIGNALED(ended)) AfterWait(pid, used.ru_minflt);
   if (status != nullptr) *status = ended;
@@ -209,19 +185,27 @@ bool NoteReadInChild() {
 
 EXPORTED int execve(const char* path, char* const argv[], char* const envp[]) noexcept {
   pylaunch::engine::BeforeExec(envp);
-  return pylaunch::engine::C().execve(path, argv, envp);
+  // Nothing is looked for in a child, which may be one of vfork(2).
+  return static_cast<int>(syscall(SYS_execve, path, argv, envp));
 }
 
 EXPORTED int fexecve(int fd, char* const argv[], char* const envp[]) noexcept {
+  // As the C library's (sysdeps/unix/sysv/linux/fexecve.c), whose header says that they are not
+  // null.
+  if (fd < 0) {
+    errno = EINVAL;
+    return -1;
+  }
   pylaunch::engine::BeforeExec(envp);
-  return pylaunch::engine::C().fexecve(fd, argv, envp);
+  return static_cast<int>(syscall(SYS_execveat, fd, "", argv, envp, AT_EMPTY_PATH));
 }
 
 EXPORTED int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
                          const posix_spawnattr_t* attributes, char* const argv[],
                          char* const envp[]) {
-  const auto spawn = pylaunch::engine::C().posix_spawn;
-  return pylaunch::engine::SpawnBy(spawn, pid, path, actions, attributes, argv, envp);
+  using Function = pylaunch::engine::Spawn;
+  PYLAUNCH_LIBC(posix_spawn)
+  return pylaunch::engine::SpawnBy(libc, pid, path, actions, attributes, argv, envp);
 }
 
 EXPORTED int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
@@ -229,8 +213,9 @@ EXPORTED int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_a
                           char* const envp[]) {
   // The C library looks for it where nobody sees it.
   if (std::strchr(file, '/') == nullptr) (void)getenv("PATH");
-  const auto spawn = pylaunch::engine::C().posix_spawnp;
-  return pylaunch::engine::SpawnBy(spawn, pid, file, actions, attributes, argv, envp);
+  using Function = pylaunch::engine::Spawn;
+  PYLAUNCH_LIBC(posix_spawnp)
+  return pylaunch::engine::SpawnBy(libc, pid, file, actions, attributes, argv, envp);
 }
 
 EXPORTED pid_t wait(int* status) { return pylaunch::engine::Wait(-1, status, 0, nullptr); }
@@ -252,5 +237,7 @@ EXPORTED int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
   if (reaps && pylaunch::engine::g_table != nullptr) {
     return pylaunch::engine::WaitId(type, id, info, options);
   }
-  return pylaunch::engine::C().waitid(type, id, info, options);
+  using Function = decltype(&::waitid);
+  PYLAUNCH_LIBC(waitid)
+  return libc.load(std::memory_order_relaxed)(type, id, info, options);
 }

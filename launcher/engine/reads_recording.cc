@@ -95,7 +95,11 @@ bool IsSite(PyObject* spec) {
 // loaded it (`site`) reads variables next.
 PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   // The first that can run anybody's code, and CPython has its handlers by then.
-  if (g_image_reads != nullptr && count > 0 && IsSite(args[0])) StartSignalReads();
+  static bool seen = false;
+  if (!seen && g_image_reads != nullptr && count > 0 && IsSite(args[0])) {
+    seen = true;
+    StartSignalReads();
+  }
   PyObject* module = g_load_unlocked.Call(args, count, keywords);
   // It is in sys.modules before it is whole, while it imports others.
   if (module != nullptr && g_image_reads != nullptr && !IsEnvironHooked() && HasEnviron()) {

@@ -29,6 +29,11 @@ void Tell(const void* caller, StartCall call, int fd) {
 
 void ListenToStartCalls(StartListener listener) { g_listener = listener; }
 
+// Where nobody listens, nobody need know whose call it is.
+static bool IsCountedUname(const void* caller) {
+  return g_listener.load(std::memory_order_relaxed) != nullptr && !IsInterpreters(caller);
+}
+
 }  // namespace pylaunch::engine
 
 #define PASS_ON(result, name, parameters, arguments, when, call, fd)                              \
@@ -56,4 +61,4 @@ PASS_ON(int, getdomainname, (char* to, unsigned long size), (to, size), true, kH
 PASS_ON(int, __getdomainname_chk, (char* to, unsigned long size, unsigned long room),
         (to, size, room), true, kHostName, -1)
 PASS_ON(int, uname, (struct utsname * to), (to),
-        !pylaunch::engine::IsInterpreters(__builtin_return_address(0)), kHostName, -1)
+        pylaunch::engine::IsCountedUname(__builtin_return_address(0)), kHostName, -1)
