@@ -22,6 +22,7 @@ constexpr std::string_view kIgnorers = "\n"
 constexpr long kHostNameField = 1;  // Of five, in both results.
 constexpr long kFields = 5;
 
+bool g_on = false;
 // Each by the module that it stands in.
 Wrapped g_posix_uname, g_os_uname, g_platform_uname;
 
@@ -126,6 +127,7 @@ bool TakesAnotherField(PyObject* code, int call) {
 
 // Of what has called us.
 void NoteCaller() {
+  if (!g_on) return;  // Somebody has kept ours.
   PyFrameObject* frame = PyEval_GetFrame();
   if (frame != nullptr) {
     PyRef code = PyRef::Steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
@@ -176,8 +178,6 @@ void Unwrap(const char* name, Wrapped* wrapped) {
   }
   PyErr_Clear();
 }
-
-bool g_on = false;
 
 }  // namespace
 
