@@ -87,6 +87,11 @@ std::string WhyDead(const Facts& facts) {
   return "";
 }
 
+// A container that sees no boot id does not know of whose that do (facts.cc, Boot).
+bool IsOfAnotherBoot(const std::string& made, const std::string& now) {
+  return made != now && made.starts_with(kBootTime) == now.starts_with(kBootTime);
+}
+
 // The facts that stand in both kinds, so that the command's own do not count.
 Facts Common(const Facts& made, const Facts& now) {
   Facts common;
@@ -250,9 +255,10 @@ Standing Judge(const std::string& path, bool gone_is_dead) {
   ReadKey(cache::PosixFileEnv(), &image);
   if (image.error) return Standing::kUnknown;
   JudgeSummary(nullptr, &image);
-  const bool same_boot = image.Value("boot id") == ValueOf(MachineFacts(), "boot id");
-  return image.standing == Standing::kDead && same_boot && !gone_is_dead ? Standing::kStale
-                                                                         : image.standing;
+  const std::string boot(kBoot);
+  const bool other = IsOfAnotherBoot(image.Value(boot), ValueOf(MachineFacts(), boot));
+  return image.standing == Standing::kDead && !other && !gone_is_dead ? Standing::kStale
+                                                                      : image.standing;
 }
 
 cache::Result<cache::PruneOutcome> PruneCache(FileEnv& env, const std::string& cache_folder,

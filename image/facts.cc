@@ -89,12 +89,11 @@ std::string ReadText(const char* path) {
 std::string Boot() {
   std::string id = ReadText("/proc/sys/kernel/random/boot_id");
   if (!id.empty()) return id;
-  constexpr std::string_view kName = "btime ";
   constexpr long kOldestClock = 1'000'000'000;
   std::ifstream file("/proc/stat");
   for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(kName)) continue;
-    return std::atol(line.c_str() + kName.size()) > kOldestClock ? line : "";
+    if (!line.starts_with(kBootTime)) continue;
+    return std::atol(line.c_str() + kBootTime.size()) > kOldestClock ? line : "";
   }
   return "";
 }

@@ -32,6 +32,8 @@ std::string Hashed(std::string_view value);
 
 // Of these facts the one that has no value where nothing tells this boot from another.
 inline constexpr std::string_view kBoot = "boot id";
+// How its value begins where it is the boot's time, for want of an id.
+inline constexpr std::string_view kBootTime = "btime ";
 
 // Of this process and its machine: boot, kernel, vdso, processor, C library's view of it, user,
 // supplementary groups, capabilities, umask, affinity, open standard streams,

@@ -144,6 +144,14 @@ def test_a_boot_is_told_where_its_id_cannot_be_read(image, tmp_path):
         assert "being made" not in none.err and none.code == 0
 
 
+@needs_root
+def test_containers_with_and_without_boot_id_leave_each_other_s_images(image):
+    image.make("-c", "pass", preload=["import json"])
+    image.make("-c", "pass", preload=["import json"], wrap=_masking(SYS))
+    image.make("-c", "pass", preload=["import json"], env={"LC_NUMBER": "1"})
+    assert restored(again(image)) and restored(again(image, wrap=_masking(SYS)))
+
+
 # ---------------------------------------------------------------------------------------------- ignored signals
 
 SHOW_SIGNALS = """
