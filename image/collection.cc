@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -86,6 +87,11 @@ std::string WhyDead(const Facts& facts) {
   return "";
 }
 
+// A container that sees no boot id does not know of whose that do (facts.cc, Boot).
+bool IsOfAnotherBoot(const std::string& made, const std::string& now) {
+  return made != now && made.starts_with(kBootTime) == now.starts_with(kBootTime);
+}
+
 // The facts that stand in both kinds, so that the command's own do not count.
 Facts Common(const Facts& made, const Facts& now) {
   Facts common;
@@ -103,12 +109,17 @@ bool IsForOtherFolders(const std::string& change) {
   return !change.starts_with('/') && !change.starts_with("the names in /");
 }
 
+// What has had its mode changed since is proved by its content, which is not looked at here.
+bool MayBeAsWritten(const ImageSummary& image) {
+  const FileState now = StateOf(image.path);
+  return now == image.key.image || DifferInCtimeAlone(now, image.key.image);
+}
+
 void JudgeSummary(char** environment, ImageSummary* image) {
   image->difference = WhyDead(image->key.facts);
   image->standing = Standing::kDead;
   if (!image->difference.empty()) return;
-  image->difference =
-      StateOf(image->path) == image->key.image ? FirstChange(image->key) : image->path + " changed";
+  image->difference = MayBeAsWritten(*image) ? FirstChange(image->key) : image->path + " changed";
   image->standing = IsForOtherFolders(image->difference) ? Standing::kAlive : Standing::kStale;
   if (!image->difference.empty() || environment == nullptr) return;
   Facts now = MachineFacts();
@@ -154,9 +165,9 @@ void Check(FileEnv& env, ImageSummary* image) {
   const auto wrong = [image](const std::string& what) { image->wrong.push_back(what); };
   for (const std::string& path : {image->path, KeyPath(image->path)}) {
     const auto st = env.Stat(path);
-    if (st && (st->st_mode & 077) != 0) wrong(path + ": others may read or write it");
+    if (st && (st->st_mode & 022) != 0) wrong(path + ": others may write it");
   }
-  if (StateOf(image->path) != image->key.image) {
+  if (!MayBeAsWritten(*image)) {
     wrong("its inode, size or times are not those that it was written with");
   }
   const auto content = ContentHash(image->path);
@@ -211,15 +222,43 @@ cache::Result<Collection> Collect(FileEnv& env, const std::string& folder, char*
   return collection;
 }
 
+std::vector<Divergence> Divergences(const Collection& collection) {
+  std::map<std::string, std::vector<const Facts*>> families;
+  for (const ImageSummary& image : collection.images) {
+    const std::string_view name = cache::BaseOf(image.path);
+    if (image.foreign || image.error) continue;
+    families[std::string(name.substr(0, name.find('-')))].push_back(&image.key.facts);
+  }
+  std::vector<Divergence> divergences;
+  for (const auto& [family, images] : families) {
+    std::map<std::string, std::map<std::string, size_t>> values;  // By fact: images by value.
+    for (const Facts* facts : images) {
+      for (const Fact& fact : *facts) ++values[fact.name][fact.value];
+    }
+    Divergence divergence{family, images.size(), {}};
+    for (const auto& [fact, counts] : values) {
+      size_t having = 0;
+      for (const auto& [value, count] : counts) having += count;
+      const size_t different = counts.size() + (having < images.size() ? 1 : 0);
+      if (different > 1) divergence.items.push_back({fact, different});
+    }
+    std::stable_sort(divergence.items.begin(), divergence.items.end(),
+                     [](const auto& a, const auto& b) { return a.values > b.values; });
+    if (!divergence.items.empty()) divergences.push_back(std::move(divergence));
+  }
+  return divergences;
+}
+
 Standing Judge(const std::string& path, bool gone_is_dead) {
   ImageSummary image;
   image.path = path;
   ReadKey(cache::PosixFileEnv(), &image);
   if (image.error) return Standing::kUnknown;
   JudgeSummary(nullptr, &image);
-  const bool same_boot = image.Value("boot id") == ValueOf(MachineFacts(), "boot id");
-  return image.standing == Standing::kDead && same_boot && !gone_is_dead ? Standing::kStale
-                                                                         : image.standing;
+  const std::string boot(kBoot);
+  const bool other = IsOfAnotherBoot(image.Value(boot), ValueOf(MachineFacts(), boot));
+  return image.standing == Standing::kDead && !other && !gone_is_dead ? Standing::kStale
+                                                                      : image.standing;
 }
 
 cache::Result<cache::PruneOutcome> PruneCache(FileEnv& env, const std::string& cache_folder,
@@ -251,19 +290,23 @@ void NoteUnused(const std::string& key) {
 
 std::optional<uint64_t> ContentHash(const std::string& path) {
   const cache::Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  return file.ok() ? ContentHash(file.get()) : std::nullopt;
+}
+
+std::optional<uint64_t> ContentHash(int fd) {
   struct stat st;
-  if (!file.ok() || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
   const auto size = static_cast<uint64_t>(st.st_size);
   uint64_t sum = size;
   for (uint64_t at = 0; at < size;) {
-    const off_t data = lseek(file.get(), static_cast<off_t>(at), SEEK_DATA);
+    const off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
     if (data < 0 && errno == ENXIO) break;  // Only a hole is left.
-    const off_t hole = data < 0 ? -1 : lseek(file.get(), data, SEEK_HOLE);
+    const off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
     // A file system that knows of no holes may know neither.
     const uint64_t begin = hole < 0 ? at : static_cast<uint64_t>(data) / kPage * kPage;
     const uint64_t whole = hole < 0 ? size : static_cast<uint64_t>(hole) + kPage - 1;
     const uint64_t end = hole < 0 ? size : std::min(size, whole / kPage * kPage);
-    if (!AddPages(file.get(), begin, end, &sum)) return std::nullopt;
+    if (!AddPages(fd, begin, end, &sum)) return std::nullopt;
     at = end;
   }
   return sum;

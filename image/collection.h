@@ -57,6 +57,20 @@ struct Collection {
 cache::Result<Collection> Collect(cache::FileEnv& env, const std::string& folder,
                                   char** environment, bool check);
 
+// The facts in which the images of one command differ, so that none of them could be the other. No
+// values: most are hashes, and those of variables shall stay some.
+struct Divergence {
+  struct Item {
+    std::string fact;
+    size_t values = 0;  // How many there are; that an image does not have the fact is one, too.
+  };
+  std::string family;  // ImageFiles::family
+  size_t images = 0;
+  std::vector<Item> items;  // Those with most values first.
+};
+// Of every command that has several images with a key that can be used.
+std::vector<Divergence> Divergences(const Collection& collection);
+
 // What is known of the image at `path`, for cache::Prune. What this process does not see (Python,
 // engine, the program's folder) may be there for a container that shares the folder, so that it is
 // only stale, unless `gone_is_dead`.
@@ -75,9 +89,10 @@ void NoteUse(const std::string& key);
 // Until then it is the image's: nobody has started from it yet.
 void NoteUnused(const std::string& key);
 
-// A checksum of all that the file at `path` holds; holes count as nothing, whoever made them.
-// Nothing: it cannot be read.
+// A checksum of all that the file holds; holes count as nothing, whoever made them. Nothing: it
+// cannot be read.
 std::optional<uint64_t> ContentHash(const std::string& path);
+std::optional<uint64_t> ContentHash(int fd);
 
 }  // namespace pylaunch::image
 

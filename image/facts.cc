@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/auxv.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -15,7 +14,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <vector>
 
 #include "image/key.h"
@@ -82,6 +83,21 @@ std::string ReadText(const char* path) {
   return n > 0 ? std::string(buffer.data(), static_cast<size_t>(n)) : "";
 }
 
+// What no other boot has; empty: nothing is known. Where /proc/sys is masked, when the kernel
+// started (proc(5), /proc/stat), which is the same until somebody sets the clock. One without a
+// battery begins at the same time at each boot.
+std::string Boot() {
+  std::string id = ReadText("/proc/sys/kernel/random/boot_id");
+  if (!id.empty()) return id;
+  constexpr long kOldestClock = 1'000'000'000;
+  std::ifstream file("/proc/stat");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(kBootTime)) continue;
+    return std::atol(line.c_str() + kBootTime.size()) > kOldestClock ? line : "";
+  }
+  return "";
+}
+
 std::string Kernel() {
   utsname name;
   if (uname(&name) != 0) return "";
@@ -118,17 +134,6 @@ std::string Affinity() {
   auto* set = reinterpret_cast<cpu_set_t*>(mask.data());
   if (sched_getaffinity(0, mask.size(), set) != 0) return "";
   return Hashed({mask.data(), mask.size()});
-}
-
-std::string IgnoredSignals() {
-  std::string ignored;
-  for (int number = 1; number < NSIG; ++number) {
-    struct sigaction action;
-    if (sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) {
-      ignored += std::to_string(number) + " ";
-    }
-  }
-  return ignored;
 }
 
 std::string OpenStreams() {
@@ -184,7 +189,7 @@ std::string Umask() {
 }  // namespace
 
 Facts MachineFacts() {
-  return {{"boot id", ReadText("/proc/sys/kernel/random/boot_id")},
+  return {{std::string(kBoot), Boot()},
           {"kernel", Kernel()},
           {"vdso", Vdso()},
           {"processor", Processor()},
@@ -196,7 +201,6 @@ Facts MachineFacts() {
           {"capabilities", Capabilities()},
           {"umask", Umask()},
           {"personality", std::to_string(personality(0xffffffff))},
-          {"ignored signals", IgnoredSignals()},
           {"open standard streams", OpenStreams()},
           {"stack limit", StackLimit()}};
 }

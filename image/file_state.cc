@@ -16,6 +16,12 @@ FileState StateOf(const struct stat& st) {
           Nanoseconds(st.st_ctim)};
 }
 
+bool DifferInCtimeAlone(const FileState& a, FileState b) {
+  const bool differ = a.ctime_ns != b.ctime_ns;
+  b.ctime_ns = a.ctime_ns;
+  return differ && a == b;
+}
+
 FileState StateOf(const std::string& path) {
   struct stat st;
   return stat(path.c_str(), &st) == 0 ? StateOf(st) : FileState();

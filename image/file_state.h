@@ -15,6 +15,8 @@ struct FileState {
   bool operator==(const FileState&) const = default;
 };
 FileState StateOf(const struct stat& st);
+// True if nothing but the time of change differs, as after a chmod(1).
+bool DifferInCtimeAlone(const FileState& a, FileState b);
 FileState StateOf(const std::string& path);
 
 // The same of what may be asked about without being read. Of a folder: its mode and its owner,

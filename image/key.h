@@ -30,8 +30,13 @@ using Facts = std::vector<Fact>;
 // A keyed hash of a value that is not to be kept, as text.
 std::string Hashed(std::string_view value);
 
+// Of these facts the one that has no value where nothing tells this boot from another.
+inline constexpr std::string_view kBoot = "boot id";
+// How its value begins where it is the boot's time, for want of an id.
+inline constexpr std::string_view kBootTime = "btime ";
+
 // Of this process and its machine: boot, kernel, vdso, processor, C library's view of it, user,
-// supplementary groups, capabilities, umask, affinity, ignored signals, open standard streams,
+// supplementary groups, capabilities, umask, affinity, open standard streams,
 // stack limit. Call while there is one thread only: the umask cannot be read without setting it.
 Facts MachineFacts();
 

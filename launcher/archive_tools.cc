@@ -162,6 +162,7 @@ int Stats(const CachePlace& cache, char** environment, bool json) {
                        {"archives", std::move(list)},
                        {"images_disk_bytes", images_total},
                        {"images", std::move(images)},
+                       {"differences", ToJson(image::Divergences(collection))},
                        {"notes", ToJson(collection.notes)},
                        {"temporary", ToJson(collection.temporary)}});
     Print(report);

@@ -42,9 +42,12 @@ inline constexpr char kWorkingDirectory[] = "working directory";
 inline constexpr char kProgramName[] = "name of program";
 inline constexpr char kArguments[] = "arguments";
 inline constexpr char kCommandLine[] = "command line";  // Of Python: sys.orig_argv.
+inline constexpr char kHostName[] = "host name";
 inline std::string TerminalFact(int stream) {
   return "whether stream " + std::to_string(stream) + " is a terminal";
 }
+
+std::string IgnoredFact(int signal);
 
 // What an image of the preloaded process is to be made from and for (image/key.h).
 struct ImageOrder {

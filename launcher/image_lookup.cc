@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -109,6 +111,13 @@ Facts AllFacts(const ImageQuery& query, const Facts& command) {
   return facts;
 }
 
+// Both that uname(2) tells.
+std::string HostName() {
+  utsname names = {};
+  uname(&names);
+  return std::string(names.nodename) + " " + names.domainname;
+}
+
 // What sys.argv is while preloading: "-c" stands there for a program, whichever it is, and of a
 // module there is the path, which its name decides in one folder.
 Facts AskableFacts(const Options& options) {
@@ -129,9 +138,15 @@ Facts AskableFacts(const Options& options) {
   Facts facts = {{kWorkingDirectory, Folder()},
                  {kProgramName, image::Hashed(name)},
                  {kArguments, image::Hashed(arguments)},
-                 {kCommandLine, image::Hashed(line)}};
+                 {kCommandLine, image::Hashed(line)},
+                 {kHostName, HostName()}};
   for (int stream = 0; stream < 3; ++stream) {
     facts.push_back({TerminalFact(stream), isatty(stream) != 0 ? "yes" : "no"});
+  }
+  for (int number = 1; number < NSIG; ++number) {
+    struct sigaction action;
+    if (sigaction(number, nullptr, &action) != 0) continue;
+    facts.push_back({IgnoredFact(number), action.sa_handler == SIG_IGN ? "yes" : "no"});
   }
   return facts;
 }
@@ -164,6 +179,12 @@ std::string WhyNone(const ImageQuery& query, const Program& program) {
   return "";
 }
 
+bool KnowsBoot(const Facts& facts) {
+  return std::any_of(facts.begin(), facts.end(), [](const Fact& fact) {
+    return fact.name == image::kBoot && !fact.value.empty();
+  });
+}
+
 bool TableIsWhole(int fd, const image::KeyHead& key) {
   std::string table(key.table_size, '\0');
   return pread(fd, table.data(), table.size(), 0) == static_cast<ssize_t>(table.size()) &&
@@ -176,10 +197,12 @@ std::string WhatChanged(const KeyFile& file) {
   return key ? image::FirstChange(*key) : file.Fault();
 }
 
-// The descriptor of the key's image if all that is left to check allows it, else -1 and why.
-// `sealed`: what the image was made of is not asked for.
-int Open(const KeyFile& file, const image::KeyHead& head, bool sealed, std::string* why) {
-  *why = sealed ? "" : WhatChanged(file);
+// The descriptor of the key's image if all that is left to check allows it, else -1 and why. Where
+// the image's content had to be looked at, the key is renewed, if the mode allows it, so that this
+// start is the last one.
+int Open(const KeyFile& file, const image::KeyHead& head, CacheMode mode, std::string* why) {
+  const bool renew = mode != CacheMode::kSealed && mode != CacheMode::kReadonly;
+  *why = mode == CacheMode::kSealed ? "" : WhatChanged(file);
   if (!why->empty()) return -1;
   const std::string path = image::ImageOf(file.path());
   struct stat st;
@@ -188,7 +211,13 @@ int Open(const KeyFile& file, const image::KeyHead& head, bool sealed, std::stri
     *why = path + ": " + std::strerror(errno);
     return -1;
   }
-  if (image::StateOf(st) == head.image && TableIsWhole(fd, head)) return fd;
+  const image::FileState now = image::StateOf(st);
+  if (now == head.image && TableIsWhole(fd, head)) return fd;
+  // Its mode was changed (a layer's `chmod -R a+rX`), or it was written and its times set back.
+  if (image::DifferInCtimeAlone(now, head.image) && image::ContentHash(fd) == head.content) {
+    if (renew) file.Renew(now);
+    return fd;
+  }
   close(fd);
   *why = path + " is damaged: it is not what was written";
   return -1;
@@ -197,8 +226,8 @@ int Open(const KeyFile& file, const image::KeyHead& head, bool sealed, std::stri
 // Goes through the images of one command for one that this start may use.
 class Search {
  public:
-  Search(const ImageOrder& order, bool sealed, bool explain)
-      : order_(order), sealed_(sealed), explain_(explain) {}
+  Search(const ImageOrder& order, CacheMode mode, bool explain)
+      : order_(order), mode_(mode), explain_(explain) {}
 
   // The descriptor of the image at path(), or -1.
   int Try(const std::string& key_path) {
@@ -212,7 +241,7 @@ class Search {
     std::string difference = image::Difference(head->facts, now);
     if (difference.empty()) {
       path_ = key_path;
-      return Open(file, *head, sealed_, &fault_);
+      return Open(file, *head, mode_, &fault_);
     }
     if (!explain_) return -1;
     const size_t count = CountMissing(now, head->facts) + CountMissing(head->facts, now);
@@ -229,18 +258,18 @@ class Search {
 
  private:
   const ImageOrder& order_;
-  const bool sealed_;
-  const bool explain_;   // Else nobody asks which is nearest, which takes long to tell.
-  std::string path_;     // Of the last key whose facts are this start's.
-  std::string fault_;    // What was wrong with that one, or with a file that is no key.
-  std::string nearest_;  // How the most similar of the others differs...
-  size_t fewest_ = 0;    // ...and in how many facts.
+  const CacheMode mode_;  // If sealed, what an image was made of is not asked for.
+  const bool explain_;    // Else nobody asks which is nearest, which takes long to tell.
+  std::string path_;      // Of the last key whose facts are this start's.
+  std::string fault_;     // What was wrong with that one, or with a file that is no key.
+  std::string nearest_;   // How the most similar of the others differs...
+  size_t fewest_ = 0;     // ...and in how many facts.
 };
 
 int Find(const ImageQuery& query, const std::vector<std::string>& keys, const ImageOrder& order,
          ImageAnswer* answer) {
   const std::string& folder = query.folder;
-  Search search(order, query.options.cache_mode == CacheMode::kSealed, query.explain);
+  Search search(order, query.options.cache_mode, query.explain);
   for (const std::string& key : keys) {
     const int fd = search.Try(key);
     if (fd < 0) continue;
@@ -269,6 +298,10 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   ImageOrder& order = answer.order;
   order.command = CommandFacts(query, program);
   order.facts = AllFacts(query, order.command);
+  if (!KnowsBoot(order.facts)) {
+    answer.why = "nothing tells this boot from another: neither /proc/sys nor /proc/stat";
+    return answer;
+  }
   order.environment = image::EnvironmentFacts(environment);
   order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;

@@ -83,7 +83,8 @@ std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
     replaces |= IsForThisStart(order, head);
   });
   if (replaces || unused < kMaxUnused) return "";
-  return "; no more are made today: " + std::to_string(unused) + " were made and never used";
+  return "; no more are made today: " + std::to_string(unused) +
+         " were made and never used; --stats tells in what they differ";
 }
 
 bool IsMadeMeanwhile(const ImageOrder& order) {

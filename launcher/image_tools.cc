@@ -1,5 +1,6 @@
 #include "launcher/image_tools.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <string_view>
@@ -15,6 +16,8 @@ namespace {
 using cache::Standing;
 using image::ImageSummary;
 using Json = nlohmann::ordered_json;
+
+constexpr size_t kMostDifferences = 10;
 
 // "valid", "stale", "dead", "another user's" or "unusable".
 const char* State(const ImageSummary& image) {
@@ -82,6 +85,18 @@ void PrintImage(const ImageSummary& image) {
               SecondsSince(image.last_use_ns));
 }
 
+void PrintDivergence(const image::Divergence& divergence) {
+  std::printf("the %zu images %s-* of one command differ in\n", divergence.images,
+              divergence.family.c_str());
+  const size_t shown = std::min(divergence.items.size(), kMostDifferences);
+  for (size_t i = 0; i < shown; ++i) {
+    const auto& [fact, values] = divergence.items[i];
+    std::printf("  %s (%zu values)\n", fact.c_str(), values);
+  }
+  const size_t more = divergence.items.size() - shown;
+  if (more > 0) std::printf("  and %zu more, which --json lists\n", more);
+}
+
 }  // namespace
 
 bool ReadImages(const std::string& cache_folder, char** environment, bool check,
@@ -101,6 +116,9 @@ bool IsRight(const ImageSummary& image) { return !image.error && image.wrong.emp
 
 void PrintStats(const image::Collection& collection) {
   for (const ImageSummary& image : collection.images) PrintImage(image);
+  for (const image::Divergence& divergence : image::Divergences(collection)) {
+    PrintDivergence(divergence);
+  }
   for (const image::Leftover& note : collection.notes) {
     std::printf("%s\n  no image %s\n  asked    %" PRId64 " s ago\n", note.path.c_str(),
                 note.why.c_str(), note.age_ns / 1'000'000'000);
@@ -150,6 +168,20 @@ Json ToJson(const ImageSummary& image) {
   json["asked"] = image.key.asked;
   json["late"] = image.key.late;
   return json;
+}
+
+Json ToJson(const std::vector<image::Divergence>& divergences) {
+  Json list = Json::array();
+  for (const image::Divergence& divergence : divergences) {
+    Json facts = Json::array();
+    for (const auto& [fact, values] : divergence.items) {
+      facts.push_back({{"fact", fact}, {"values", values}});
+    }
+    list.push_back({{"family", divergence.family},
+                    {"images", divergence.images},
+                    {"facts", std::move(facts)}});
+  }
+  return list;
 }
 
 Json ToJson(const std::vector<image::Leftover>& leftovers) {

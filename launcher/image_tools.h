@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "image/collection.h"
 
@@ -20,6 +21,7 @@ void PrintStats(const image::Collection& collection);
 void PrintVerdict(const image::ImageSummary& image);
 
 nlohmann::ordered_json ToJson(const image::ImageSummary& image);
+nlohmann::ordered_json ToJson(const std::vector<image::Divergence>& divergences);
 nlohmann::ordered_json ToJson(const std::vector<image::Leftover>& leftovers);
 
 }  // namespace pylaunch

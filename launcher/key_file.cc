@@ -1,5 +1,6 @@
 #include "launcher/key_file.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +26,24 @@ std::string KeyFile::Fault() const {
 }
 
 int64_t KeyFile::used_ns() const { return image::StateOf(st_).mtime_ns; }
+
+void KeyFile::Renew(const image::FileState& image) const {
+  std::optional<image::Key> key = Whole();
+  if (!key) return;
+  key->image = image;
+  cache::FileEnv& env = cache::PosixFileEnv();
+  const auto file = env.CreateTemp(path_);
+  if (!file) return;
+  const std::string temp = (*file)->path();
+  const timespec times[] = {st_.st_atim, st_.st_mtim};
+  struct stat now;
+  const bool written = (*file)->Append(key->Serialize()) && (*file)->Sync() &&
+                       chmod(temp.c_str(), st_.st_mode & 0777) == 0 &&
+                       utimensat(AT_FDCWD, temp.c_str(), times, 0) == 0;
+  // Another may have made another image meanwhile.
+  const bool same = stat(path_.c_str(), &now) == 0 && now.st_ino == st_.st_ino;
+  if (!written || !same || !env.Rename(temp, path_)) unlink(temp.c_str());
+}
 
 std::string KeyFile::Bytes(size_t most) const {
   if (!fd_.ok()) return "";

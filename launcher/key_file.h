@@ -27,6 +27,9 @@ class KeyFile {
   std::string Fault() const;
   // CLOCK_REALTIME: its modification time, which is the image's last use (collection.h, NoteUse).
   int64_t used_ns() const;
+  // Puts a key in its place that has another state of the image, and all else, its mode and its
+  // modification time too, as it was. Where that cannot be done, it stays.
+  void Renew(const image::FileState& image) const;
 
  private:
   std::string Bytes(size_t most) const;

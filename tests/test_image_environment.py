@@ -39,6 +39,18 @@ READS = {
     "dict": "import os; seen = dict(os.environ).get('SETTING')",
     "names": "import os; seen = [n for n in os.environ if n.startswith('SETT')]",
     "child": "import subprocess; seen = subprocess.run(['sh', '-c', 'echo $SETTING'], stdout=subprocess.PIPE).stdout",
+    "child_list": "import subprocess; seen = subprocess.run(['printenv', 'SETTING'], stdout=subprocess.PIPE, close_fds=False).stdout",
+    "child_system": "import os, subprocess, sys; subprocess.run(['true'], env={}); r, w = os.pipe(); os.set_inheritable(w, True); os.system(f'echo $SETTING >&{w}'); os.close(w); seen = open(r).read()",
+    "child_popen": "import ctypes; c = ctypes.CDLL(None); c.popen.restype = ctypes.c_void_p; b = ctypes.create_string_buffer(99); f = ctypes.c_void_p(c.popen(b'echo $SETTING', b'r')); c.fgets(b, 99, f); c.pclose(f); seen = b.value",
+    "child_copy": "import os, subprocess; seen = subprocess.run(['sh', '-c', 'echo $SETTING'], stdout=subprocess.PIPE, env=dict(os.environ, X='1')).stdout",
+    "child_unseen_copy": "import posix, subprocess; seen = subprocess.run(['sh', '-c', 'echo $SETTING'], stdout=subprocess.PIPE, env=posix.environ | {b'X': b'1'}).stdout",
+    "child_spawn": "import os; r, w = os.pipe(); os.set_inheritable(w, True); os.waitpid(os.posix_spawn('/bin/sh', ['sh', '-c', f'echo $SETTING >&{w}'], os.environ), 0); os.close(w); seen = open(r).read()",
+    "child_forked": "import os\nr, w = os.pipe(); pid = os.fork()\nif not pid:\n os.write(w, os.environ.get('SETTING', 'none').encode()); os._exit(0)\nos.waitpid(pid, 0); os.close(w); seen = open(r).read()",
+    # Has an environment of its own in the end.
+    "child_before": "import os, subprocess; seen = subprocess.run(['true'], env={}, stdout=subprocess.PIPE, preexec_fn=lambda: print(os.environ.get('SETTING'), flush=True)).stdout",
+    "child_before_c": "import ctypes, os; c = ctypes.CDLL(None); c.getenv.restype = ctypes.c_char_p; r, w = os.pipe(); pid = os.fork()\nif not pid: os.write(w, c.getenv(b'SETTING') or b'none'); os.execve('/bin/true', ['true'], {})\nos.waitpid(pid, 0); os.close(w); seen = open(r).read()",
+    "child_s_child": "import os\nr, w = os.pipe(); pid = os.fork()\nif not pid:\n os.set_inheritable(w, True); os.system(f'echo $SETTING >&{w}'); os.execve('/bin/true', ['true'], {})\nos.waitpid(pid, 0); os.close(w); seen = open(r).read()",
+    "child_of_many": "import subprocess; seen = [subprocess.run(['sh', '-c', 'echo $SETTING'], stdout=subprocess.PIPE, env=e).stdout for e in ({}, {'SETTING': '7'}, None, {})]",
     # The kernel reaps these, and tells nobody that they were.
     "reaped": "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
     + CHILD
@@ -51,6 +63,19 @@ NO_READS = {
     "nothing": "seen = 0",
     "other": "import os; seen = os.environ.get('OTHER')",
     "set_other": "import os; os.environ['OTHER'] = '1'; seen = 0",
+    # A child process that is given its whole environment has read nothing of ours.
+    "child_own": "import subprocess; seen = subprocess.run(['/bin/sh', '-c', 'echo $SETTING'], stdout=subprocess.PIPE, env={'LC_ALL': 'C', 'LANG': 'C'}).stdout",
+    "child_own_unset": "import subprocess; seen = [subprocess.run(['/usr/bin/env'], stdout=subprocess.PIPE, env={}, close_fds=c).stdout for c in (True, False)]",
+    "child_own_preexec": "import subprocess; seen = subprocess.run(['/usr/bin/env'], stdout=subprocess.PIPE, env={}, preexec_fn=int).stdout",
+    "child_own_same": "import os, subprocess; seen = subprocess.run(['/usr/bin/env'], stdout=subprocess.PIPE, env={'HOME': os.environ['HOME'], 'SETTING': '1'}).stdout",
+    "child_own_spawn": "import os; seen = os.waitpid(os.posix_spawn('/bin/sh', ['sh', '-c', 'exit ${SETTING-9}'], {}), 0)[1]",
+    "child_own_spawnp": "import os; seen = os.waitpid(os.posix_spawnp('sh', ['sh', '-c', 'exit ${SETTING-9}'], {}), 0)[1]",
+    "child_own_fork": "import os\npid = os.fork()\nif not pid: os.execve('/bin/sh', ['sh', '-c', 'exit ${SETTING-9}'], {})\nseen = os.wait()[1]",
+    "child_own_waitid": "import os\npid = os.fork()\nif not pid: os.execve('/bin/sh', ['sh', '-c', 'exit ${SETTING-9}'], {})\nseen = os.waitid(os.P_PID, pid, os.WEXITED).si_status",
+    "child_own_wait3": "import os\npid = os.fork()\nif not pid: os.execve('/bin/sh', ['sh', '-c', 'exit ${SETTING-9}'], {})\nseen = os.wait3(0)[1] + (os.wait4(os.spawnve(os.P_NOWAIT, '/bin/true', ['true'], {}), 0)[1])",
+    "child_own_missing": "import subprocess\ntry: subprocess.run(['/nonexistent'], env={})\nexcept OSError as e: seen = e.errno",
+    "child_own_many": "import concurrent.futures as f, subprocess\nwith f.ThreadPoolExecutor(8) as pool: seen = list(pool.map(lambda i: subprocess.run(['/bin/sh', '-c', f'exit {i}'], env={}).returncode, range(64)))",
+    "find_library": "import ctypes.util; seen = ctypes.util.find_library('dl')",
 }
 SHOW = (
     "import reader, os, ctypes; g = ctypes.CDLL(None).getenv; g.restype = ctypes.c_char_p;"

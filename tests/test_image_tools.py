@@ -85,6 +85,34 @@ def test_stats_name_the_first_difference(shelf, tmp_path):
     assert len(images) == 2 and [x["why"] for x in stale] == [f"{lib / 'mine.py'} changed"]
 
 
+def test_stats_tell_in_what_the_images_of_one_command_differ(shelf, tmp_path):
+    assert shelf.tool("--stats", "--json").json["differences"] == []
+    assert "differ" not in shelf.tool("--stats").out
+    lib = Tree(tmp_path / "lib").write(
+        {"mine.py": "import os; os.environ.get('A_PASSWORD'), os.environ.get('RUN_NUMBER')"}
+    )
+    time.sleep(RACY)
+    for number, secret in ("1", "swordfish-1"), ("2", "swordfish-1"), ("3", None):
+        env = {"PYTHONPATH": str(lib), "RUN_NUMBER": number}
+        env.update({"A_PASSWORD": secret} if secret else {})
+        wrap = ["bash", "-c", f'umask {number}; exec "$@"', "-"]
+        shelf.make("-c", "pass", preload=["import mine"], env=env, wrap=wrap)
+    report = shelf.tool("--stats", "--json")
+    (difference,) = report.json["differences"]
+    assert difference["images"] == 3 and len(report.json["images"]) == 4
+    assert difference["facts"] == [
+        {"fact": "umask", "values": 3},
+        {"fact": "variable RUN_NUMBER", "values": 3},
+        {"fact": "variable A_PASSWORD", "values": 2},
+    ]
+    text = shelf.tool("--stats").out
+    assert (
+        f"the 3 images {difference['family']}-* of one command differ in\n  umask (3 values)\n"
+        in text
+    )
+    assert "  variable A_PASSWORD (2 values)\n" in text and "swordfish" not in text + report.out
+
+
 def test_stats_call_images_of_another_boot_dead(shelf):
     make_dead(shelf)
     (image,) = shelf.tool("--stats", "--json").json["images"]
@@ -167,7 +195,7 @@ def test_verify_takes_holes_that_were_filled_for_the_same_bytes(shelf):
 def test_verify_tells_who_may_write_it_and_a_damaged_key(shelf):
     (img,), (key,) = shelf.images(), shelf.images("*.key")
     img.chmod(0o666)
-    assert "others may read or write" in shelf.tool("--verify").out
+    assert "others may write" in shelf.tool("--verify").out
     data = bytearray(key.read_bytes())
     data[len(data) // 2] ^= 1
     key.write_bytes(data)

@@ -153,12 +153,9 @@ PyTypeObject* RecordingList() {
   return type;
 }
 
-// inspect.getmodule looks at all modules' files for another object's.
-bool IsInspect() {
-  PyObject* globals = PyEval_GetGlobals();
-  PyObject* name = globals == nullptr ? nullptr : PyDict_GetItemString(globals, "__name__");
-  return name != nullptr && PyUnicode_Check(name) &&
-         PyUnicode_CompareWithASCIIString(name, "inspect") == 0;
+bool Is(PyObject* text, const char* expected) {
+  return text != nullptr && PyUnicode_Check(text) &&
+         PyUnicode_CompareWithASCIIString(text, expected) == 0;
 }
 
 bool IsOnInput() {
@@ -167,9 +164,22 @@ bool IsOnInput() {
          config->run_filename == nullptr;
 }
 
+// inspect.getmodule looks at the files of all modules for that of an object, and asks the file
+// system about each.
+bool IsGetModule() {
+  PyObject* globals = PyEval_GetGlobals();
+  PyFrameObject* frame = PyEval_GetFrame();
+  if (frame == nullptr || globals == nullptr) return false;
+  PyRef code = PyRef::Steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
+  return Is(PyDict_GetItemString(globals, "__name__"), "inspect") &&
+         Is(reinterpret_cast<PyCodeObject*>(code.get())->co_name, "getmodule");
+}
+
+// Nothing that is preloaded comes from the program's file, so that the image need not be made anew
+// for every change to it: getmodule finds none.
 PyObject* MainAttribute(PyObject* self, PyObject* name) {
-  if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "__file__") == 0 &&
-      !IsInspect()) {
+  if (Is(name, "__file__")) {
+    if (IsGetModule()) return PyErr_Format(PyExc_AttributeError, "__file__");
     NoteQuestionOfStart(kProgramName);
     // A program that stands there has a file, a session has none (main_module).
     if (IsOnInput()) NoteQuestionOfStart(TerminalFact(0).c_str());

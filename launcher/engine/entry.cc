@@ -36,6 +36,7 @@
 #include "launcher/engine/read_record.h"
 #include "launcher/engine/reads_recording.h"
 #include "launcher/engine/report.h"
+#include "launcher/engine/signal_reads.h"
 #include "launcher/engine/takeover.h"
 #include "launcher/engine/transfer.h"
 
@@ -226,6 +227,7 @@ std::optional<int> PreloadEarly(const Program& program, EntryWatch* watch) {
   std::optional<ArgumentReads> arguments;
   if (watched) {
     RecordQuestionsOfStart();
+    StartSignalReads();  // Where there is no `site`.
     StartRandomDraws(g_handoff->image.hooks);
     arguments.emplace();
   }

@@ -40,6 +40,7 @@
 #include "launcher/engine/own_tables.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
+#include "launcher/engine/signal_reads.h"
 #include "launcher/engine/unseen_children.h"
 
 extern "C" const PyConfig* _Py_GetConfig(void);
@@ -468,5 +469,6 @@ extern "C" __attribute__((visibility("default"))) int sigaction(int number,
   if (number == pylaunch::engine::g_first_reset && action != nullptr)
     pylaunch::engine::OnSignalReset();
   pylaunch::engine::NoteSignalAction(number, action);
+  pylaunch::engine::NoteSignalCall(number);
   return pylaunch::engine::RealSigAction()(number, action, old);
 }

@@ -20,6 +20,7 @@
 #include "image/room.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/exit_handlers.h"
+#include "launcher/engine/host_name_reads.h"
 #include "launcher/engine/image_trial.h"
 #include "launcher/engine/key_maker.h"
 #include "launcher/engine/memory_policy.h"
@@ -31,6 +32,7 @@
 #include "launcher/engine/reads_recording.h"
 #include "launcher/engine/report.h"
 #include "launcher/engine/resume.h"
+#include "launcher/engine/signal_reads.h"
 #include "launcher/engine/tracing_pause.h"
 #include "launcher/image_restraint.h"
 
@@ -203,8 +205,10 @@ void PrepareForImage(const ImageOrder& order, int argc, char** argv) {
 
 void EndOfPreload() {
   StopRandomDraws();
-  g_read = new ReadRecord(StopReadRecord());
+  StopSignalReads();
+  StopHostNameReads();
   g_variables = new image::VariableReads(StopImageReads());
+  g_read = new ReadRecord(StopReadRecord());
 }
 
 std::string InWords(const PreloadPlan& plan, const image::LateEntry& late) {

@@ -310,6 +310,18 @@ bool KeyMaker::RunsLibrariesOfTheUser() const {
   });
 }
 
+// Made by this start, if there was none, before anything was looked for (ArchiveSession::Open).
+bool KeyMaker::LeadsToCache(const std::string& path) const {
+  struct stat st, above;
+  if (stat(path.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) return false;
+  std::string at = handoff_.cache_folder;
+  for (; at.size() > 1; at = cache::FolderOf(at)) {
+    const bool known = stat(at.c_str(), &above) == 0;
+    if (known && above.st_dev == st.st_dev && above.st_ino == st.st_ino) return true;
+  }
+  return false;
+}
+
 std::string KeyMaker::NewIn(const std::string& folder) const {
   constexpr int64_t kTick = 20'000'000;  // Of the clock that stamps files.
   const int64_t start = handoff_.image.started_ns - kTick;
@@ -319,7 +331,7 @@ std::string KeyMaker::NewIn(const std::string& folder) const {
   for (const std::string& name : *names) {
     const std::string path = folder + "/" + name;
     struct statx st;
-    if (!image::IsImportable(name)) continue;
+    if (!image::IsImportable(name) || LeadsToCache(path)) continue;
     if (statx(AT_FDCWD, path.c_str(), 0, STATX_BTIME, &st) != 0) continue;
     const int64_t born = st.stx_btime.tv_sec * 1'000'000'000 + st.stx_btime.tv_nsec;
     if (born >= start) return path;

@@ -46,6 +46,8 @@ class KeyMaker {
   bool IsSoughtHere(const std::string& path) const;
   bool IsProgramFolder(const std::string& path) const;
   bool RunsLibrariesOfTheUser() const;
+  // The cache folder, or one that it lies in.
+  bool LeadsToCache(const std::string& path) const;
   // A name that came after the folder was looked into. Only folders that changed can have one.
   std::string NewIn(const std::string& folder) const;
 

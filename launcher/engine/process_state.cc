@@ -26,6 +26,7 @@
 #include "image/region_map.h"
 #include "launcher/engine/random_draws.h"
 #include "launcher/engine/read_record.h"
+#include "launcher/engine/told_mark.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -165,7 +166,6 @@ void AddControls(Parts* parts) {
                 kGetMemoryMerge = 68;  // PR_GET_MDWE, PR_GET_MEMORY_MERGE: Linux 6.4.
   for (const auto& [option, words] :
        {Control{PR_GET_DUMPABLE, "changed whether its memory may be dumped"},
-        Control{PR_GET_TIMERSLACK, "changed its timer slack"},
         Control{PR_GET_THP_DISABLE, "changed its use of huge pages"},
         Control{PR_GET_SECUREBITS, "changed its secure bits"},
         Control{PR_MCE_KILL_GET, "changed what memory failures do"},
@@ -181,6 +181,7 @@ void AddControls(Parts* parts) {
     int value = 0;
     if (prctl(option, &value, 0, 0, 0) == 0) parts->insert({words, std::to_string(value)});
   }
+  parts->insert({"changed its timer slack", std::to_string(TimerSlackWithoutMark())});
   parts->insert({"changed its personality", std::to_string(personality(0xffffffff))});
 }
 

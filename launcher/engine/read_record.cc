@@ -26,6 +26,7 @@ ReadRecord* g_record = nullptr;
 // What no restored process may find done; OwnDeeds is asked after the record has been stopped, too.
 auto* g_own_names = new std::set<std::string>();
 auto* g_inputs = new std::set<std::string>();
+bool g_questions_count = false;  // Under the lock.
 pid_t g_process = 0;
 thread_local int t_pauses = 0;
 
@@ -256,6 +257,8 @@ void OnStartCall(StartCall call, int fd) {
   if (!Counts()) return;
   std::lock_guard<std::mutex> lock(g_mutex);
   if (g_record == nullptr) return;
+  if (call == StartCall::kHostName) g_record->asked.insert(kHostName);
+  if (!g_questions_count) return;
   if (call == StartCall::kIsTerminal) g_record->asked.insert(TerminalFact(fd));
   if (call == StartCall::kWorkingDirectory) g_record->asked_folder = true;
   if (call == StartCall::kReadInput) g_inputs->insert("standard input");
@@ -268,10 +271,12 @@ void StartReadRecord() {
   g_record = new ReadRecord;
   g_record->folder = FolderPath(AT_FDCWD);
   ListenToFileCalls(OnFileCall);
+  ListenToStartCalls(OnStartCall);
 }
 
 void RecordQuestionsOfStart() {
-  if (g_record != nullptr) ListenToStartCalls(OnStartCall);
+  std::lock_guard<std::mutex> lock(g_mutex);
+  g_questions_count = true;
 }
 
 void NoteQuestionOfStart(const char* fact) {

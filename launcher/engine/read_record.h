@@ -35,7 +35,8 @@ struct ReadRecord {
 };
 
 void StartReadRecord();
-// From here on what is asked of the start counts, too: CPython itself has asked.
+// From here on what is asked of the start counts, too: CPython itself has asked. (Not for the host
+// name, which counts from StartReadRecord on.)
 void RecordQuestionsOfStart();
 void NoteQuestionOfStart(const char* fact);
 // What was recorded since.

@@ -2,7 +2,6 @@
 
 #include <Python.h>
 #include <signal.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -11,14 +10,19 @@
 #include <utility>
 
 #include "image/secrets.h"
+#include "launcher/engine/child_environments.h"
 #include "launcher/engine/environ_hooks.h"
 #include "launcher/engine/environ_readers.h"
 #include "launcher/engine/environment_calls.h"
 #include "launcher/engine/environment_reads.h"
+#include "launcher/engine/host_name_reads.h"
 #include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
+#include "launcher/engine/read_record.h"
+#include "launcher/engine/signal_reads.h"
 #include "launcher/engine/unseen_children.h"
 #include "launcher/engine/wrap.h"
+#include "launcher/handoff.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -34,7 +38,6 @@ EnvironmentReads* g_short_secrets = nullptr;
 // Under the GIL.
 auto* g_prefixes = new std::set<std::string>();
 auto* g_why_all = new std::string();
-long g_faults_of_children = 0;
 
 Wrapped g_load_unlocked;
 
@@ -45,7 +48,7 @@ void NoteShortSecret(const char* name, const char* value) {
 void OnRead(const char* name, const char* value) {
   if (const size_t entry = g_entry; entry != kNoEntry) PreloadReads().Add(name, value, entry);
   EnvironmentReads* reads = g_image_reads;
-  if (reads == nullptr) return;
+  if (reads == nullptr || NoteReadInChild()) return;
   reads->Add(name, nullptr, 0);
   NoteShortSecret(name, value);
 }
@@ -58,7 +61,7 @@ void OnFetched(const char* name, const char* value) {
 
 void OnEnumerated() {
   if (g_entry != kNoEntry) PreloadReads().MarkEnumerated();
-  if (g_image_reads == nullptr) return;
+  if (g_image_reads == nullptr || NoteReadInChild()) return;
   const EnvironReader reader = FindEnvironReader();
   if (!reader.prefix.empty()) {
     g_prefixes->insert(reader.prefix);
@@ -69,15 +72,9 @@ void OnEnumerated() {
 
 void OnChange(const EnvironmentChange& change) {
   EnvironmentReads* reads = g_image_reads;
-  if (reads == nullptr) return;
+  if (reads == nullptr || NoteReadInChild()) return;
   reads->Add(change.name, nullptr, 0);
   NoteShortSecret(change.name, change.value);
-}
-
-// Not 0 once a child was waited for: every process faults pages in.
-long FaultsOfChildren() {
-  rusage usage;
-  return getrusage(RUSAGE_CHILDREN, &usage) == 0 ? usage.ru_minflt : -1;
 }
 
 // Lib/os.py makes `environ` and then, last, `environb`.
@@ -87,14 +84,30 @@ bool HasEnviron() {
          PyDict_GetItemString(PyModule_GetDict(os), "environb") != nullptr;
 }
 
+bool IsSite(PyObject* spec) {
+  PyRef name = PyRef::Steal(PyObject_GetAttrString(spec, "name"));
+  const bool is = name && PyUnicode_Check(name.get()) &&
+                  PyUnicode_CompareWithASCIIString(name.get(), "site") == 0;
+  PyErr_Clear();
+  return is;
+}
+
 // Stands in for importlib._bootstrap._load_unlocked, to see the moment when `os` is there: what has
 // loaded it (`site`) reads variables next.
 PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  // The first that can run anybody's code, and CPython has its handlers by then.
+  static bool seen = false;
+  if (!seen && g_image_reads != nullptr && count > 0 && IsSite(args[0])) {
+    seen = true;
+    StartSignalReads();
+  }
   PyObject* module = g_load_unlocked.Call(args, count, keywords);
   // It is in sys.modules before it is whole, while it imports others.
   if (module != nullptr && g_image_reads != nullptr && !IsEnvironHooked() && HasEnviron()) {
     HookEnviron({OnRead, OnEnumerated, OnFetched});
+    StartHostNameReads();
   }
+  if (module != nullptr) FollowPlatform();
   return module;
 }
 
@@ -116,7 +129,8 @@ ReadsRecording::~ReadsRecording() {
 void StartImageReads() {
   g_short_secrets = new EnvironmentReads;
   g_image_reads = new EnvironmentReads;
-  g_faults_of_children = FaultsOfChildren();
+  WatchChildren();
+  NoteSignalsAtStart();
   struct sigaction at_start;
   if (sigaction(SIGCHLD, nullptr, &at_start) == 0) NoteSignalAction(SIGCHLD, &at_start);
   ListenToReads(OnRead);
@@ -137,8 +151,12 @@ image::VariableReads StopImageReads() {
   ListenToChanges(nullptr);
   image::VariableReads reads;
   reads.all = *g_why_all;
-  if (FaultsOfChildren() != g_faults_of_children) reads.all = "a child process ran";
-  if (MayHaveHadUnseenChildren()) reads.all = "SIGCHLD was ignored: a child process may have run";
+  const ChildrenSeen children = StopWatchingChildren();
+  const bool unseen = MayHaveHadUnseenChildren();
+  if (children.unproved) reads.all = "a child process ran";
+  if (unseen) reads.all = "SIGCHLD was ignored: a child process may have run";
+  // wait(2) tells nothing of children of who ignores it.
+  if (children.any || unseen) NoteQuestionOfStart(IgnoredFact(SIGCHLD).c_str());
   if (!IsEnvironHooked() && HasEnviron()) reads.all = "nobody saw the import of os";
   reads.prefixes.assign(g_prefixes->begin(), g_prefixes->end());
   if (IsEnvironHooked()) UnhookEnviron();

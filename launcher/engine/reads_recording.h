@@ -26,7 +26,7 @@ class ReadsRecording {
 void StartImageReads();
 void FollowImportOfOs();
 // What was read, or changed: a variable that is set or removed is not as it was, whether it was set
-// or not. `all` also if child processes may have read. REQUIRES: the GIL.
+// or not. `all` also if child processes may have read. Before StopReadRecord. REQUIRES: the GIL.
 image::VariableReads StopImageReads();
 
 // Why no image may be made of what was read: a secret that it may hold without anybody being able

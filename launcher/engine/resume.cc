@@ -23,6 +23,7 @@
 #include "launcher/engine/processor_permission.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/report.h"
+#include "launcher/engine/signal_reads.h"
 #include "launcher/engine/takeover.h"
 #include "launcher/engine/tracing_pause.h"
 
@@ -126,13 +127,7 @@ PyMethodDef kResetLibrary = {"reset_library", ResetLibrary, METH_VARARGS, nullpt
 
 void Resumption::Note(int argc, char** argv) {
   process_ = getpid();
-  sigemptyset(&ignored_);
-  for (int number = 1; number < NSIG; ++number) {
-    struct sigaction action;
-    if (sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) {
-      sigaddset(&ignored_, number);
-    }
-  }
+  ignored_ = IgnoredSignals();
   for (int fd = 0; fd < 3; ++fd) terminals_[fd] = isatty(fd) == 1;
   environment_.Note(argc, argv);
 }
@@ -189,12 +184,14 @@ std::string Resumption::Prepare(const std::string& folder) {
   return "";
 }
 
-bool Resumption::Renew(const image::Restored& restored, Handoff* handoff,
+bool Resumption::Renew(const image::Restored& restored, const sigset_t& ignored, Handoff* handoff,
                        std::vector<int>* descriptors) {
   const bool permitted = RequestState(processor_state_);
   registrations_.Repeat();
   ForgetBreak();
-  for (const auto& [number, action] : signals_) sigaction(number, &action, nullptr);
+  for (const auto& [number, action] : signals_) {
+    if (!IsIgnoredOtherwise(number, ignored_, ignored)) sigaction(number, &action, nullptr);
+  }
   if ((signal_stack_.ss_flags & SS_DISABLE) == 0) sigaltstack(&signal_stack_, nullptr);
   NameProgram(restored.argv[0]);
   environ = restored.envp;
@@ -205,6 +202,7 @@ bool Resumption::Renew(const image::Restored& restored, Handoff* handoff,
     return false;
   }
   PyOS_AfterFork_Child();
+  if (!CatchUpOnSignals(ignored_, ignored)) return false;
   if (!SetProgram(restored)) return false;
   return static_cast<bool>(PyRef::Steal(PyObject_CallNoArgs(static_cast<PyObject*>(resume_))));
 }
@@ -212,7 +210,8 @@ bool Resumption::Renew(const image::Restored& restored, Handoff* handoff,
 bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
   TracingPause pause;
   ArchivePath back(restored);
-  const bool renewed = Renew(restored, handoff, back.descriptors());
+  const sigset_t ignored = IgnoredSignals();  // The starter's.
+  const bool renewed = Renew(restored, ignored, handoff, back.descriptors());
   if (renewed && handoff->image_trial) _exit(kTrialPassed);
   if (renewed) {
     back.Close();
@@ -224,7 +223,7 @@ bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
     _exit(1);
   }
   if (handoff->explain) Explain("image: cannot be resumed: " + why);
-  back.Take(*handoff, image::InheritedMask(), ignored_);
+  back.Take(*handoff, image::InheritedMask(), ignored);
   PyErr_SetString(PyExc_RuntimeError, why.c_str());
   return false;
 }

@@ -34,7 +34,9 @@ class Resumption {
   bool Resume(const image::Restored& restored, Handoff* handoff);
 
  private:
-  bool Renew(const image::Restored& restored, Handoff* handoff, std::vector<int>* descriptors);
+  // `ignored`: which signals the restored process was started with as ignored.
+  bool Renew(const image::Restored& restored, const sigset_t& ignored, Handoff* handoff,
+             std::vector<int>* descriptors);
   // Calls resume.py's `prepare`. Returns why there can be no image, or an empty string.
   std::string PrepareModules(const std::string& folder);
 

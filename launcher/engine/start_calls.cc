@@ -5,8 +5,10 @@
 #include <atomic>
 #include <cerrno>
 
+#include "launcher/engine/interpreter_object.h"
 #include "launcher/engine/libc_calls.h"
 
+struct utsname;
 extern "C" const char __ehdr_start[];  // The linker's: where the engine begins and ends.
 extern "C" const char _end[];
 
@@ -26,6 +28,11 @@ void Tell(const void* caller, StartCall call, int fd) {
 }  // namespace
 
 void ListenToStartCalls(StartListener listener) { g_listener = listener; }
+
+// Where nobody listens, nobody need know whose call it is.
+static bool IsCountedUname(const void* caller) {
+  return g_listener.load(std::memory_order_relaxed) != nullptr && !IsInterpreters(caller);
+}
 
 }  // namespace pylaunch::engine
 
@@ -47,3 +54,11 @@ PASS_ON(char*, get_current_dir_name, (), (), true, kWorkingDirectory, -1)
 PASS_ON(long, read, (int fd, void* to, unsigned long size), (fd, to, size), fd == 0, kReadInput, fd)
 PASS_ON(long, __read_chk, (int fd, void* to, unsigned long size, unsigned long room),
         (fd, to, size, room), fd == 0, kReadInput, fd)
+PASS_ON(int, gethostname, (char* to, unsigned long size), (to, size), true, kHostName, -1)
+PASS_ON(int, __gethostname_chk, (char* to, unsigned long size, unsigned long room),
+        (to, size, room), true, kHostName, -1)
+PASS_ON(int, getdomainname, (char* to, unsigned long size), (to, size), true, kHostName, -1)
+PASS_ON(int, __getdomainname_chk, (char* to, unsigned long size, unsigned long room),
+        (to, size, room), true, kHostName, -1)
+PASS_ON(int, uname, (struct utsname * to), (to),
+        pylaunch::engine::IsCountedUname(__builtin_return_address(0)), kHostName, -1)

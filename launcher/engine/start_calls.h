@@ -4,10 +4,11 @@
 namespace pylaunch::engine {
 
 // Like the calls of file_calls.h, those by which a process asks how it was started come to the
-// engine first: isatty(3), getcwd(3) and read(2). Not seen: libc's own (C's stdin), and what asks
+// engine first: isatty(3), getcwd(3), read(2), gethostname(2), and uname(2) but for CPython's, of
+// which host_name_reads.h knows more. Not seen: libc's own (C's stdin), and what asks
 // a terminal otherwise (ioctl(2)).
 
-enum class StartCall { kIsTerminal, kWorkingDirectory, kReadInput };
+enum class StartCall { kIsTerminal, kWorkingDirectory, kReadInput, kHostName };
 
 // `fd`: of isatty and read, which are told for the standard streams and standard input alone.
 // Before the call, on any thread, with or without the GIL; errno is kept.

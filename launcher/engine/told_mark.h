@@ -7,6 +7,10 @@ namespace pylaunch::engine {
 // it. Later true, if the mark cannot be set.
 bool MarkTold();
 
+// The calling thread's timer slack in nanoseconds (prctl(2)), as it would be had this process set
+// no mark.
+int TimerSlackWithoutMark();
+
 }  // namespace pylaunch::engine
 
 #endif  // PYLAUNCH_LAUNCHER_ENGINE_TOLD_MARK_H_

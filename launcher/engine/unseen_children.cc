@@ -4,6 +4,8 @@
 
 #include <atomic>
 
+#include "launcher/engine/signal_reads.h"
+
 namespace pylaunch::engine {
 namespace {
 
@@ -42,5 +44,6 @@ extern "C" __attribute__((visibility("default"))) sighandler_t signal(
   struct sigaction action = {};
   action.sa_handler = handler;
   pylaunch::engine::NoteSignalAction(number, &action);
+  pylaunch::engine::NoteSignalCall(number);
   return pylaunch::engine::RealSignal()(number, handler);
 }

@@ -58,6 +58,7 @@ def resume():
     _renew_threading()
     _renew_logging()
     _renew_randomness()
+    _renew_platform()
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         _renew_multiprocessing(process)
@@ -242,6 +243,17 @@ def _notices_fork(ssl):
     make generators that most programs never use, and their end.
     """
     return ssl.OPENSSL_VERSION.startswith("OpenSSL ") and os.getpid() not in _made_by
+
+
+def _renew_platform():
+    """The host name in what platform.uname() keeps: who only asked it for the system wants all."""
+    platform = sys.modules.get("platform")
+    known = getattr(platform, "_uname_cache", None)
+    name = known and os.uname().nodename
+    if known and known.node != name:
+        fields = known.system, name, known.release, known.version, known.machine
+        platform._uname_cache = type(known)(*fields)
+        vars(platform._uname_cache).update(vars(known))
 
 
 def _renew_randomness():

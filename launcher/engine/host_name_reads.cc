@@ -1,0 +1,206 @@
+#include "launcher/engine/host_name_reads.h"
+
+#include <Python.h>
+#include <frameobject.h>
+#include <opcode.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/read_record.h"
+#include "launcher/engine/wrap.h"
+#include "launcher/handoff.h"
+
+namespace pylaunch::engine {
+namespace {
+
+constexpr std::string_view kIgnorers = "\n"
+#include "host_name_ignorers.inc"
+    ;
+constexpr long kHostNameField = 1;  // Of five, in both results.
+constexpr long kFields = 5;
+
+bool g_on = false;
+// Each by the module that it stands in.
+Wrapped g_posix_uname, g_os_uname, g_platform_uname;
+
+std::string Utf8(PyObject* text) {
+  const char* bytes = text != nullptr && PyUnicode_Check(text) ? PyUnicode_AsUTF8(text) : nullptr;
+  PyErr_Clear();
+  return bytes == nullptr ? "" : bytes;
+}
+
+bool IsIgnorer(PyObject* code) {
+  PyObject* globals = PyEval_GetGlobals();
+  const std::string module =
+      Utf8(globals == nullptr ? nullptr : PyDict_GetItemString(globals, "__name__"));
+  const std::string name = Utf8(reinterpret_cast<PyCodeObject*>(code)->co_name);
+  return kIgnorers.find("\n" + module + ":" + name + "\n") != kIgnorers.npos;
+}
+
+// Where in the code, in bytes, the instruction stands that calls us.
+int CallAt(PyFrameObject* frame) {
+#if PY_VERSION_HEX >= 0x030B0000
+  return PyFrame_GetLasti(frame);
+#else
+  return frame->f_lasti * 2;
+#endif
+}
+
+// The instructions of `code` (Doc/library/dis.rst), with what they refer to.
+class Instructions {
+ public:
+  explicit Instructions(PyObject* code)
+      : code_(PyRef::Steal(PyObject_GetAttrString(code, "co_code"))),
+        names_(PyRef::Steal(PyObject_GetAttrString(code, "co_names"))),
+        constants_(PyRef::Steal(PyObject_GetAttrString(code, "co_consts"))) {}
+  bool ok() const {
+    return code_ && names_ && constants_ && PyBytes_Check(code_.get()) &&
+           PyTuple_Check(names_.get()) && PyTuple_Check(constants_.get());
+  }
+
+  // Behind the one at `at`, its caches, and what belongs to the same call.
+  int After(int at) const {
+    do {
+      at += 2;
+#if PY_VERSION_HEX >= 0x030B0000
+      while (Op(at) == CACHE) at += 2;
+    } while (Op(at) == CALL && at > 0 && IsPrecall(at));
+#else
+    } while (false);
+#endif
+    return at;
+  }
+  int Op(int at) const { return Byte(at); }
+  // What LOAD_ATTR at `at` takes; empty: something else.
+  std::string Attribute(int at) const {
+    if (Op(at) != LOAD_ATTR) return "";
+#if PY_VERSION_HEX >= 0x030C0000
+    if ((Byte(at + 1) & 1) != 0) return "";  // A method.
+    const int index = Byte(at + 1) >> 1;
+#else
+    const int index = Byte(at + 1);
+#endif
+    return index < PyTuple_GET_SIZE(names_.get()) ? Utf8(PyTuple_GET_ITEM(names_.get(), index))
+                                                  : "";
+  }
+  // The number by which the two instructions from `at` on take an item; kHostNameField if none.
+  long Index(int at) const {
+    if (Op(at) != LOAD_CONST || Op(at + 2) != BINARY_SUBSCR) return kHostNameField;
+    const int index = Byte(at + 1);
+    if (index >= PyTuple_GET_SIZE(constants_.get())) return kHostNameField;
+    PyObject* number = PyTuple_GET_ITEM(constants_.get(), index);
+    const long value = PyLong_CheckExact(number) ? PyLong_AsLong(number) : kHostNameField;
+    PyErr_Clear();
+    return value < 0 ? value + kFields : value;
+  }
+
+ private:
+  int Byte(int at) const {
+    return at >= 0 && at < PyBytes_GET_SIZE(code_.get())
+               ? static_cast<unsigned char>(PyBytes_AS_STRING(code_.get())[at])
+               : -1;
+  }
+#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000
+  // 3.11 has two instructions for a call, and a quick form of the first does all of it.
+  bool IsPrecall(int call) const { return Op(call - 2) == CACHE && Op(call - 4) == PRECALL; }
+#elif PY_VERSION_HEX >= 0x030C0000
+  bool IsPrecall(int) const { return false; }
+#endif
+
+  PyRef code_, names_, constants_;
+};
+
+bool TakesAnotherField(PyObject* code, int call) {
+  const Instructions instructions(code);
+  if (!instructions.ok()) return false;
+  const int next = instructions.After(call);
+  const std::string field = instructions.Attribute(next);
+  for (const char* other : {"sysname", "system", "release", "version", "machine"}) {
+    if (field == other) return true;
+  }
+  const long index = instructions.Index(next);
+  return index >= 0 && index < kFields && index != kHostNameField;
+}
+
+// Of what has called us.
+void NoteCaller() {
+  if (!g_on) return;  // Somebody has kept ours.
+  PyFrameObject* frame = PyEval_GetFrame();
+  if (frame != nullptr) {
+    PyRef code = PyRef::Steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
+    if (IsIgnorer(code.get()) || TakesAnotherField(code.get(), CallAt(frame))) {
+      return PyErr_Clear();
+    }
+    PyErr_Clear();
+  }
+  NoteQuestionOfStart(kHostName);
+}
+
+PyObject* PosixUname(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  NoteCaller();
+  return g_posix_uname.Call(args, count, keywords);
+}
+
+PyObject* OsUname(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  NoteCaller();
+  return g_os_uname.Call(args, count, keywords);
+}
+
+PyObject* PlatformUname(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  NoteCaller();
+  return g_platform_uname.Call(args, count, keywords);
+}
+
+PyObject* Loaded(const char* name) {
+  PyObject* module = PyDict_GetItemString(PyImport_GetModuleDict(), name);
+  return module != nullptr && PyModule_Check(module) ? module : nullptr;
+}
+
+void Wrap(const char* name, Wrapped* wrapped, _PyCFunctionFastWithKeywords function) {
+  PyObject* module = Loaded(name);
+  if (module == nullptr || !wrapped->Install(module, "uname", function)) {
+    NoteQuestionOfStart(kHostName);  // Nobody would see it.
+  }
+  PyErr_Clear();
+}
+
+void Unwrap(const char* name, Wrapped* wrapped) {
+  PyObject* module = Loaded(name);
+  if (module == nullptr || wrapped->original == nullptr) return;
+  PyRef now = PyRef::Steal(PyObject_GetAttrString(module, "uname"));
+  // Another one means that somebody put his own there.
+  if (now && PyCFunction_Check(now.get()) &&
+      reinterpret_cast<PyCFunctionObject*>(now.get())->m_ml == &wrapped->def) {
+    PyObject_SetAttrString(module, "uname", wrapped->original);
+  }
+  PyErr_Clear();
+}
+
+}  // namespace
+
+void StartHostNameReads() {
+  g_on = true;
+  Wrap("posix", &g_posix_uname, PosixUname);
+  Wrap("os", &g_os_uname, OsUname);
+  FollowPlatform();
+}
+
+void FollowPlatform() {
+  PyObject* platform = g_on && g_platform_uname.original == nullptr ? Loaded("platform") : nullptr;
+  if (platform == nullptr) return;
+  // It is in sys.modules before it is whole.
+  if (PyDict_GetItemString(PyModule_GetDict(platform), "uname") == nullptr) return;
+  Wrap("platform", &g_platform_uname, PlatformUname);
+}
+
+void StopHostNameReads() {
+  g_on = false;
+  Unwrap("posix", &g_posix_uname);
+  Unwrap("os", &g_os_uname);
+  Unwrap("platform", &g_platform_uname);
+}
+
+}  // namespace pylaunch::engine

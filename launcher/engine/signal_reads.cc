@@ -1,0 +1,133 @@
+#include "launcher/engine/signal_reads.h"
+
+#include <Python.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "launcher/engine/py_ref.h"
+#include "launcher/engine/read_record.h"
+#include "launcher/engine/wrap.h"
+#include "launcher/handoff.h"
+
+namespace pylaunch::engine {
+namespace {
+
+using Action = struct sigaction;
+
+pid_t g_process = 0;
+sigset_t g_ignored_at_start;
+Action g_first[NSIG];  // When recording began.
+std::atomic<bool> g_recording = false;
+std::atomic<uint64_t> g_asked = 0;  // The bit n - 1 for signal n.
+Wrapped g_get_signal;
+
+bool IsSignal(long number) { return number > 0 && number < NSIG; }
+
+bool Get(int number, Action* action) { return sigaction(number, nullptr, action) == 0; }
+
+// CPython ignores them in any case (signal_install_handlers).
+bool IsAlwaysIgnored(int number) { return number == SIGPIPE || number == SIGXFSZ; }
+
+// Whether that is what CPython's start leaves.
+bool IsOfStart(int number, const Action& action) {
+  const bool ignored = sigismember(&g_ignored_at_start, number) == 1;
+  if (ignored || IsAlwaysIgnored(number)) return action.sa_handler == SIG_IGN;
+  if (number == SIGINT) return action.sa_handler != SIG_IGN && action.sa_handler != SIG_DFL;
+  return action.sa_handler == SIG_DFL;
+}
+
+void Ask(int number) {
+  if (IsSignal(number)) g_asked |= uint64_t{1} << (number - 1);
+}
+
+// Reads a table of CPython's own, and makes no system call.
+PyObject* GetSignal(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  if (count > 0 && PyLong_Check(args[0])) {
+    const long number = PyLong_AsLong(args[0]);
+    if (g_recording && IsSignal(number)) Ask(static_cast<int>(number));
+    PyErr_Clear();
+  }
+  return g_get_signal.Call(args, count, keywords);
+}
+
+void Unwrap(PyObject* module) {
+  PyRef now = PyRef::Steal(PyObject_GetAttrString(module, "getsignal"));
+  // Another one means that somebody put his own there.
+  if (now && PyCFunction_Check(now.get()) &&
+      PyCFunction_GET_FUNCTION(now.get()) ==
+          reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(GetSignal))) {
+    PyObject_SetAttrString(module, "getsignal", g_get_signal.original);
+  }
+}
+
+}  // namespace
+
+sigset_t IgnoredSignals() {
+  sigset_t ignored;
+  sigemptyset(&ignored);
+  for (int number = 1; number < NSIG; ++number) {
+    Action action;
+    if (Get(number, &action) && action.sa_handler == SIG_IGN) sigaddset(&ignored, number);
+  }
+  return ignored;
+}
+
+void NoteSignalsAtStart() {
+  g_process = getpid();
+  g_ignored_at_start = IgnoredSignals();
+}
+
+void StartSignalReads() {
+  if (g_recording) return;
+  for (int number = 1; number < NSIG; ++number) {
+    if (Get(number, &g_first[number]) && !IsOfStart(number, g_first[number])) Ask(number);
+  }
+  PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
+  if (!signal || !g_get_signal.Install(signal.get(), "getsignal", GetSignal)) g_asked = ~uint64_t{};
+  PyErr_Clear();
+  g_recording = true;
+}
+
+void NoteSignalCall(int number) {
+  if (g_recording && getpid() == g_process) Ask(number);
+}
+
+void StopSignalReads() {
+  if (!g_recording.exchange(false)) return;
+  for (int number = 1; number < NSIG; ++number) {
+    Action now;
+    const Action& first = g_first[number];
+    if (!Get(number, &now)) continue;
+    if (now.sa_handler != first.sa_handler || now.sa_flags != first.sa_flags) Ask(number);
+    const bool asked = (g_asked >> (number - 1) & 1) != 0;
+    if (asked) NoteQuestionOfStart(IgnoredFact(number).c_str());
+  }
+  PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
+  if (signal && g_get_signal.original != nullptr) Unwrap(signal.get());
+  PyErr_Clear();
+}
+
+bool IsIgnoredOtherwise(int number, const sigset_t& then, const sigset_t& now) {
+  return sigismember(&then, number) != sigismember(&now, number) && !IsAlwaysIgnored(number);
+}
+
+bool CatchUpOnSignals(const sigset_t& then, const sigset_t& now) {
+  PyRef signal;
+  for (int number = 1; number < NSIG; ++number) {
+    if (!IsIgnoredOtherwise(number, then, now)) continue;
+    if (!signal) signal = PyRef::Steal(PyImport_ImportModule("_signal"));
+    const char* name = sigismember(&now, number) == 1 ? "SIG_IGN"
+                       : number == SIGINT             ? "default_int_handler"
+                                                      : "SIG_DFL";
+    PyRef handler = signal ? PyRef::Steal(PyObject_GetAttrString(signal.get(), name)) : PyRef();
+    if (!handler ||
+        !PyRef::Steal(PyObject_CallMethod(signal.get(), "signal", "iO", number, handler.get()))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace pylaunch::engine
