@@ -96,6 +96,7 @@ CAUSES = {
     ("h",): {"one": "found", "two": "found"},
     ("i",): {"child": "whole", "other": "whole"},
     ("j",): {"one": "whole", "two": "whole"},
+    ("k",): {"one": "('found', 'whole')", "two": "('found', 'whole')"},
 }
 # Neighbours of the above that are right under stock and stay as they are.
 HARMLESS = [("a", "submodule"), ("a", "dotted"), ("a", "missing"), ("g", "failing")]

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <climits>
 #include <condition_variable>
 #include <cstdio>
 #include <mutex>
@@ -31,6 +32,9 @@ constexpr int64_t kNoProgress = 5000 * kMillisecond;
 constexpr int64_t kNoProgressOnOwn = 60'000 * kMillisecond;
 constexpr int64_t kForever = INT64_MAX;
 constexpr int64_t kSlice = 20 * kMillisecond;
+// After so many, AwaitHeld() looks by itself for what it is woken for: someone may have come into
+// importlib's own wait just before it.
+constexpr int kSlicesUnwoken = 10;
 // So many times a holder may sleep for a time, one sleep after the other, before that counts as
 // asking over and over for what another thread has to do.
 constexpr int kNaps = 4;
@@ -262,9 +266,9 @@ class Patience {
 
 enum class WaitEnd { kOver, kGoAhead, kInterrupted };
 
-// Sleeps without the GIL until something changed, the verdict is more than "wait", or, if `once`,
-// for one slice. How long it took to get the GIL back: `gil_wait`.
-Patience::Verdict Sleep(Patience* patience, bool once, int64_t* gil_wait) {
+// Sleeps without the GIL until something changed, the verdict is more than "wait", or for so many
+// slices. How long it took to get the GIL back: `gil_wait`.
+Patience::Verdict Sleep(Patience* patience, int slices, int64_t* gil_wait) {
   State& state = Shared();
   Patience::Verdict verdict = Patience::Verdict::kWait;
   ++state.waiters;
@@ -278,7 +282,7 @@ Patience::Verdict Sleep(Patience* patience, bool once, int64_t* gil_wait) {
                                    [&] { return state.generation != seen; });
     }
     if (!woken) verdict = patience->Look();
-  } while (!woken && !once && verdict == Patience::Verdict::kWait);
+  } while (!woken && --slices > 0 && verdict == Patience::Verdict::kWait);
   int64_t before = MonotonicNs();
   PyEval_RestoreThread(thread_state);
   *gil_wait = MonotonicNs() - before;
@@ -307,7 +311,7 @@ WaitEnd WaitFor(const TurnRef& turn, bool signals) {
     if (turn->over) return WaitEnd::kOver;
     if (turn->open || turn->yields) return WaitEnd::kGoAhead;
     int64_t gil_wait;
-    Patience::Verdict verdict = Sleep(&patience, main_thread, &gil_wait);
+    Patience::Verdict verdict = Sleep(&patience, main_thread ? 1 : INT_MAX, &gil_wait);
     if (turn->over) return WaitEnd::kOver;
     switch (verdict) {
       case Patience::Verdict::kWait:
@@ -453,7 +457,7 @@ Turn AwaitHolder(const TurnRef& holder, const Held& held, const Terms& terms, Wa
       return Turn::kEscaped;
     }
     int64_t gil_wait;
-    Patience::Verdict verdict = Sleep(&patience, true, &gil_wait);
+    Patience::Verdict verdict = Sleep(&patience, main_thread ? 1 : kSlicesUnwoken, &gil_wait);
     if (main_thread && PyErr_CheckSignals() < 0) return Turn::kInterrupted;
     if (verdict == Patience::Verdict::kGone) Finish(holder);
     if (HolderOf(held) == holder && HasLostPatience(&patience, verdict, gil_wait, holder)) {
@@ -506,7 +510,7 @@ Turn AwaitHeld(const Held& held, Insist insist, WaitStory* story) {
   const bool yielded = turn && turn->yields.exchange(true);
   Py_INCREF(held.key);
   Shared().awaited.push_back(held.key);
-  WakeWaiters();
+  if (turn) WakeWaiters();  // It may close a circle.
   int64_t start = MonotonicNs();
   Turn end = AwaitHolders(held, insist, story);
   story->nanoseconds += MonotonicNs() - start;

@@ -144,6 +144,7 @@ PyObject* AwaitOther(PyObject* name, PyObject* module, PyObject* spec, PyObject*
     result = NewNone();
   else if (turn != Turn::kInterrupted)
     result = g_lock_unlock_module.Call(args, 1, nullptr);
+  NoteReleased(name);
   ReportAwaited(name, story);
   const bool failed = Unwatch(spec);
   if (result == nullptr) return nullptr;

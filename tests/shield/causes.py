@@ -256,6 +256,34 @@ def cause_j(_):
         started.join(5)
 
 
+def cause_k(_):
+    """C: what one is about to import, once its package is there, another wants meanwhile."""
+    write(
+        p__init="""
+            hands.reach("in p")
+            hands.until("in b", parked="two")
+            import b
+            hands.until("done two", parked="two")
+            x = "whole"
+        """,
+        p__sub="y = 'found'",
+        b="""
+            hands.reach("in b")
+            if hands.am_i("two"):
+                hands.until("done one", parked="one")
+            import p.sub
+
+            def use():
+                import p
+                return p.sub.y, p.x
+        """,
+    )
+    one = thread("one", statement("import p.sub\nresult = p.sub.y, p.x"))
+    wait_for("in p")
+    two = thread("two", statement("import b\nresult = b.use()"))
+    one.join(), two.join()
+
+
 # ------------------------------------------------------------------------------------------ B, beyond the end of a turn
 
 
