@@ -174,10 +174,11 @@ def test_module_is_whole_however_long_its_body_blocks(shielded):
 
 
 @serial
+@pytest.mark.parametrize("blocks", [{}, {"HANDS_BLOCK": "sleep"}], ids=["", "blocks"])
 @pytest.mark.parametrize("cause", HARMLESS, ids="_".join)
-def test_neighbour_of_a_cause_is_as_under_stock(shielded, cause):
-    stock = shielded.cause("stock", *cause)
-    assert shielded.cause("pylaunch", *cause) == stock
+def test_neighbour_of_a_cause_is_as_under_stock(shielded, cause, blocks):
+    stock = shielded.cause("stock", *cause, **blocks)
+    assert shielded.cause("pylaunch", *cause, **blocks) == stock
 
 
 @serial

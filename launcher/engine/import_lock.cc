@@ -52,6 +52,7 @@ struct ImportTurn {
   Held awaits = {};          // What its thread waits for in AwaitHeld(); no holder: nothing.
   GroupRef children;         // The threads started, or gone ahead, during this turn.
   int64_t dependent = 0;     // The longest that AwaitHeld() has waited in vain.
+  bool endless = false;      // Has made no progress for kNoProgressOnOwn.
   int64_t blocked = 0;       // What waiters have waited in vain, each moment counted once...
   int64_t blocked_seen = 0;  // ...up to this moment.
   // Read by waiters without the GIL.
@@ -428,6 +429,7 @@ bool IsBornOf(const TurnRef& turn) {
 Terms TermsFor(Insist insist, const TurnRef& holder) {
   if (insist == Insist::kUntilDone) return {kForever, kForever, false};
   const bool package = insist == Insist::kPackage;
+  if (holder->endless && insist != Insist::kLazy) return {0, 0, true};
   int64_t patience =
       IsBornOf(holder) ? (package ? 0 : kPatience) : (package ? kPatience : kNoProgress);
   return {patience - holder->dependent, insist == Insist::kLazy ? kForever : kNoProgressOnOwn,
@@ -437,7 +439,10 @@ Terms TermsFor(Insist insist, const TurnRef& holder) {
 // Lets a thread go on that has lost its patience with `holder`, or charges nothing and says no.
 bool HasLostPatience(Patience* patience, Patience::Verdict verdict, int64_t gil_wait,
                      const TurnRef& holder) {
-  if (verdict == Patience::Verdict::kNoProgress) return true;
+  if (verdict == Patience::Verdict::kNoProgress) {
+    holder->endless = true;
+    return true;
+  }
   if (verdict != Patience::Verdict::kBlocked || patience->Doubts(gil_wait)) return false;
   holder->dependent = std::max(holder->dependent, MonotonicNs() - patience->blocked_since());
   ChargeBlocked(holder, patience->blocked_since());
