@@ -155,12 +155,22 @@ PyObject* AwaitOther(PyObject* name, PyObject* module, PyObject* spec, PyObject*
   return ImportAgain(name, module);
 }
 
+// The half-built `name` if this thread itself is executing it, though another one holds its lock
+// (AsHolder below).
+PyRef OwnUnderForeignLock(PyObject* name) {
+  PyRef module = InModules(name);
+  PyRef spec = SpecIfInitializing(module.get());
+  const bool own = spec && !IsLoadedElsewhere(spec.get()) && LoadingThread(spec.get()) != 0;
+  return own && ModuleLockOwner(name) != PyThread_get_thread_ident() ? std::move(module) : PyRef();
+}
+
 PyObject* LockUnlockModule(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   if (count == 1 && keywords == nullptr && InMainInterpreter()) {
     PyRef module = InModules(args[0]);
     PyRef spec = SpecIfInitializing(module.get());
     if (spec && IsLoadedElsewhere(spec.get()))
       return AwaitOther(args[0], module.get(), spec.get(), args);
+    if (spec && OthersImport() && OwnUnderForeignLock(args[0])) return NewNone();
     PyErr_Clear();
   }
   return g_lock_unlock_module.Call(args, count, keywords);
@@ -196,6 +206,9 @@ PyObject* AsHolder(PyObject* const* args) {
 
 // In a turn.
 PyObject* Import(PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  if (OthersImport()) {
+    if (PyRef own = OwnUnderForeignLock(args[0])) return own.release();
+  }
   WaitStory story;
   Turn turn = AwaitModule(args[0], &story);
   if (turn == Turn::kInterrupted) return nullptr;

@@ -266,7 +266,8 @@ def cause_k(_):
             hands.until("done two", parked="two")
             x = "whole"
         """,
-        p__sub="y = 'found'",
+        p__sub="import r\ny = 'found'",
+        r="import p.sub",
         b="""
             hands.reach("in b")
             if hands.am_i("two"):
