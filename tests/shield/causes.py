@@ -263,6 +263,7 @@ def cause_k(_):
             hands.reach("in p")
             hands.until("in b", parked="two")
             import b
+            b.use
             hands.until("done two", parked="two")
             x = "whole"
         """,
