@@ -174,6 +174,16 @@ def test_module_is_whole_however_long_its_body_blocks(shielded):
 
 
 @serial
+def test_threads_get_whole_modules_out_of_random_circles(shielded):
+    def come_to(seed):
+        result = shielded.run("pylaunch", PROGRAMS / "circles.py", str(seed))
+        return seed, result.out.strip() or str(result)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(come_to, range(24))) == [(seed, "ok") for seed in range(24)]
+
+
+@serial
 @pytest.mark.parametrize("blocks", [{}, {"HANDS_BLOCK": "sleep"}], ids=["", "blocks"])
 @pytest.mark.parametrize("cause", HARMLESS, ids="_".join)
 def test_neighbour_of_a_cause_is_as_under_stock(shielded, cause, blocks):
