@@ -5,6 +5,7 @@ what works under stock is not hung, delayed or changed.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -36,13 +37,15 @@ class Shielded:
         env = clean_environment(lab.home)
         self.version = tuple(json.loads(subprocess.check_output([python, "-c", probe], env=env)))
 
-    def run(self, how: str, *args, timeout=60) -> Result:
+    def run(self, how: str, *args, timeout=60, **variables) -> Result:
         launch = [self.python]
         if how != "stock":
             launch = [self.lab.pylaunch, "--python", self.python, "--cache-mode=off"]
         if how == "explain":
             launch.append("--explain")
-        env = clean_environment(self.lab.home, HANDS_LIMIT=str(HANG), TMPDIR=str(self.cwd))
+        env = clean_environment(
+            self.lab.home, HANDS_LIMIT=str(HANG), TMPDIR=str(self.cwd), **variables
+        )
         process = start([*launch, *args], env, self.cwd, start_new_session=True)
         try:
             out, err = process.communicate(timeout=timeout)
@@ -54,8 +57,8 @@ class Shielded:
             os.killpg(process.pid, signal.SIGKILL)
         return Result(process.returncode, out.decode(), err.decode(errors="replace"))
 
-    def cause(self, how: str, *args) -> dict[str, str]:
-        result = self.run(how, "-W", "ignore", PROGRAMS / "causes.py", *args)
+    def cause(self, how: str, *args, **variables) -> dict[str, str]:
+        result = self.run(how, "-W", "ignore", PROGRAMS / "causes.py", *args, **variables)
         assert result.code == 0, result
         lines = dict(line.split(": ", 1) for line in result.out.splitlines())
         told = [x for x in result.err.splitlines() if x.startswith("pylaunch: explain: shield: ")]
@@ -92,6 +95,8 @@ CAUSES = {
     ("g",): {"one": "found", "two": "found", "class": "module"},
     ("h",): {"one": "found", "two": "found"},
     ("i",): {"child": "whole", "other": "whole"},
+    ("j",): {"one": "whole", "two": "whole"},
+    ("k",): {"one": "('found', 'whole')", "two": "('found', 'whole')"},
 }
 # Neighbours of the above that are right under stock and stay as they are.
 HARMLESS = [("a", "submodule"), ("a", "dotted"), ("a", "missing"), ("g", "failing")]
@@ -113,15 +118,77 @@ def test_cause_is_cured_and_told(shielded, cause):
     got = shielded.cause("explain", *cause)
     assert {name: got[name] for name in expected} == expected, got
     # The other thread did come into the import: not merely too late to be hurt. (h closes a window without a wait.)
-    if cause[0] not in "gh":
+    if cause[0] not in "ghj":
         assert "thread " in got["told"], got
 
 
+# A body that blocks for longer than a thread that has nothing to do with it waits. `event`: only this process can end it.
+BLOCKING = ["sleep", "child", "uninterruptible", "event"]
+# Goes on beside a body that seems to wait for this process, as under stock.
+GOES_ON = ["event", "naps"]
+
+
 @serial
+@pytest.mark.parametrize("kind", BLOCKING)
+@pytest.mark.parametrize("cause", CAUSES, ids="_".join)
+def test_cause_is_cured_where_bodies_block(shielded, cause, kind):
+    if cause[0] == "d" and kind in GOES_ON:
+        pytest.skip("the parent package is waited for only as long as that cannot be a deadlock")
+    got = shielded.cause("pylaunch", *cause, HANDS_BLOCK=kind)
+    assert {name: got[name] for name in CAUSES[cause]} == CAUSES[cause], got
+
+
+def ways_in(shielded, kind: str, ways: list[str], blocked: float = 0.7) -> dict[str, str]:
+    """What eight threads come to, for each way in, that find a module whose body blocks so. The ways are tried side by side."""
+
+    def come_to(way):
+        args = (PROGRAMS / "waits.py", kind, way)
+        result = shielded.run("pylaunch", *args, HANDS_BLOCKED=str(blocked))
+        return result.out.strip() or str(result)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        return dict(zip(ways, pool.map(come_to, ways), strict=True))
+
+
+WAYS = re.findall(r'^    "(\w+)": ', (PROGRAMS / "waits.py").read_text(), re.MULTILINE)
+KINDS = re.findall(r"^def _(\w+)\(\):$", (PROGRAMS / "hands.py").read_text(), re.MULTILINE)
+KINDS.remove("fifo")
+
+
+@serial
+@pytest.mark.parametrize("kind", KINDS)
+def test_module_is_whole_however_its_body_blocks(shielded, kind):
+    ways = [way for way in WAYS if kind not in GOES_ON or "submodule" not in way]
+    assert ways_in(shielded, kind, ways) == {
+        way: f"{way}: first ok, then {{'Late': 8}}" for way in ways
+    }
+
+
+@serial
+def test_module_is_whole_however_long_its_body_blocks(shielded):
+    """Five seconds without an import end the wait of threads that have nothing to do with it."""
+    ways = ["import_module", "submodule", "lazy_getattr", "lazy_from"]
+    assert ways_in(shielded, "sleep", ways, 6) == {
+        way: f"{way}: first ok, then {{'Late': 8}}" for way in ways
+    }
+
+
+@serial
+def test_threads_get_whole_modules_out_of_random_circles(shielded):
+    def come_to(seed):
+        result = shielded.run("pylaunch", PROGRAMS / "circles.py", str(seed))
+        return seed, result.out.strip() or str(result)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(come_to, range(24))) == [(seed, "ok") for seed in range(24)]
+
+
+@serial
+@pytest.mark.parametrize("blocks", [{}, {"HANDS_BLOCK": "sleep"}], ids=["", "blocks"])
 @pytest.mark.parametrize("cause", HARMLESS, ids="_".join)
-def test_neighbour_of_a_cause_is_as_under_stock(shielded, cause):
-    stock = shielded.cause("stock", *cause)
-    assert shielded.cause("pylaunch", *cause) == stock
+def test_neighbour_of_a_cause_is_as_under_stock(shielded, cause, blocks):
+    stock = shielded.cause("stock", *cause, **blocks)
+    assert shielded.cause("pylaunch", *cause, **blocks) == stock
 
 
 @serial
@@ -163,7 +230,15 @@ RACY = {
     "multiprocessing_fork": "True\none: 99\n",
 }
 # How long imports that need not wait may be held up in all; 0.3 s is the time after which a blocked thread is not waited for.
-AT_ONCE = {"joins", "joins_nested", "executor", "event_loop", "to_thread", "signal_while_importing"}
+AT_ONCE = {
+    "joins",
+    "joins_nested",
+    "executor",
+    "event_loop",
+    "to_thread",
+    "signal_while_importing",
+    "own_thread_imports_submodules",
+}
 
 
 def split_delay(result: Result) -> tuple[Result, float]:

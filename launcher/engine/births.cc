@@ -5,6 +5,7 @@
 #include "launcher/engine/import_lock.h"
 #include "launcher/engine/journal.h"
 #include "launcher/engine/load_watch.h"
+#include "launcher/engine/module_locks.h"
 #include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/shield_report.h"
@@ -52,15 +53,6 @@ PyObject* Fork(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* key
   return result;
 }
 
-// True if the module lock behind `reference` (importlib._bootstrap._module_locks) belongs to
-// another thread than this one.
-bool IsForeign(PyObject* reference, PyObject* self) {
-  PyRef lock = PyRef::Steal(PyObject_CallNoArgs(reference));
-  if (!lock || lock.get() == Py_None) return false;
-  PyRef owner = PyRef::Steal(PyObject_GetAttrString(lock.get(), "owner"));
-  return owner && owner.get() != Py_None && PyObject_RichCompareBool(owner.get(), self, Py_NE) == 1;
-}
-
 // A module that a thread of the parent was importing. Its import would wait for that thread for
 // ever. It is imported anew; but by a thread that was itself started by the module's body it is
 // taken as it is, since the body would start that thread again.
@@ -84,11 +76,10 @@ void Release(PyObject* name, bool keep_partial) {
 void ReleaseDeadLocks(bool keep_partial) {
   PyRef locks = PyRef::Steal(PyObject_GetAttrString(g_bootstrap, "_module_locks"));
   PyRef names = locks ? PyRef::Steal(PySequence_List(locks.get())) : PyRef();
-  PyRef self = PyRef::Steal(PyLong_FromUnsignedLong(PyThread_get_thread_ident()));
-  for (Py_ssize_t i = 0; names && self && i < PyList_GET_SIZE(names.get()); ++i) {
+  for (Py_ssize_t i = 0; names && i < PyList_GET_SIZE(names.get()); ++i) {
     PyObject* name = PyList_GET_ITEM(names.get(), i);
-    PyRef reference = PyRef::Steal(PyObject_GetItem(locks.get(), name));
-    if (reference && IsForeign(reference.get(), self.get())) {
+    const unsigned long owner = ModuleLockOwner(name);
+    if (owner != 0 && owner != PyThread_get_thread_ident()) {
       PyObject_DelItem(locks.get(), name);
       Release(name, keep_partial);
     }

@@ -6,13 +6,16 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <climits>
 #include <condition_variable>
 #include <cstdio>
 #include <mutex>
 #include <new>
 #include <unordered_map>
+#include <vector>
 
 #include "launcher/engine/clock.h"
+#include "launcher/engine/module_locks.h"
 #include "launcher/engine/thread_activity.h"
 
 namespace pylaunch::engine {
@@ -25,7 +28,16 @@ constexpr int64_t kPatience = 300 * kMillisecond;
 constexpr int64_t kPatienceInAll = 600 * kMillisecond;
 // A turn in which nothing is imported for so long does something else.
 constexpr int64_t kNoProgress = 5000 * kMillisecond;
+// The same for one who wants what the turn is in the middle of, where stock would not wait either.
+constexpr int64_t kNoProgressOnOwn = 60'000 * kMillisecond;
+constexpr int64_t kForever = INT64_MAX;
 constexpr int64_t kSlice = 20 * kMillisecond;
+// After so many, AwaitHeld() looks by itself for what it is woken for: someone may have come into
+// importlib's own wait just before it.
+constexpr int kSlicesUnwoken = 10;
+// So many times a holder may sleep for a time, one sleep after the other, before that counts as
+// asking over and over for what another thread has to do.
+constexpr int kNaps = 4;
 // Blocked means: asleep at every look, and less than 1/50 of the time on a CPU.
 constexpr int64_t kIdleShare = 50;
 
@@ -34,9 +46,13 @@ constexpr int64_t kIdleShare = 50;
 struct ImportTurn {
   ThreadGroup* group = nullptr;
   ThreadId owner;
+  unsigned long thread = 0;  // The same, as pthread_self() names it.
   int depth = 1;
   PyObject* name = nullptr;
+  Held awaits = {};          // What its thread waits for in AwaitHeld(); no holder: nothing.
   GroupRef children;         // The threads started, or gone ahead, during this turn.
+  int64_t dependent = 0;     // The longest that AwaitHeld() has waited in vain.
+  bool endless = false;      // Has made no progress for kNoProgressOnOwn.
   int64_t blocked = 0;       // What waiters have waited in vain, each moment counted once...
   int64_t blocked_seen = 0;  // ...up to this moment.
   // Read by waiters without the GIL.
@@ -58,6 +74,8 @@ namespace {
 struct State {
   GroupRef root = std::make_shared<ThreadGroup>();
   std::unordered_map<unsigned long, GroupRef> adopted;  // Until the thread asks for the first time.
+  // Keys of AwaitHeld() under way. Owned: a thread that waits when the interpreter ends stays here.
+  std::vector<PyObject*> awaited;
   int waiters = 0;
   // Only for sleeping without the GIL; all else here is protected by the GIL.
   std::mutex mutex;
@@ -74,6 +92,7 @@ struct ThisThread {
   ThreadId id;
   GroupRef home;
   TurnRef turn;
+  std::vector<Held> owed;  // Owns references to the keys.
 };
 
 thread_local ThisThread t_this;
@@ -114,6 +133,7 @@ void Begin(const GroupRef& group, PyObject* name) {
   self.turn = std::make_shared<ImportTurn>();
   self.turn->group = group.get();
   self.turn->owner = self.id;
+  self.turn->thread = static_cast<unsigned long>(pthread_self());
   Py_XINCREF(name);
   self.turn->name = name;
   group->turn = self.turn;
@@ -135,43 +155,53 @@ void Finish(const TurnRef& turn) {
   WakeWaiters();
 }
 
+// When a waiter loses patience. The first two in nanoseconds.
+struct Terms {
+  int64_t blocked;
+  int64_t no_progress;
+  // Blocked is only what waits for something that this process itself may have to do.
+  bool dependent;
+};
+
 // One waiter's judgement of one turn. Made with the GIL, used without it.
 class Patience {
  public:
   enum class Verdict { kWait, kBlocked, kNoProgress, kGone };
 
-  explicit Patience(const TurnRef& turn)
+  Patience(const TurnRef& turn, const Terms& terms)
       : turn_(turn),
-        needed_(std::min(kPatience, kPatienceInAll - turn->blocked)),
+        terms_(terms),
         progress_(turn->progress),
-        progress_at_(MonotonicNs()) {
-    // Turns of lower levels work for this one, as far as one can know.
+        progress_at_(MonotonicNs()),
+        blocked_since_(progress_at_) {
+    // Turns of lower levels work for this one, as far as one can know; but this thread's own.
     for (ImportTurn* t = turn.get(); t != nullptr && watched_count_ < kWatched;) {
-      watched_[watched_count_++] = t->owner;
+      if (t != t_this.turn.get()) watched_[watched_count_++].thread = t->owner;
       t = t->children ? t->children->turn.get() : nullptr;
     }
     StartOver(progress_at_);
-    blocked_since_ = progress_at_;
   }
 
   Verdict Look() {
+    if (terms_.blocked == kForever) {
+      return IsGone(turn_->owner) ? Verdict::kGone : Verdict::kWait;
+    }
     int64_t now = MonotonicNs();
     if (turn_->progress != progress_) {
       progress_ = turn_->progress;
       progress_at_ = now;
-      StartOver(now);
-      blocked_since_ = now;
+      naps_ = 0;
+      Restart(now);
     }
     for (int i = 0; i < watched_count_; ++i) {
-      Activity activity = pylaunch::engine::Look(watched_[i]);
+      Activity activity = LookAt(&watched_[i]);
       if (activity == Activity::kGone && i == 0) return Verdict::kGone;
-      if (activity == Activity::kWorking) StartOver(now), blocked_since_ = now;
+      if (activity == Activity::kWorking) Restart(now);
     }
-    if (now - progress_at_ > kNoProgress) return Verdict::kNoProgress;
-    if (now - quiet_since_ < needed_) return Verdict::kWait;
+    if (now - progress_at_ > terms_.no_progress) return Verdict::kNoProgress;
+    if (now - quiet_since_ < terms_.blocked) return Verdict::kWait;
     if (Cpu() - cpu_ <= (now - quiet_since_) / kIdleShare) return Verdict::kBlocked;
-    StartOver(now);
-    blocked_since_ = now;
+    Restart(now);
     return Verdict::kWait;
   }
 
@@ -179,7 +209,7 @@ class Patience {
   // holder may only have lacked the GIL. Then it gets some more chances.
   bool Doubts(int64_t gil_wait) {
     if (gil_wait < 2 * kMillisecond || doubts_++ == 4) return false;
-    needed_ = 80 * kMillisecond;
+    terms_.blocked = 80 * kMillisecond;
     StartOver(MonotonicNs());
     return true;
   }
@@ -189,9 +219,26 @@ class Patience {
  private:
   static constexpr int kWatched = 4;
 
+  struct Watched {
+    ThreadId thread;
+    int64_t cpu = 0;  // At the last look.
+  };
+
+  // kWorking for all that will end without this process, if only that counts.
+  Activity LookAt(Watched* watched) {
+    if (!terms_.dependent) return pylaunch::engine::Look(watched->thread);
+    int64_t cpu = CpuNanoseconds(watched->thread);
+    bool stirred = std::exchange(watched->cpu, cpu) != cpu;
+    Activity activity = LookForEnd(watched->thread);
+    if (activity == Activity::kNapping && stirred) ++naps_;
+    bool ends =
+        activity == Activity::kElsewhere || (activity == Activity::kNapping && naps_ <= kNaps);
+    return ends ? Activity::kWorking : activity;
+  }
+
   int64_t Cpu() const {
     int64_t sum = 0;
-    for (int i = 0; i < watched_count_; ++i) sum += CpuNanoseconds(watched_[i]);
+    for (int i = 0; i < watched_count_; ++i) sum += CpuNanoseconds(watched_[i].thread);
     return sum;
   }
 
@@ -200,23 +247,29 @@ class Patience {
     cpu_ = Cpu();
   }
 
+  void Restart(int64_t now) {
+    StartOver(now);
+    blocked_since_ = now;
+  }
+
   TurnRef turn_;
-  int64_t needed_;
+  Terms terms_;
   uint32_t progress_;
   int64_t progress_at_;
   int64_t quiet_since_ = 0;
-  int64_t blocked_since_ = 0;
+  int64_t blocked_since_;
   int64_t cpu_ = 0;
+  int naps_ = 0;
   int doubts_ = 0;
   int watched_count_ = 0;
-  ThreadId watched_[kWatched];
+  Watched watched_[kWatched];
 };
 
 enum class WaitEnd { kOver, kGoAhead, kInterrupted };
 
-// Sleeps without the GIL until something changed, the verdict is more than "wait", or, if `once`,
-// for one slice. How long it took to get the GIL back: `gil_wait`.
-Patience::Verdict Sleep(Patience* patience, bool once, int64_t* gil_wait) {
+// Sleeps without the GIL until something changed, the verdict is more than "wait", or for so many
+// slices. How long it took to get the GIL back: `gil_wait`.
+Patience::Verdict Sleep(Patience* patience, int slices, int64_t* gil_wait) {
   State& state = Shared();
   Patience::Verdict verdict = Patience::Verdict::kWait;
   ++state.waiters;
@@ -230,7 +283,7 @@ Patience::Verdict Sleep(Patience* patience, bool once, int64_t* gil_wait) {
                                    [&] { return state.generation != seen; });
     }
     if (!woken) verdict = patience->Look();
-  } while (!woken && !once && verdict == Patience::Verdict::kWait);
+  } while (!woken && --slices > 0 && verdict == Patience::Verdict::kWait);
   int64_t before = MonotonicNs();
   PyEval_RestoreThread(thread_state);
   *gil_wait = MonotonicNs() - before;
@@ -253,12 +306,13 @@ void ChargeBlocked(const TurnRef& turn, int64_t since) {
 // kOver: the turn is over; kGoAhead: the waiter need not wait for it any longer.
 WaitEnd WaitFor(const TurnRef& turn, bool signals) {
   const bool main_thread = signals && Self().id.tid == getpid();
-  Patience patience(turn);
+  Patience patience(turn,
+                    {std::min(kPatience, kPatienceInAll - turn->blocked), kNoProgress, false});
   while (true) {
     if (turn->over) return WaitEnd::kOver;
     if (turn->open || turn->yields) return WaitEnd::kGoAhead;
     int64_t gil_wait;
-    Patience::Verdict verdict = Sleep(&patience, main_thread, &gil_wait);
+    Patience::Verdict verdict = Sleep(&patience, main_thread ? 1 : INT_MAX, &gil_wait);
     if (turn->over) return WaitEnd::kOver;
     switch (verdict) {
       case Patience::Verdict::kWait:
@@ -278,8 +332,7 @@ WaitEnd WaitFor(const TurnRef& turn, bool signals) {
   }
 }
 
-// WaitFor, told in `story`.
-WaitEnd Wait(const TurnRef& turn, bool signals, WaitStory* story) {
+void TellHolder(const TurnRef& turn, WaitStory* story) {
   if (!story->waited && turn->name != nullptr) {
     const char* name = PyUnicode_AsUTF8(turn->name);
     if (name == nullptr) PyErr_Clear();
@@ -287,6 +340,11 @@ WaitEnd Wait(const TurnRef& turn, bool signals, WaitStory* story) {
   }
   story->waited = true;
   story->holder = turn->owner.tid;
+}
+
+// WaitFor, told in `story`.
+WaitEnd Wait(const TurnRef& turn, bool signals, WaitStory* story) {
+  TellHolder(turn, story);
   int64_t start = MonotonicNs();
   WaitEnd end = WaitFor(turn, signals);
   story->nanoseconds += MonotonicNs() - start;
@@ -320,6 +378,123 @@ bool IsInitializing(PyObject* spec) {
   return initializing == 1;
 }
 
+ImportTurn* Below(const ImportTurn* turn) {
+  return turn->children ? turn->children->turn.get() : nullptr;
+}
+
+// The turn of `thread` (as pthread_self() names it), and how many are above it. Null: it has none.
+TurnRef TurnOf(unsigned long thread, int* level) {
+  *level = 0;
+  if (thread == 0) return nullptr;
+  TurnRef turn = Shared().root->turn;
+  for (; turn && turn->thread != thread; ++*level)
+    turn = turn->children ? turn->children->turn : nullptr;
+  return turn;
+}
+
+// The turn of another thread that holds `held`.
+TurnRef HolderOf(const Held& held) {
+  int level;
+  TurnRef turn = TurnOf(held.holder(held.key), &level);
+  return turn == t_this.turn ? nullptr : turn;
+}
+
+// True if this thread waits for itself, by way of others, and is the lowest of those that could go
+// on.
+bool MustGiveWay() {
+  constexpr int kTurnsInCircle = 100;
+  int lowest = -1, level;
+  unsigned long last = 0;
+  TurnRef turn = t_this.turn;
+  for (int i = 0; turn && i < kTurnsInCircle; ++i) {
+    const Held& awaits = turn->awaits;
+    unsigned long next =
+        awaits.holder != nullptr ? awaits.holder(awaits.key) : AwaitedInImportlib(turn->thread);
+    TurnOf(turn->thread, &level);
+    if (awaits.holder != nullptr && level > lowest) lowest = level, last = turn->thread;
+    if (next == t_this.turn->thread) return last == next;
+    turn = TurnOf(next, &level);
+  }
+  return false;
+}
+
+// True if this thread was started inside `turn`, by whatever detour.
+bool IsBornOf(const TurnRef& turn) {
+  if (!turn->children) return false;
+  for (GroupRef group = Self().home; group; group = group->parent)
+    if (group == turn->children) return true;
+  return false;
+}
+
+Terms TermsFor(Insist insist, const TurnRef& holder) {
+  if (insist == Insist::kUntilDone) return {kForever, kForever, false};
+  const bool package = insist == Insist::kPackage;
+  if (holder->endless && insist != Insist::kLazy) return {0, 0, true};
+  int64_t patience =
+      IsBornOf(holder) ? (package ? 0 : kPatience) : (package ? kPatience : kNoProgress);
+  return {patience - holder->dependent, insist == Insist::kLazy ? kForever : kNoProgressOnOwn,
+          true};
+}
+
+// Lets a thread go on that has lost its patience with `holder`, or charges nothing and says no.
+bool HasLostPatience(Patience* patience, Patience::Verdict verdict, int64_t gil_wait,
+                     const TurnRef& holder) {
+  if (verdict == Patience::Verdict::kNoProgress) {
+    holder->endless = true;
+    return true;
+  }
+  if (verdict != Patience::Verdict::kBlocked || patience->Doubts(gil_wait)) return false;
+  holder->dependent = std::max(holder->dependent, MonotonicNs() - patience->blocked_since());
+  ChargeBlocked(holder, patience->blocked_since());
+  return true;
+}
+
+// One holder's part of AwaitHeld(). kMine: it holds `held` no more.
+Turn AwaitHolder(const TurnRef& holder, const Held& held, const Terms& terms, WaitStory* story) {
+  ThisThread& self = Self();
+  const bool main_thread = self.id.tid == getpid();
+  TellHolder(holder, story);
+  Patience patience(holder, terms);
+  while (HolderOf(held) == holder) {
+    if (self.turn && MustGiveWay()) {
+      Py_INCREF(held.key);
+      self.owed.push_back(held);
+      return Turn::kEscaped;
+    }
+    int64_t gil_wait;
+    Patience::Verdict verdict = Sleep(&patience, main_thread ? 1 : kSlicesUnwoken, &gil_wait);
+    if (main_thread && PyErr_CheckSignals() < 0) return Turn::kInterrupted;
+    if (verdict == Patience::Verdict::kGone) Finish(holder);
+    if (HolderOf(held) == holder && HasLostPatience(&patience, verdict, gil_wait, holder)) {
+      story->gave_up = true;
+      return Turn::kEscaped;
+    }
+  }
+  return Turn::kMine;
+}
+
+Turn AwaitHolders(const Held& held, Insist insist, WaitStory* story) {
+  Turn turn = Turn::kMine;
+  while (TurnRef holder = turn == Turn::kMine ? HolderOf(held) : nullptr) {
+    const Terms terms = TermsFor(insist, holder);
+    turn = terms.blocked <= 0 ? Turn::kEscaped : AwaitHolder(holder, held, terms, story);
+  }
+  return turn;
+}
+
+// In a forked child, whose signal handler it was that forked, there is no such key any more.
+void NoLongerAwaited(PyObject* key) {
+  auto& awaited = Shared().awaited;
+  auto found = std::find(awaited.begin(), awaited.end(), key);
+  if (found == awaited.end()) return;
+  awaited.erase(found);
+  Py_DECREF(key);
+}
+
+bool IsSameKey(PyObject* a, PyObject* b) {
+  return a == b || (PyUnicode_Check(a) && PyUnicode_Check(b) && PyUnicode_Compare(a, b) == 0);
+}
+
 }  // namespace
 
 bool HaveImportTurn() { return t_this.turn != nullptr; }
@@ -328,9 +503,57 @@ Turn TakeImportTurn(PyObject* name, WaitStory* story) { return Take(name, false,
 
 Turn TakeImportTurnForFork(WaitStory* story) { return Take(nullptr, true, story); }
 
-Turn AwaitLoad(PyObject* spec, WaitStory* story) {
+bool OthersImport() {
+  const TurnRef& top = Shared().root->turn;
+  return top && (top != t_this.turn || Below(top.get()) != nullptr);
+}
+
+Turn AwaitHeld(const Held& held, Insist insist, WaitStory* story) {
+  if (!OthersImport() || !HolderOf(held)) return Turn::kMine;
+  const TurnRef turn = Self().turn;
+  const Held outer = turn ? std::exchange(turn->awaits, held) : held;
+  const bool yielded = turn && turn->yields.exchange(true);
+  Py_INCREF(held.key);
+  Shared().awaited.push_back(held.key);
+  if (turn) WakeWaiters();  // It may close a circle.
+  int64_t start = MonotonicNs();
+  Turn end = AwaitHolders(held, insist, story);
+  story->nanoseconds += MonotonicNs() - start;
+  NoLongerAwaited(held.key);
+  if (turn) {
+    turn->awaits = outer;
+    turn->yields = yielded;
+  }
+  return end;
+}
+
+void NoteReleased(PyObject* key) {
+  const auto& awaited = Shared().awaited;
+  if (std::any_of(awaited.begin(), awaited.end(),
+                  [&](PyObject* other) { return IsSameKey(other, key); })) {
+    WakeWaiters();
+  }
+}
+
+PyObject* AwaitOwed(PyObject* result) {
+  ThisThread& self = t_this;
+  while (!self.turn && !self.owed.empty()) {
+    Held held = self.owed.back();
+    self.owed.pop_back();
+    WaitStory story;
+    if (result != nullptr && AwaitHeld(held, Insist::kOwed, &story) == Turn::kInterrupted) {
+      Py_CLEAR(result);
+    }
+    Py_DECREF(held.key);
+  }
+  return result;
+}
+
+Turn AwaitLoad(const Held& held, PyObject* spec, WaitStory* story) {
   GroupRef group = Resolve(Self().home);
   const TurnRef first = group->turn;
+  if (AwaitHeld(held, Insist::kUntilDone, story) == Turn::kInterrupted) return Turn::kInterrupted;
+  group = Resolve(group);
   while (TurnRef turn = group->turn) {
     if (turn != first && !IsInitializing(spec)) break;
     WaitEnd end = Wait(turn, true, story);
@@ -357,11 +580,6 @@ void NoteImportProgress() {
   }
 }
 
-void SetImportTurnYields(bool yields) {
-  t_this.turn->yields = yields;
-  if (yields) WakeWaiters();
-}
-
 void AdoptNewThread(unsigned long thread) {
   ThisThread& self = Self();
   State& state = Shared();
@@ -379,6 +597,7 @@ bool ResetImportLockInChild() {
   new (&state.mutex) std::mutex;
   new (&state.woken) std::condition_variable;
   state.waiters = 0;
+  state.awaited.clear();
   state.adopted.clear();
   const bool orphan = Resolve(self.home) != state.root;
   state.root = std::make_shared<ThreadGroup>();
@@ -388,6 +607,7 @@ bool ResetImportLockInChild() {
     self.turn->group = state.root.get();
     self.turn->owner = self.id;
     self.turn->children.reset();
+    self.turn->dependent = 0;
     state.root->turn = self.turn;
   }
   return orphan;

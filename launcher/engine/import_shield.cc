@@ -7,6 +7,7 @@
 #include "launcher/engine/journal.h"
 #include "launcher/engine/lazy_loader.h"
 #include "launcher/engine/load_watch.h"
+#include "launcher/engine/module_locks.h"
 #include "launcher/engine/own_modules.h"
 #include "launcher/engine/pure_functions.h"
 #include "launcher/engine/py_ref.h"
@@ -22,6 +23,7 @@ namespace {
 
 // Functions of importlib._bootstrap.
 Wrapped g_find_and_load;
+PyObject* g_find_and_load_unlocked = nullptr;
 Wrapped g_lock_unlock_module;
 Wrapped g_load_unlocked;
 Wrapped g_load;
@@ -36,6 +38,11 @@ bool g_lazy_loader_safe = false;
 
 // sys.modules[name]; empty, without an exception, if it is not there.
 PyRef InModules(PyObject* name) { return PyRef::Share(PyDict_GetItemWithError(g_modules, name)); }
+
+PyObject* NewNone() {
+  Py_INCREF(Py_None);
+  return Py_None;
+}
 
 // The spec of a module that is being loaded. Read without attribute access: a lazy module would
 // load, and this thread goes on to do what stock does anyway.
@@ -99,21 +106,26 @@ PyRef ImportInto(PyObject* name, PyObject* module) {
   return result;
 }
 
+Held LockOf(PyObject* name) { return {ModuleLockOwner, name}; }
+
 // This thread holds `module`, whose import by another thread failed. It imports it again: either
 // the true error is raised here too, or the object becomes what an import gives. New reference to
 // None, or null.
 PyObject* ImportAgain(PyObject* name, PyObject* module) {
   WaitStory story;
   if (TakeImportTurn(name, &story) == Turn::kInterrupted) return nullptr;
-  PyRef now = InModules(name);
+  PyRef now;
+  if (AwaitHeld(LockOf(name), Insist::kUntilDone, &story) != Turn::kInterrupted)
+    now = InModules(name);
   if (!now && !PyErr_Occurred()) {
     ReportRetry(name);
     now = ImportInto(name, module);
+    NoteReleased(name);
   }
   EndImportTurn();
   if (!now) return nullptr;
   ForwardAttributes(module, now.get(), name);
-  Py_RETURN_NONE;
+  return AwaitOwed(NewNone());
 }
 
 // ------------------------------------------------------------------------ what import.c calls
@@ -123,17 +135,18 @@ PyObject* ImportAgain(PyObject* name, PyObject* module) {
 // null.
 PyObject* AwaitOther(PyObject* name, PyObject* module, PyObject* spec, PyObject* const* args) {
   Watch(spec, module);
+  WaitStory story;
+  const bool inside = HaveImportTurn();
+  Turn turn = inside ? AwaitHeld(LockOf(name), Insist::kUntilDone, &story)
+                     : AwaitLoad(LockOf(name), spec, &story);
   PyObject* result = nullptr;
-  if (HaveImportTurn()) {
-    SetImportTurnYields(true);
+  // Inside a circle, as stock where it sees one: the module as far as it is.
+  if (inside && turn == Turn::kEscaped)
+    result = NewNone();
+  else if (turn != Turn::kInterrupted)
     result = g_lock_unlock_module.Call(args, 1, nullptr);
-    SetImportTurnYields(false);
-  } else {
-    WaitStory story;
-    Turn turn = AwaitLoad(spec, &story);
-    if (turn != Turn::kInterrupted) result = g_lock_unlock_module.Call(args, 1, nullptr);
-    ReportAwaited(name, story);
-  }
+  NoteReleased(name);
+  ReportAwaited(name, story);
   const bool failed = Unwatch(spec);
   if (result == nullptr) return nullptr;
   PyRef now = InModules(name);
@@ -143,15 +156,68 @@ PyObject* AwaitOther(PyObject* name, PyObject* module, PyObject* spec, PyObject*
   return ImportAgain(name, module);
 }
 
+// The half-built `name` if this thread itself is executing it, though another one holds its lock
+// (AsHolder below).
+PyRef OwnUnderForeignLock(PyObject* name) {
+  PyRef module = InModules(name);
+  PyRef spec = SpecIfInitializing(module.get());
+  const bool own = spec && !IsLoadedElsewhere(spec.get()) && LoadingThread(spec.get()) != 0;
+  return own && ModuleLockOwner(name) != PyThread_get_thread_ident() ? std::move(module) : PyRef();
+}
+
 PyObject* LockUnlockModule(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   if (count == 1 && keywords == nullptr && InMainInterpreter()) {
     PyRef module = InModules(args[0]);
     PyRef spec = SpecIfInitializing(module.get());
     if (spec && IsLoadedElsewhere(spec.get()))
       return AwaitOther(args[0], module.get(), spec.get(), args);
+    if (spec && OthersImport() && OwnUnderForeignLock(args[0])) return NewNone();
     PyErr_Clear();
   }
   return g_lock_unlock_module.Call(args, count, keywords);
+}
+
+// Waits for the packages that `name` lies in (stock does not), then for `name` itself, as far as
+// other threads are importing them. As AwaitHeld(), for `name`.
+Turn AwaitModule(PyObject* name, WaitStory* story) {
+  if (!OthersImport() || !PyUnicode_Check(name)) return Turn::kMine;
+  for (Py_ssize_t dot = 0, end = PyUnicode_GET_LENGTH(name);; ++dot) {
+    dot = PyUnicode_FindChar(name, '.', dot, end, 1);
+    if (dot < 0) break;
+    PyRef package = PyRef::Steal(PyUnicode_Substring(name, 0, dot));
+    if (!package ||
+        AwaitHeld(LockOf(package.get()), Insist::kPackage, story) == Turn::kInterrupted) {
+      return Turn::kInterrupted;
+    }
+  }
+  return AwaitHeld(LockOf(name), Insist::kUntilDone, story);
+}
+
+// The thread that imports `name` waits for this one. What it has of it, or else the import that it
+// has yet to begin: its own would be let into the lock that it holds, too.
+PyObject* AsHolder(PyObject* const* args) {
+  PyRef module = InModules(args[0]);
+  if (!module) return PyObject_Vectorcall(g_find_and_load_unlocked, args, 2, nullptr);
+  if (PyRef spec = SpecIfInitializing(module.get()); spec && IsLoadedElsewhere(spec.get())) {
+    Watch(spec.get(), module.get());  // To the load's end: it may put another in its place.
+    Unwatch(spec.get());
+  }
+  return module.release();
+}
+
+// In a turn.
+PyObject* Import(PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  if (OthersImport()) {
+    if (PyRef own = OwnUnderForeignLock(args[0])) return own.release();
+  }
+  WaitStory story;
+  Turn turn = AwaitModule(args[0], &story);
+  if (turn == Turn::kInterrupted) return nullptr;
+  ReportAwaited(args[0], story);
+  if (turn == Turn::kEscaped && count == 2 && keywords == nullptr) return AsHolder(args);
+  PyObject* result = g_find_and_load.Call(args, count, keywords);
+  NoteReleased(args[0]);
+  return result;
 }
 
 PyObject* FindAndLoad(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
@@ -166,15 +232,16 @@ PyObject* FindAndLoad(PyObject*, PyObject* const* args, Py_ssize_t count, PyObje
   }
   if (PyErr_Occurred()) return nullptr;
   WaitStory story;
+  if (!HaveImportTurn() && AwaitModule(args[0], &story) == Turn::kInterrupted) return nullptr;
   if (TakeImportTurn(args[0], &story) == Turn::kInterrupted) return nullptr;
   if (story.waited) ReportTurn(args[0], story, static_cast<bool>(InModules(args[0])));
   NoteImportProgress();
   const int event = JournalOn() && !InModules(args[0]) ? ImportBegins(args[0]) : -1;
-  PyObject* result = g_find_and_load.Call(args, count, keywords);
+  PyObject* result = Import(args, count, keywords);
   if (event >= 0) ImportEnds(event, result);
   NoteImportProgress();
   EndImportTurn();
-  return result;
+  return AwaitOwed(result);
 }
 
 // ------------------------------------------------------------------------ what importlib calls
@@ -224,9 +291,12 @@ PyObject* InTurn(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* k
   PyErr_Clear();
   WaitStory story;
   if (TakeImportTurn(name.get(), &story) == Turn::kInterrupted) return nullptr;
-  PyObject* result = wrapped.Call(args, count, keywords);
+  PyObject* result = nullptr;
+  if (!name || AwaitHeld(LockOf(name.get()), Insist::kUntilDone, &story) != Turn::kInterrupted)
+    result = wrapped.Call(args, count, keywords);
+  if (name) NoteReleased(name.get());
   EndImportTurn();
-  return result;
+  return AwaitOwed(result);
 }
 
 }  // namespace
@@ -245,7 +315,8 @@ bool InstallImportShield(bool explain) {
     return false;
   }
   g_import = PyObject_GetAttrString(builtins.get(), "__import__");
-  return g_import != nullptr && WatchBirths() &&
+  g_find_and_load_unlocked = PyObject_GetAttrString(g_bootstrap, "_find_and_load_unlocked");
+  return g_import != nullptr && g_find_and_load_unlocked != nullptr && WatchBirths() &&
          g_find_and_load.Install(g_bootstrap, "_find_and_load", FindAndLoad) &&
          g_lock_unlock_module.Install(g_bootstrap, "_lock_unlock_module", LockUnlockModule) &&
          g_load_unlocked.Install(g_bootstrap, "_load_unlocked", LoadUnlocked) &&

@@ -1,6 +1,7 @@
 #include "launcher/engine/lazy_loader.h"
 
 #include "launcher/engine/import_lock.h"
+#include "launcher/engine/load_watch.h"
 #include "launcher/engine/py_ref.h"
 
 namespace pylaunch::engine {
@@ -36,8 +37,6 @@ PyObject* LoadOldStyle(PyObject* module, PyObject* name) {
     PyErr_Clear();
     return PyObject_CallFunctionObjArgs(g_getattribute, module, name, nullptr);
   }
-  // This thread is executing the module: it sees what there is so far.
-  if (PyDict_GetItemString(state.get(), kLoading) != nullptr) return PlainAttribute(module, name);
   if (PyDict_SetItemString(state.get(), kLoading, Py_None) < 0) return nullptr;
   PyObject* result = PyObject_CallFunctionObjArgs(g_getattribute, module, name, nullptr);
   PyObject *type, *value, *traceback;
@@ -49,19 +48,31 @@ PyObject* LoadOldStyle(PyObject* module, PyObject* name) {
   return result;
 }
 
+// From here to LoadBegins() the GIL is kept: no two threads come to load one module.
 PyObject* Load(PyObject* module, PyObject* name) {
   // Loaded while this thread waited.
   if (!IsLazy(module)) return PyObject_GetAttr(module, name);
-  if (g_has_lock) return PyObject_CallFunctionObjArgs(g_getattribute, module, name, nullptr);
-  return LoadOldStyle(module, name);
+  // This thread is executing it, or it cannot wait for the one that is.
+  if (LoadingThread(module) != 0) return PlainAttribute(module, name);
+  LoadBegins(module);
+  PyObject* result = g_has_lock
+                         ? PyObject_CallFunctionObjArgs(g_getattribute, module, name, nullptr)
+                         : LoadOldStyle(module, name);
+  LoadEnds(module, module);
+  NoteReleased(module);
+  return result;
 }
 
 PyObject* GetAttribute(PyObject* module, PyObject* name) {
+  const Held held = {LoadingThread, module};
+  const Insist insist = g_has_lock ? Insist::kUntilDone : Insist::kLazy;
   WaitStory story;
+  if (!HaveImportTurn() && AwaitHeld(held, insist, &story) == Turn::kInterrupted) return nullptr;
   if (TakeImportTurn(nullptr, &story) == Turn::kInterrupted) return nullptr;
-  PyObject* result = Load(module, name);
+  Turn turn = AwaitHeld(held, insist, &story);
+  PyObject* result = turn == Turn::kInterrupted ? nullptr : Load(module, name);
   EndImportTurn();
-  return result;
+  return AwaitOwed(result);
 }
 
 // Keeps `module.__class__ = ...` back while the module is being executed, but notes it.

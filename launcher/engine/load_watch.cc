@@ -79,6 +79,12 @@ bool IsLoadedElsewhere(PyObject* spec) {
   });
 }
 
+unsigned long LoadingThread(PyObject* spec) {
+  auto load = std::find_if(g_loads.begin(), g_loads.end(),
+                           [&](const Load& entry) { return entry.spec == spec; });
+  return load == g_loads.end() ? 0 : static_cast<unsigned long>(load->thread);
+}
+
 void Watch(PyObject* spec, PyObject* module) {
   auto entry = Find(spec);
   if (entry == g_watched.end()) {

@@ -65,7 +65,7 @@ void ReportTurn(PyObject* name, const WaitStory& story, bool there) {
 void ReportAwaited(PyObject* name, const WaitStory& story) {
   if (!g_on || !story.waited) return;
   std::string text = Text(name);
-  if (story.gave_up) return GaveUp("waits for '" + text + "' alone", story);
+  if (story.gave_up) return GaveUp("goes on with '" + text + "'", story);
   Say(ThisThread() + " waited " + Milliseconds(story) + " for '" + text + "' being imported by " +
       Holder(story) + " (stock: partial module where imports go in a circle)");
 }

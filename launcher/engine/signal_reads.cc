@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "launcher/engine/own_modules.h"
 #include "launcher/engine/py_ref.h"
 #include "launcher/engine/read_record.h"
 #include "launcher/engine/wrap.h"
@@ -84,7 +85,7 @@ void StartSignalReads() {
   for (int number = 1; number < NSIG; ++number) {
     if (Get(number, &g_first[number]) && !IsOfStart(number, g_first[number])) Ask(number);
   }
-  PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
+  PyRef signal = BuiltinModule("_signal");
   if (!signal || !g_get_signal.Install(signal.get(), "getsignal", GetSignal)) g_asked = ~uint64_t{};
   PyErr_Clear();
   g_recording = true;
@@ -104,7 +105,7 @@ void StopSignalReads() {
     const bool asked = (g_asked >> (number - 1) & 1) != 0;
     if (asked) NoteQuestionOfStart(IgnoredFact(number).c_str());
   }
-  PyRef signal = PyRef::Steal(PyImport_ImportModule("_signal"));
+  PyRef signal = BuiltinModule("_signal");
   if (signal && g_get_signal.original != nullptr) Unwrap(signal.get());
   PyErr_Clear();
 }
@@ -117,7 +118,7 @@ bool CatchUpOnSignals(const sigset_t& then, const sigset_t& now) {
   PyRef signal;
   for (int number = 1; number < NSIG; ++number) {
     if (!IsIgnoredOtherwise(number, then, now)) continue;
-    if (!signal) signal = PyRef::Steal(PyImport_ImportModule("_signal"));
+    if (!signal) signal = BuiltinModule("_signal");
     const char* name = sigismember(&now, number) == 1 ? "SIG_IGN"
                        : number == SIGINT             ? "default_int_handler"
                                                       : "SIG_DFL";

@@ -1,16 +1,21 @@
 #include "launcher/engine/thread_activity.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+
+#include "launcher/engine/other_end.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -29,6 +34,13 @@ bool ReadTaskFile(pid_t tid, const char* name, char* buffer, size_t size) {
   close(fd);
   buffer[n > 0 ? n : 0] = '\0';
   return n > 0;
+}
+
+// Copies from memory that another thread may be taking away.
+bool CopyFrom(unsigned long address, void* to, size_t size) {
+  iovec local = {to, size};
+  iovec remote = {reinterpret_cast<void*>(address), size};
+  return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
 }
 
 bool IsFile(int fd) {
@@ -79,6 +91,89 @@ bool IsFileCall(long number, unsigned long first_argument) {
   }
 }
 
+// A system call as /proc/<pid>/syscall tells it.
+struct Call {
+  long number = -1;  // In none: runs, or sleeps in a page fault.
+  unsigned long args[6] = {};
+};
+
+constexpr unsigned long kMaxPolled = 64;
+
+Activity Polls(unsigned long fds, unsigned long count) {
+  pollfd polled[kMaxPolled];
+  if (count == 0) return Activity::kNapping;
+  if (count > kMaxPolled || !CopyFrom(fds, polled, count * sizeof(pollfd)))
+    return Activity::kWaiting;
+  for (unsigned long i = 0; i < count; ++i)
+    if (polled[i].fd >= 0 && !OtherEndIsElsewhere(polled[i].fd)) return Activity::kWaiting;
+  return Activity::kElsewhere;
+}
+
+// select(count, sets[0], sets[1], sets[2], ...)
+Activity Selects(unsigned long count, const unsigned long* sets) {
+  if (count == 0) return Activity::kNapping;
+  if (count > FD_SETSIZE) return Activity::kWaiting;
+  for (int i = 0; i < 3; ++i) {
+    fd_set set;
+    if (sets[i] == 0) continue;
+    if (!CopyFrom(sets[i], &set, (count + 63) / 64 * 8)) return Activity::kWaiting;
+    for (unsigned long fd = 0; fd < count; ++fd)
+      if (FD_ISSET(fd, &set) && !OtherEndIsElsewhere(static_cast<int>(fd)))
+        return Activity::kWaiting;
+  }
+  return Activity::kElsewhere;
+}
+
+Activity Connects(unsigned long address, unsigned long size) {
+  sockaddr_storage peer = {};
+  const bool known = size <= sizeof peer && CopyFrom(address, &peer, size);
+  return known && PeerIsElsewhere(peer) ? Activity::kElsewhere : Activity::kWaiting;
+}
+
+// What a thread that is asleep in `call` waits for.
+Activity WaitsFor(const Call& call) {
+  switch (call.number) {
+    case SYS_nanosleep:
+    case SYS_clock_nanosleep:
+      return Activity::kNapping;
+    case SYS_wait4:
+    case SYS_waitid:
+      return Activity::kElsewhere;
+    case SYS_poll:
+    case SYS_ppoll:
+      return Polls(call.args[0], call.args[1]);
+    case SYS_select:
+    case SYS_pselect6:
+      return Selects(call.args[0], call.args + 1);
+    case SYS_connect:
+      return Connects(call.args[1], call.args[2]);
+    case SYS_read:
+    case SYS_readv:
+    case SYS_write:
+    case SYS_writev:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+      return OtherEndIsElsewhere(static_cast<int>(call.args[0])) ? Activity::kElsewhere
+                                                                 : Activity::kWaiting;
+    default:
+      return Activity::kWaiting;
+  }
+}
+
+// False if it cannot be read: no such file, or not allowed to.
+bool ReadCall(pid_t tid, Call* call) {
+  char text[256];
+  if (!ReadTaskFile(tid, "syscall", text, sizeof text)) return false;
+  char* rest;
+  const long number = std::strtol(text, &rest, 10);
+  if (rest == text) return true;
+  call->number = number;
+  for (unsigned long& arg : call->args) arg = std::strtoul(rest, &rest, 16);
+  return true;
+}
+
 // The state letter of proc(5)'s stat: after the last ')' of the command name. '?': not known.
 char State(pid_t tid) {
   char text[256];
@@ -96,20 +191,34 @@ ThreadId ThreadId::OfThisThread() {
   return id;
 }
 
-Activity Look(const ThreadId& thread) {
-  if (syscall(SYS_tgkill, getpid(), thread.tid, 0) != 0 && errno == ESRCH) return Activity::kGone;
-  char text[256];
-  // "running", or the number of the system call and its arguments; -1 when it sleeps in none (a
-  // page fault).
-  if (ReadTaskFile(thread.tid, "syscall", text, sizeof text)) {
-    char* rest;
-    long number = std::strtol(text, &rest, 10);
-    if (rest == text || number < 0 || IsFileCall(number, std::strtoul(rest, nullptr, 16)))
-      return Activity::kWorking;
-  }
+bool IsGone(const ThreadId& thread) {
+  return syscall(SYS_tgkill, getpid(), thread.tid, 0) != 0 && errno == ESRCH;
+}
+
+namespace {
+
+// Look(), and the call in which the thread is if that is kWaiting and known.
+Activity LookAt(const ThreadId& thread, Call* call) {
+  if (IsGone(thread)) return Activity::kGone;
+  const bool known = ReadCall(thread.tid, call);
+  if (known && (call->number < 0 || IsFileCall(call->number, call->args[0])))
+    return Activity::kWorking;
   char state = State(thread.tid);
   if (state == 'Z' || state == 'X') return Activity::kGone;
   return state == 'R' || state == 'D' ? Activity::kWorking : Activity::kWaiting;
+}
+
+}  // namespace
+
+Activity Look(const ThreadId& thread) {
+  Call call;
+  return LookAt(thread, &call);
+}
+
+Activity LookForEnd(const ThreadId& thread) {
+  Call call;
+  Activity activity = LookAt(thread, &call);
+  return activity == Activity::kWaiting ? WaitsFor(call) : activity;
 }
 
 int64_t CpuNanoseconds(const ThreadId& thread) {

@@ -194,6 +194,7 @@ def cause_f(_):
     wait_for("in body")
     child = os.fork()
     if child == 0:
+        reach("forked")  # Where the fork did not wait, the child imports anew.
         signal.alarm(3)
         import m
 
@@ -208,8 +209,6 @@ def cause_f(_):
 
 
 def cause_g(variant):
-    import importlib.util
-
     write(
         m="""
             hands.reach("in body")
@@ -218,16 +217,73 @@ def cause_g(variant):
             late = "found"
         """.format("raise ValueError('broken')" if variant == "failing" else "")
     )
-    spec = importlib.util.find_spec("m")
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["m"] = module
-    spec.loader.exec_module(module)
+    module = hands.lazy("m")
     one = thread("one", lambda: module.late)
     wait_for("in body")
     two = thread("two", lambda: module.late)
     one.join(), two.join()
     hands.results["class"] = type(module).__name__
+
+
+def cause_j(_):
+    """G and B: a lazy module imports what looks at it."""
+    write(
+        a="""
+            import sys
+            hands.reach("in a")
+            hands.until("in lazy", parked="two")
+            early = "whole"
+            got = sys.modules["m"].late
+            late = "whole"
+        """,
+        m="""
+            hands.reach("in lazy")
+            if hands.am_i("two"):
+                hands.until("done one", parked="one")
+            import a
+            late = a.early
+
+            def use():
+                return a.late
+        """,
+    )
+    module = hands.lazy("m")
+    one = thread("one", statement("import a\nresult = a.late"), daemon=True)
+    wait_for("in a")
+    two = thread("two", lambda: module.use(), daemon=True)
+    hands.results.update(one="hangs", two="hangs")
+    for started in (one, two):
+        started.join(5)
+
+
+def cause_k(_):
+    """C: what one is about to import, once its package is there, another wants meanwhile."""
+    write(
+        p__init="""
+            hands.reach("in p")
+            hands.until("in b", parked="two")
+            import b
+            b.use
+            hands.until("done two", parked="two")
+            x = "whole"
+        """,
+        p__sub="import r\ny = 'found'",
+        r="import p.sub",
+        b="""
+            hands.reach("in b")
+            if hands.am_i("two"):
+                hands.until("done one", parked="one")
+            import p.sub
+
+            def use():
+                import p
+                return p.sub.y, p.x
+        """,
+    )
+    one = thread("one", statement("import p.sub\nresult = p.sub.y, p.x"))
+    wait_for("in p")
+    two = thread("two", statement("import b\nresult = b.use()"))
+    one.join(), two.join()
 
 
 # ------------------------------------------------------------------------------------------ B, beyond the end of a turn

@@ -5,8 +5,13 @@ A module body holds everybody up at a known point by waiting until the other thr
 parked in an import: its stack stands still, inside importlib's lock (stock) or at an import statement (pylaunch).
 """
 
+import ctypes
 import faulthandler
+import importlib.util
 import os
+import select
+import socket
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -74,12 +79,125 @@ def is_parked(ident, looks=25):
 
 
 def until(*points, parked=None):
-    """Waits until one of `points` is reached or the thread named `parked` is parked in an import."""
+    """Waits until one of `points` is reached or the thread named `parked` is parked in an import. Then, if HANDS_BLOCK says how,
+    blocks for longer than pylaunch waits for a blocked thread whatever it does."""
+    how = "reached"
     while not any(point in _reached for point in points):
         if parked in _threads and has_reached("ready " + parked) and is_parked(_threads[parked]):
-            return "parked"
+            how = "parked"
+            break
         time.sleep(0.001)
-    return "reached"
+    block(os.environ.get("HANDS_BLOCK"))
+    return how
+
+
+def lazy(name):
+    """The module as importlib.util.LazyLoader makes it."""
+    spec = importlib.util.find_spec(name)
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# ------------------------------------------------------------------------------------------ bodies that block
+
+BLOCKED = float(os.environ.get("HANDS_BLOCKED", "0.7"))
+_fifos = iter(range(1000))
+
+
+def _late_writer(to):
+    """A child that lets go of the file or descriptor `to` after the time is over."""
+    return subprocess.Popen(["sh", "-c", f"sleep {BLOCKED}; echo x > {to}"])
+
+
+def _fifo():
+    path = f"{ROOT}/fifo{next(_fifos)}"
+    os.mkfifo(path)
+    return path
+
+
+def _sleep():
+    time.sleep(BLOCKED)
+
+
+def _child():
+    subprocess.run(["sleep", str(BLOCKED)], check=True)
+
+
+def _pipe():
+    with subprocess.Popen(["sleep", str(BLOCKED)], stdout=subprocess.PIPE) as child:
+        child.stdout.read()
+
+
+def _poll():
+    with subprocess.Popen(["sleep", str(BLOCKED)], stdout=subprocess.PIPE) as child:
+        select.select([child.stdout], [], [], 30)
+
+
+def _open():
+    """As a file on a network whose server is away: the call is about a file."""
+    path = _fifo()
+    child = _late_writer(path)
+    open(path).close()
+    child.wait()
+
+
+def _uninterruptible():
+    """State D: a vfork whose child waits before it executes."""
+    path = _fifo()
+    child = _late_writer(path)
+    libc = ctypes.CDLL(None, use_errno=True)
+    actions = ctypes.create_string_buffer(1024)  # posix_spawn_file_actions_t
+    pid = ctypes.c_int()
+    argv = (ctypes.c_char_p * 2)(b"true", None)
+    libc.posix_spawn_file_actions_init(actions)
+    libc.posix_spawn_file_actions_addopen(actions, 0, path.encode(), os.O_RDONLY, 0)
+    assert libc.posix_spawnp(ctypes.byref(pid), b"true", actions, None, argv, None) == 0
+    os.waitpid(pid.value, 0)
+    child.wait()
+
+
+def _tcp():
+    """A server in another process."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    child = os.fork()
+    if child == 0:
+        other = listener.accept()[0]
+        time.sleep(BLOCKED)
+        other.send(b"x")
+        os._exit(0)
+    with socket.create_connection(listener.getsockname()) as ours:
+        listener.close()
+        ours.settimeout(30)
+        ours.recv(1)
+    os.waitpid(child, 0)
+
+
+def _naps():
+    """Asks over and over: so does who waits for another thread."""
+    end = time.monotonic() + BLOCKED
+    while time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def _event():
+    """What only this process can end: an older thread does."""
+    event = threading.Event()
+    threading.Timer(BLOCKED, event.set).start()
+    event.wait()
+
+
+KINDS = {
+    f.__name__[1:]: f
+    for f in (_sleep, _child, _pipe, _poll, _open, _uninterruptible, _tcp, _naps, _event)
+}
+
+
+def block(kind):
+    if kind is not None:
+        KINDS[kind]()
 
 
 def describe(error):

@@ -133,6 +133,98 @@ def older_pool_at_once():
     pool.shutdown()
 
 
+def older_pool_imports_submodules():
+    """As older_pool, and what it imports lies in the package whose body waits."""
+    write(**{f"p__sub{i}": f"x = {i}" for i in range(30)})
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    pool.submit(int).result()
+    hands.pool, hands.names = pool, [f"p.sub{i}" for i in range(30)]
+    write(
+        p__init="found = [hands.pool.submit(hands.load, name).result().x for name in hands.names]"
+    )
+    import p
+
+    print(p.found == list(range(30)))
+    pool.shutdown()
+
+
+def own_thread_imports_submodules():
+    write(**{f"p__sub{i}": f"x = {i}" for i in range(30)})
+    write(p__init="for i in range(30):\n    hands.import_in_thread(f'p.sub{i}')")
+    import p
+
+    print(p.sub29.x)
+
+
+def polls_for_submodule():
+    """A body that asks over and over whether an older thread has imported a part of its package."""
+    write(p__sub="y = 1")
+
+    def run():
+        reach("ready")
+        wait_for("in p")
+        return load("p.sub").y
+
+    worker = thread("one", run)
+    wait_for("ready")
+    write(
+        p__init="""
+            import time
+            hands.reach("in p")
+            while not hands.has_reached("done one"):
+                time.sleep(0.02)
+        """
+    )
+    import p  # noqa: F401
+
+    worker.join()
+    report()
+
+
+def own_thread_looks_at_lazy_module():
+    """The body of a lazy module joins a thread that looks at the module. (CPython's fix of 3.12.3 hangs.)"""
+    write(
+        m="""
+            import sys
+            early = 1
+            hands.thread("one", lambda: hands.timed(getattr, sys.modules["m"], "early")).join()
+            late = 2
+        """
+    )
+    if sys.version_info >= (3, 12, 3):
+        return
+    print(hands.lazy("m").late)
+    report()
+
+
+def lazy_module_takes_lock():
+    """The body of a lazy module takes a lock that one who looks at the module holds. (CPython's fix of 3.12.3 hangs.)"""
+    if sys.version_info >= (3, 12, 3):
+        return
+    hands.lock = threading.Lock()
+    write(
+        m="""
+            early = 1
+            hands.reach("in m")
+            with hands.lock:
+                late = 2
+        """
+    )
+    module = hands.lazy("m")
+
+    def two():
+        with hands.lock:
+            reach("locked")
+            wait_for("in m")
+            return module.early
+
+    worker = thread("two", two)
+    wait_for("locked")
+    print(module.late)
+    worker.join()
+    report()
+
+
 def long_body():
     """Imports go on in a thread that the body has started while the body itself works, never waiting for it."""
     names = tiny(200)
