@@ -8,6 +8,7 @@
 
 #include "cache/file_env.h"
 #include "image/packed_proofs.h"
+#include "launcher/image_restraint.h"
 #include "launcher/tool_text.h"
 
 namespace pylaunch {
@@ -120,6 +121,9 @@ void PrintStats(const image::Collection& collection) {
     PrintDivergence(divergence);
   }
   for (const image::Leftover& note : collection.notes) {
+    // It is left in advance (image/key.h).
+    const bool unfinished = note.why.starts_with(image::kUnfinished);
+    if (unfinished && IsBeingMade(cache::FolderOf(note.path))) continue;
     std::printf("%s\n  no image %s\n  asked    %" PRId64 " s ago\n", note.path.c_str(),
                 note.why.c_str(), note.age_ns / 1'000'000'000);
   }
