@@ -271,7 +271,8 @@ void AddMemory(bool traits, ProcessState* state) {
         region.kind == image::Region::Kind::kStack || region.end == image::OwnStackEnd();
     if (why.empty() || stack || IsArchive(region.path)) continue;
     state->memory.insert({"left " + std::string(why) + std::string(region.path),
-                          std::to_string(region.start), -1, region.start});
+                          std::to_string(region.start), -1,
+                          why == region.own ? region.start : 0});
   }
 }
 
