@@ -141,6 +141,7 @@ int Stats(const CachePlace& cache, char** environment, bool json) {
     return 1;
   }
   AddTemporary(folder, &collection.temporary);
+  DropNotesInAdvance(&collection);
   int status = 0;
   uint64_t total = 0;
   uint64_t images_total = 0;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -38,8 +39,16 @@ bool IsForThisStart(const ImageOrder& order, const image::KeyHead& head) {
   return image::Difference(head.facts, FactsNow(order, head)).empty();
 }
 
+// What was killed has left something.
+bool CleanUp(const std::string& folder) {
+  const cache::Descriptor lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const bool locked = lock.ok() && flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
+  if (locked) RemoveUnfinished(folder);
+  return locked;
+}
+
 bool IsInVain(const std::string& note, const std::string& folder) {
-  if (note.starts_with(image::kUnfinished)) return !IsBeingMade(folder);
+  if (note.starts_with(image::kUnfinished)) return CleanUp(folder);
   return note.starts_with(image::kNotRestored) || note.starts_with(image::kNoRoom);
 }
 
@@ -52,19 +61,20 @@ bool IsWithin(int64_t period_ns, int64_t then_ns, int64_t now_ns) {
 }  // namespace
 
 void RemoveUnfinished(const std::string& folder) {
+  const uid_t user = geteuid();
   auto names = cache::PosixFileEnv().ListFolder(folder);
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
-    const bool image = name.find(".img.") != name.npos;
-    if (image && cache::IsTempName(name)) unlink((folder + "/" + name).c_str());
+    const std::string path = folder + "/" + name;
+    struct stat st;
+    const bool image = name.find(".img.") != name.npos && cache::IsTempName(name);
+    if (image && lstat(path.c_str(), &st) == 0 && st.st_uid == user) unlink(path.c_str());
   }
 }
 
 bool IsBeingMade(const std::string& folder) {
   const cache::Descriptor lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!lock.ok()) return false;
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return errno == EWOULDBLOCK;
-  RemoveUnfinished(folder);
-  return false;
+  return flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {

@@ -17,11 +17,11 @@ namespace pylaunch {
 //   was killed.
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order);
 
-// Removes what is left in `folder` of images whose writers were killed. REQUIRES: the lock on
-// `folder` that writers hold (launcher/engine/image_builder.cc, TakeTurn).
+// Removes what is left in `folder` of this user's images whose writers were killed. REQUIRES: the
+// lock on `folder` that writers hold (launcher/engine/image_builder.cc, TakeTurn).
 void RemoveUnfinished(const std::string& folder);
 
-// True if somebody is making an image in `folder`. If nobody is, removes what is unfinished.
+// True if somebody is making an image in `folder`.
 bool IsBeingMade(const std::string& folder);
 
 // True if since this start began another one has published an image (rename(2) sets the change

@@ -113,6 +113,12 @@ bool ReadImages(const std::string& cache_folder, char** environment, bool check,
   return true;
 }
 
+void DropNotesInAdvance(image::Collection* collection) {
+  std::erase_if(collection->notes, [](const image::Leftover& note) {
+    return note.why.starts_with(image::kUnfinished) && IsBeingMade(cache::FolderOf(note.path));
+  });
+}
+
 bool IsRight(const ImageSummary& image) { return !image.error && image.wrong.empty(); }
 
 void PrintStats(const image::Collection& collection) {
@@ -121,9 +127,6 @@ void PrintStats(const image::Collection& collection) {
     PrintDivergence(divergence);
   }
   for (const image::Leftover& note : collection.notes) {
-    // It is left in advance (image/key.h).
-    const bool unfinished = note.why.starts_with(image::kUnfinished);
-    if (unfinished && IsBeingMade(cache::FolderOf(note.path))) continue;
     std::printf("%s\n  no image %s\n  asked    %" PRId64 " s ago\n", note.path.c_str(),
                 note.why.c_str(), note.age_ns / 1'000'000'000);
   }

@@ -62,7 +62,12 @@ class Publisher {
   // locks, everybody has it.
   void TakeTurn(bool wait) const {
     const int folder = open(handoff_.image.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const bool locked = flock(folder, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0;
+    // Who only asks whether somebody is at it (IsBeingMade) holds it for a moment.
+    bool locked = false;
+    for (int tries = 0; !locked && tries < 5; ++tries) {
+      if (tries > 0) usleep(2000);
+      locked = flock(folder, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0;
+    }
     if ((!locked && errno == EWOULDBLOCK) || IsMadeMeanwhile(handoff_.image)) _exit(0);
     if (locked) RemoveUnfinished(handoff_.image.folder);
     // Until Publish: who is killed can say nothing any more.
@@ -221,7 +226,8 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
   TracingPause pause;
   const ReadRecord& read = *g_read;
   Publisher publisher(*handoff);
-  if (handoff->image_only) publisher.ForgetNote();
+  // It is what this attempt is judged by; another's under way says nothing yet.
+  if (handoff->image_only && !IsBeingMade(handoff->image.folder)) publisher.ForgetNote();
   image::Room room;
   std::string refusal = WhyNot(*handoff, read);
   if (refusal.empty()) {
