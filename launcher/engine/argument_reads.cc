@@ -255,4 +255,8 @@ PyObject* ListOfThisStart(const char* name) {
   return fresh && PySys_SetObject(name, fresh.get()) == 0 ? fresh.get() : nullptr;
 }
 
+void ForgetListsOfThisStart() {
+  for (StartList* start : {&g_argv, &g_orig_argv}) Py_CLEAR(start->list);
+}
+
 }  // namespace pylaunch::engine

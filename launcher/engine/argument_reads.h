@@ -35,6 +35,9 @@ class ArgumentReads {
 // stays, as the program would find it, for it is made of facts of the image. Borrowed.
 PyObject* ListOfThisStart(const char* name);
 
+// Lets go of these lists, so that they end when the program's own end lets go of them.
+void ForgetListsOfThisStart();
+
 }  // namespace pylaunch::engine
 
 #endif  // PYLAUNCH_LAUNCHER_ENGINE_ARGUMENT_READS_H_

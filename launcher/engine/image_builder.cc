@@ -18,6 +18,7 @@
 #include "image/collection.h"
 #include "image/key.h"
 #include "image/room.h"
+#include "launcher/engine/argument_reads.h"
 #include "launcher/engine/clock.h"
 #include "launcher/engine/exit_handlers.h"
 #include "launcher/engine/host_name_reads.h"
@@ -269,6 +270,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
       refusal = SeparateLate(*handoff, watch.Judge(left, result.threads), publisher, &separated);
     }
   }
+  ForgetListsOfThisStart();
   if (handoff->image_only && !refusal.empty() && !separated) publisher.LeaveNote(refusal);
   if (handoff->explain) {
     Explain(refusal.empty() ? "image: being made in " + handoff->image.folder

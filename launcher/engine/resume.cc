@@ -204,6 +204,7 @@ bool Resumption::Renew(const image::Restored& restored, const sigset_t& ignored,
   PyOS_AfterFork_Child();
   if (!CatchUpOnSignals(ignored_, ignored)) return false;
   if (!SetProgram(restored)) return false;
+  ForgetListsOfThisStart();
   return static_cast<bool>(PyRef::Steal(PyObject_CallNoArgs(static_cast<PyObject*>(resume_))));
 }
 
