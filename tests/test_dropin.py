@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -891,3 +892,39 @@ def test_binary_found_on_the_path_and_through_a_link(run, tmp_path):
     for first in ("pl", str(link), "../bin/pl"):
         out = subprocess.check_output([first, *args], env=env, cwd=link.parent)
         assert json.loads(out) == expected
+
+
+STANDING_BEFORE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void say(const char* text) { if (write(1, text, strlen(text)) < 0) _exit(9); }
+int execve(const char* path, char* const argv[], char* const envp[]) {
+  say("execve\n");
+  return ((int (*)(const char*, char* const*, char* const*))dlsym(RTLD_NEXT, "execve"))(path, argv, envp);
+}
+pid_t wait4(pid_t pid, int* status, int options, struct rusage* usage) {
+  pid_t ended = ((pid_t (*)(pid_t, int*, int, struct rusage*))dlsym(RTLD_NEXT, "wait4"))(pid, status, options, usage);
+  say("wait4\n");
+  return ended;
+}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_libraries_that_stand_before_the_c_library_are_asked(run, tmp_path):
+    """fakechroot, sandboxes and audit logs wrap what starts programs."""
+    (tmp_path / "before.c").write_text(STANDING_BEFORE)
+    library = tmp_path / "before.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "before.c"], check=True)
+    program = "import os\n"
+    program += "if (pid := os.fork()) == 0: os.execve('/bin/true', ['true'], {})\nprint(os.wait4(pid, 0)[1])"
+
+    def last(text: str) -> str:
+        return text[text.rfind("execve") :] if "execve" in text else text
+
+    # What starts Python itself is heard of, too.
+    env = {"LD_PRELOAD": str(library)}
+    assert last(run.same("-c", program, env=env, mend=last).out) == "execve\nwait4\n0\n"

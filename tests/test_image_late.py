@@ -141,8 +141,6 @@ LEAVERS = {
     "no new code": (CONTROL + "prctl(65, 1, 0, 0, 0)\n", "leaver.prctl(66, 0, 0, 0, 0)", "forbade itself new code"),
     "GS base": ("import ctypes\ncall = ctypes.CDLL(None).syscall\ncall(158, 0x1001, 4096)\n",
                 "(v := leaver.ctypes.c_long()) and None, leaver.call(158, 0x1004, leaver.ctypes.byref(v)), v.value", "set the GS base"),
-    "descriptor table": ("import ctypes\ncall = ctypes.CDLL(None).syscall\ncall(154, 1, (ctypes.c_uint * 4)(0, 0, 0xfffff, 0x71), 16)\n",
-                         "leaver.call(154, 0, leaver.ctypes.create_string_buffer(64), 64) > 0", "made a local descriptor table"),
     "namespace": ("import ctypes\nctypes.CDLL(None).unshare(0x04000000)\n", "os.readlink('/proc/self/ns/uts') != os.readlink(f'/proc/{os.getppid()}/ns/uts')",
                   "changed its uts namespace"),
     "core filter": ("with open('/proc/self/coredump_filter', 'w') as file: file.write('1')\n", "open('/proc/self/coredump_filter').read()",

@@ -132,6 +132,21 @@ def test_what_goes_by_the_process_number_differs_in_containers(image):
     assert drawn.count("1") == 3 and len(set(drawn)) == 16, drawn
 
 
+# In none of the groups of systemd.exec(5) that @system-service includes, so that a filter made of it kills who makes one.
+FORBIDDEN_TO_SERVICES = "modify_ldt,get_mempolicy,keyctl,kcmp,ptrace,userfaultfd,bpf,perf_event_open,iopl,ioperm,process_vm_readv"
+
+
+@pytest.mark.skipif(not command_works("strace", "true"), reason="strace: not here")
+def test_no_call_is_made_that_filters_of_services_kill_for(image, tmp_path):
+    log = tmp_path / "calls"
+    for run in range(2):
+        wrap = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={FORBIDDEN_TO_SERVICES}"]
+        wrap += ["-e", "signal=none"]
+        done = image("-c", "pass", preload=["import json"], wrap=wrap)
+        assert restored(done) == (run == 1), done.err
+        assert log.read_text() == ""
+
+
 # ---------------------------------------------------------------------------------------------- rights and mounts
 
 

@@ -276,6 +276,7 @@ ASKS_HOST_NAME = {
     "platform node": "import platform; seen = platform.uname().node",
     "c": "import ctypes; b = ctypes.create_string_buffer(99); ctypes.CDLL(None).gethostname(b, 99); seen = b.value",
     "c uname": "import ctypes; b = ctypes.create_string_buffer(999); ctypes.CDLL(None).uname(b); seen = b.raw[65:90]",
+    "through C": "import functools, os; U = functools.lru_cache(os.uname); seen = U().sysname; seen = U().nodename",
     "file": "seen = open('/proc/sys/kernel/hostname').read()",
     "site": "from sitecustomize import seen",
 }  # fmt: skip
@@ -334,6 +335,15 @@ def test_a_host_name_that_preloading_asked_for_is_told_no_other_host(image, tmp_
 @pytest.mark.parametrize("name", ASKS_ELSE)
 def test_who_asks_for_another_field_is_of_use_on_every_host(image, tmp_path, name):
     assert _hosts(image, tmp_path, ASKS_ELSE[name])["container-b"]
+
+
+def test_a_process_that_knows_its_system_runs_nothing_to_know_more(image):
+    """platform.uname()'s result is true or false by its length, for which it runs uname(1)."""
+    program = "import sys; known = 'subprocess' in sys.modules; import platform, resource; print(known, vars(platform.uname()), resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt)"
+    preload = ["import platform", "call platform:system"]
+    image.make("-c", program, preload=preload)
+    got = image("-c", program, preload=preload)
+    assert restored(got) and got.out == image.stock("-c", program).out == "False {} 0\n"
 
 
 # ---------------------------------------------------------------------------------------------- the program's own file

@@ -126,12 +126,32 @@ int SpawnBy(Spawn spawn, pid_t* pid, const char* path, const posix_spawn_file_ac
   return 0;
 }
 
+// What other libraries put before the C library is asked as it would be without ours. Found in
+// advance: a forked child may be one of vfork(2), and a signal handler may wait.
+struct LibcCalls {
+  decltype(&::execve) execve;
+  decltype(&::fexecve) fexecve;
+  decltype(&::wait4) wait4;
+  decltype(&::waitid) waitid;
+} g_libc;
+
+template <typename Function>
+void Find(const char* name, Function* function) {
+  *function = reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
+}
+
+__attribute__((constructor)) void FindCalls() {
+  Find("execve", &g_libc.execve);
+  Find("fexecve", &g_libc.fexecve);
+  Find("wait4", &g_libc.wait4);
+  Find("waitid", &g_libc.waitid);
+}
+
 pid_t Wait(pid_t which, int* status, int options, rusage* usage) {
   int ended = 0;
   rusage used;
-  using Function = decltype(&::wait4);
-  PYLAUNCH_LIBC(wait4)
-  const pid_t pid = libc.load(std::memory_order_relaxed)(which, &ended, options, &used);
+  if (g_libc.wait4 == nullptr) FindCalls();  // A constructor of another library's.
+  const pid_t pid = g_libc.wait4(which, &ended, options, &used);
   if (pid <= 0) return pid;
   if (WIFEXITED(ended) || WIFSIGNALED(ended)) AfterWait(pid, used.ru_minflt);
   if (status != nullptr) *status = ended;
@@ -185,18 +205,15 @@ bool NoteReadInChild() {
 
 EXPORTED int execve(const char* path, char* const argv[], char* const envp[]) noexcept {
   pylaunch::engine::BeforeExec(envp);
-  // Nothing is looked for in a child, which may be one of vfork(2).
+  const auto& libc = pylaunch::engine::g_libc;
+  if (libc.execve != nullptr) return libc.execve(path, argv, envp);
   return static_cast<int>(syscall(SYS_execve, path, argv, envp));
 }
 
 EXPORTED int fexecve(int fd, char* const argv[], char* const envp[]) noexcept {
-  // As the C library's (sysdeps/unix/sysv/linux/fexecve.c), whose header says that they are not
-  // null.
-  if (fd < 0) {
-    errno = EINVAL;
-    return -1;
-  }
   pylaunch::engine::BeforeExec(envp);
+  const auto& libc = pylaunch::engine::g_libc;
+  if (libc.fexecve != nullptr) return libc.fexecve(fd, argv, envp);
   return static_cast<int>(syscall(SYS_execveat, fd, "", argv, envp, AT_EMPTY_PATH));
 }
 
@@ -237,7 +254,6 @@ EXPORTED int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
   if (reaps && pylaunch::engine::g_table != nullptr) {
     return pylaunch::engine::WaitId(type, id, info, options);
   }
-  using Function = decltype(&::waitid);
-  PYLAUNCH_LIBC(waitid)
-  return libc.load(std::memory_order_relaxed)(type, id, info, options);
+  if (pylaunch::engine::g_libc.waitid == nullptr) pylaunch::engine::FindCalls();
+  return pylaunch::engine::g_libc.waitid(type, id, info, options);
 }

@@ -36,6 +36,7 @@
 #include "launcher/engine/exit_state.h"
 #include "launcher/engine/exit_survivors.h"
 #include "launcher/engine/finalize_return.h"
+#include "launcher/engine/libc_calls.h"
 #include "launcher/engine/own_modules.h"
 #include "launcher/engine/own_tables.h"
 #include "launcher/engine/py_ref.h"
@@ -469,6 +470,8 @@ extern "C" __attribute__((visibility("default"))) int sigaction(int number,
   if (number == pylaunch::engine::g_first_reset && action != nullptr)
     pylaunch::engine::OnSignalReset();
   pylaunch::engine::NoteSignalAction(number, action);
-  pylaunch::engine::NoteSignalCall(number);
+  if (!pylaunch::engine::IsOurs(__builtin_return_address(0))) {
+    pylaunch::engine::NoteSignalCall(number);
+  }
   return pylaunch::engine::RealSigAction()(number, action, old);
 }

@@ -11,9 +11,6 @@
 
 #include "launcher/engine/libc_calls.h"
 
-extern "C" const char __ehdr_start[];  // The linker's: where the engine begins and ends.
-extern "C" const char _end[];
-
 namespace pylaunch::engine {
 namespace {
 
@@ -28,8 +25,6 @@ constexpr int kNewOnly = kCreate | kExclusive;
 constexpr int kTemporary = 020200000;  // O_TMPFILE
 
 std::atomic<FileListener> g_listener = nullptr;
-
-bool IsOurs(const void* address) { return address >= __ehdr_start && address < _end; }
 
 void Tell(const void* caller, FileCall call, int folder, const char* path, int flags) {
   FileListener listener = g_listener.load(std::memory_order_relaxed);

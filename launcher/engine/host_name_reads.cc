@@ -74,6 +74,25 @@ class Instructions {
     return at;
   }
   int Op(int at) const { return Byte(at); }
+  // By which what the call at `at` calls without arguments was loaded; empty: in another way.
+  std::string Called(int at) const {
+    do {
+      at -= 2;
+    } while (IsOfCall(Op(at)));
+    const int op = Op(at);
+    int index = Byte(at + 1);
+#if PY_VERSION_HEX >= 0x030C0000
+    if (op != LOAD_ATTR && op != LOAD_GLOBAL && op != LOAD_NAME) return "";
+    if (op != LOAD_NAME) index >>= 1;
+#else
+    if (op != LOAD_METHOD && op != LOAD_ATTR && op != LOAD_GLOBAL && op != LOAD_NAME) return "";
+#if PY_VERSION_HEX >= 0x030B0000
+    if (op == LOAD_GLOBAL) index >>= 1;
+#endif
+#endif
+    return index < PyTuple_GET_SIZE(names_.get()) ? Utf8(PyTuple_GET_ITEM(names_.get(), index))
+                                                  : "";
+  }
   // What LOAD_ATTR at `at` takes; empty: something else.
   std::string Attribute(int at) const {
     if (Op(at) != LOAD_ATTR) return "";
@@ -98,6 +117,15 @@ class Instructions {
   }
 
  private:
+  static bool IsOfCall([[maybe_unused]] int op) {
+#if PY_VERSION_HEX >= 0x030C0000
+    return op == CACHE || op == PUSH_NULL;
+#elif PY_VERSION_HEX >= 0x030B0000
+    return op == CACHE || op == PUSH_NULL || op == PRECALL;
+#else
+      return false;
+#endif
+  }
   int Byte(int at) const {
     return at >= 0 && at < PyBytes_GET_SIZE(code_.get())
                ? static_cast<unsigned char>(PyBytes_AS_STRING(code_.get())[at])
@@ -115,7 +143,8 @@ class Instructions {
 
 bool TakesAnotherField(PyObject* code, int call) {
   const Instructions instructions(code);
-  if (!instructions.ok()) return false;
+  // Else C code may stand between, which calls us for something that is kept.
+  if (!instructions.ok() || instructions.Called(call) != "uname") return false;
   const int next = instructions.After(call);
   const std::string field = instructions.Attribute(next);
   for (const char* other : {"sysname", "system", "release", "version", "machine"}) {

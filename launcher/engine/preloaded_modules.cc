@@ -68,7 +68,7 @@ std::string FileOf(PyObject* names) {
 }
 
 bool IsInstalledFile(const std::string& library, const std::string& file) {
-  return file.starts_with(library) || file.starts_with("<frozen ") ||
+  return (!library.empty() && file.starts_with(library)) || file.starts_with("<frozen ") ||
          file.find("/site-packages/") != file.npos || file.find("/dist-packages/") != file.npos;
 }
 

@@ -185,7 +185,8 @@ void AddControls(Parts* parts) {
   parts->insert({"changed its personality", std::to_string(personality(0xffffffff))});
 }
 
-// arch_prctl(2), modify_ldt(2).
+// arch_prctl(2). Not modify_ldt(2), for which lists of what a service may call have no place
+// (systemd's @system-service), and kill.
 void AddArchitecture(Parts* parts) {
   uint64_t base = 0;
   if (syscall(SYS_arch_prctl, ARCH_GET_GS, &base) == 0) {
@@ -193,9 +194,6 @@ void AddArchitecture(Parts* parts) {
   }
   parts->insert({"changed whether it may ask for the processor's kind",
                  std::to_string(syscall(SYS_arch_prctl, ARCH_GET_CPUID, 0))});
-  char table[64];
-  parts->insert({"made a local descriptor table",
-                 std::to_string(syscall(SYS_modify_ldt, 0, table, sizeof table))});
 }
 
 // namespaces(7), cgroups(7), chroot(2), core(5).
@@ -271,8 +269,7 @@ void AddMemory(bool traits, ProcessState* state) {
         region.kind == image::Region::Kind::kStack || region.end == image::OwnStackEnd();
     if (why.empty() || stack || IsArchive(region.path)) continue;
     state->memory.insert({"left " + std::string(why) + std::string(region.path),
-                          std::to_string(region.start), -1,
-                          why == region.own ? region.start : 0});
+                          std::to_string(region.start), -1, why == region.own ? region.start : 0});
   }
 }
 

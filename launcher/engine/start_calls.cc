@@ -9,8 +9,6 @@
 #include "launcher/engine/libc_calls.h"
 
 struct utsname;
-extern "C" const char __ehdr_start[];  // The linker's: where the engine begins and ends.
-extern "C" const char _end[];
 
 namespace pylaunch::engine {
 namespace {
@@ -19,7 +17,7 @@ std::atomic<StartListener> g_listener = nullptr;
 
 void Tell(const void* caller, StartCall call, int fd) {
   StartListener listener = g_listener.load(std::memory_order_relaxed);
-  if (listener == nullptr || (caller >= __ehdr_start && caller < _end)) return;
+  if (listener == nullptr || IsOurs(caller)) return;
   const int error = errno;
   listener(call, fd);
   errno = error;

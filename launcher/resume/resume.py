@@ -249,8 +249,8 @@ def _renew_platform():
     """The host name in what platform.uname() keeps: who only asked it for the system wants all."""
     platform = sys.modules.get("platform")
     known = getattr(platform, "_uname_cache", None)
-    name = known and os.uname().nodename
-    if known and known.node != name:
+    # Whether that is true is the number of its fields, for the last of which it runs uname(1).
+    if known is not None and known.node != (name := os.uname().nodename):
         fields = known.system, name, known.release, known.version, known.machine
         platform._uname_cache = type(known)(*fields)
         vars(platform._uname_cache).update(vars(known))
