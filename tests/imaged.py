@@ -21,6 +21,41 @@ PRELOADS = {
 }
 
 
+# For a module that makes mappings: their memory, what smaps says of them, how a child finds them.
+MAPPINGS = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.syscall.argtypes = [ctypes.c_long] * 4
+SIZE = 1 << 16
+def fresh(kind):
+    return libc.mmap(None, SIZE, 3, kind, -1, 0)
+def words(address):
+    return (ctypes.c_ulong * (SIZE // 8)).from_address(address)
+def flags(address):
+    inside = False
+    for line in open("/proc/self/smaps"):
+        first = line.split()[0]
+        if not first.endswith(":"):
+            start, end = (int(x, 16) for x in first.split("-"))
+            inside = start <= address < end
+        elif inside and first == "VmFlags:":
+            # Reservations of swap space and soft-dirty marks are the kernel's own business.
+            return sorted(set(line.split()[1:]) - {"nr", "ac", "sd"})
+def in_child(function):
+    import os
+    read, write = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.write(write, repr(function()).encode())
+        os._exit(0)
+    os.close(write)
+    _, status = os.waitpid(pid, 0)
+    return os.read(read, 1000).decode(), os.waitstatus_to_exitcode(status)
+"""
+
+
 class Imaged:
     """Runs programs with --image on a cache of its own."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Result, Tree, serial
-from imaged import PYTHON, RACY, Imaged, reason, restored, why_not_made
+from imaged import MAPPINGS, PYTHON, RACY, Imaged, reason, restored, why_not_made
 
 LATE = r"^pylaunch: explain: image: imported late: (.*') ([a-z].*)$"
 
@@ -68,26 +68,8 @@ EARLY = "import os\npid = os.getpid()\n"
 
 CONTROL = "import ctypes\nprctl = ctypes.CDLL(None).prctl\n"
 
-# A page of its own, `page`, at `at`, and what smaps says of an address.
-MAPPED = """
-import ctypes, mmap
-libc = ctypes.CDLL(None)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-advise = libc.madvise
-advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-def flags(address):
-    inside = False
-    for line in open("/proc/self/smaps"):
-        first = line.split()[0]
-        if not first.endswith(":"):
-            start, end = (int(x, 16) for x in first.split("-"))
-            inside = start <= address < end
-        elif inside and first == "VmFlags:":
-            return set(line.split()[1:]) - {"nr", "ac", "ht", "sd"}
-at = libc.mmap(None, 4096, 3, 0x22, -1, 0)
-page = (ctypes.c_ubyte * 4096).from_address(at)
-"""
+# A page of its own, `page`, at `at`.
+MAPPED = MAPPINGS + "at = fresh(0x22)\npage = (ctypes.c_ubyte * 4096).from_address(at)\n"
 
 # What a module leaves; how a program sees it; how --explain names it.
 LEAVERS = {
@@ -133,8 +115,8 @@ LEAVERS = {
     "groups": ("import os\nos.setgroups([5])\n", "os.getgroups()", "changed the supplementary groups"),
     "locked memory": ("import ctypes\nblock = (ctypes.c_char * 8192)()\nctypes.CDLL(None).mlock(block, 4096)\n",
                       "int(next(x for x in open('/proc/self/status') if x.startswith('VmLck')).split()[1]) > 0", "locked memory"),
-    "memory that is not inherited": (MAPPED + "advise(page, 4096, 10)\npage[0] = 7\n", "leaver.page[0]", "left memory that forked processes do not get"),
-    "memory that grows": (MAPPED.replace("0x22", "0x122"), "sorted(leaver.flags(leaver.at))", "left memory that grows downward"),
+    "memory that is not inherited": (MAPPED + "libc.madvise(at, SIZE, 10)\npage[0] = 7\n", "leaver.page[0]", "left memory that forked processes do not get"),
+    "memory that grows": (MAPPED.replace("0x22", "0x122"), "leaver.flags(leaver.at)", "left memory that grows downward"),
     "pending signal": ("import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\nos.kill(os.getpid(), signal.SIGUSR1)\n",
                        "signal.sigpending()", "left a signal pending"),
     "memory merging": (CONTROL + "prctl(67, 1, 0, 0, 0)\n", "leaver.prctl(68, 0, 0, 0, 0)", "asked for its memory to be merged"),

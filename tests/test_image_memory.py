@@ -11,7 +11,7 @@ import time
 
 import pytest
 from conftest import Tree
-from imaged import RACY, Imaged, restored
+from imaged import MAPPINGS, RACY, Imaged, restored
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mmap.restype = ctypes.c_void_p
@@ -36,39 +36,6 @@ TRAITS = {
 }
 GUARD = 102
 
-MODULE = """
-import ctypes
-libc = ctypes.CDLL(None)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-libc.syscall.argtypes = [ctypes.c_long] * 4
-SIZE = 1 << 16
-def fresh(kind):
-    return libc.mmap(None, SIZE, 3, kind, -1, 0)
-def words(address):
-    return (ctypes.c_ulong * (SIZE // 8)).from_address(address)
-def flags(address):
-    inside = False
-    for line in open("/proc/self/smaps"):
-        first = line.split()[0]
-        if not first.endswith(":"):
-            start, end = (int(x, 16) for x in first.split("-"))
-            inside = start <= address < end
-        elif inside and first == "VmFlags:":
-            # Reservations of swap space and soft-dirty marks are the kernel's own business.
-            return sorted(set(line.split()[1:]) - {"nr", "ac", "sd"})
-def in_child(function):
-    import os
-    read, write = os.pipe()
-    if (pid := os.fork()) == 0:
-        os.write(write, repr(function()).encode())
-        os._exit(0)
-    os.close(write)
-    _, status = os.waitpid(pid, 0)
-    return os.read(read, 1000).decode(), os.waitstatus_to_exitcode(status)
-"""
-
 
 def is_known(kind: int, advice) -> bool:
     """To this kernel."""
@@ -88,7 +55,7 @@ def compare(lab, tmp_path):
     lab.need_pylaunch()
 
     def run(source: str, program: str, expected: str | None = None):
-        lib = Tree(tmp_path / "lib").write({"kept.py": MODULE + source})
+        lib = Tree(tmp_path / "lib").write({"kept.py": MAPPINGS + source})
         image = Imaged(lab, tmp_path / "image")
         env = {"PYTHONPATH": str(lib)}
         program = "import kept\n" + program
@@ -144,7 +111,7 @@ def test_what_preloading_wrote_where_a_fork_empties_is_gone(lab, tmp_path):
     """Else whoever notices forks by such a page (BoringSSL) would take a restored process for the one that preloaded."""
     lab.need_pylaunch()
     lib = Tree(tmp_path / "lib").write(
-        {"kept.py": MODULE + made(*TRAITS["wf"]) + "words(at)[1] = 7\n"}
+        {"kept.py": MAPPINGS + made(*TRAITS["wf"]) + "words(at)[1] = 7\n"}
     )
     image = Imaged(lab, tmp_path / "image")
     runs = {"preload": ["import kept"], "env": {"PYTHONPATH": str(lib)}}
@@ -194,7 +161,7 @@ def test_memory_bound_to_nodes_forbids_the_image(lab, tmp_path):
     bind = bind.replace("libc.syscall(237, at, SIZE, 2, ctypes.addressof(ctypes.c_ulong(1)))",
                         "bound(at)")  # fmt: skip
     source = (
-        MODULE
+        MAPPINGS
         + "def bound(at):\n    mask = ctypes.c_ulong(1)\n    call = ctypes.CDLL(None).syscall\n"
     )
     source += "    return call(237, ctypes.c_long(at), ctypes.c_long(SIZE), ctypes.c_long(2), ctypes.byref(mask), ctypes.c_long(64), ctypes.c_long(0))\n"

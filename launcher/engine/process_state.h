@@ -21,9 +21,10 @@ struct ProcessState {
   // One thing, as what would be said of it if it were left: "changed the umask".
   struct Part {
     std::string words;
-    std::string which;     // Tells it from another of the same words: the umask.
-    int descriptor = -1;   // That which is another file now, or none (`which` is empty).
-    uint64_t address = 0;  // Of memory that an earlier state tells nothing of but that it was there.
+    std::string which;    // Tells it from another of the same words: the umask.
+    int descriptor = -1;  // That which is another file now, or none (`which` is empty).
+    uint64_t address =
+        0;  // Of memory that an earlier state tells nothing of but that it was there.
     auto operator<=>(const Part&) const = default;
   };
   std::set<Part> parts;
