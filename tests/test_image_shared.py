@@ -337,6 +337,18 @@ def test_who_asks_for_another_field_is_of_use_on_every_host(image, tmp_path, nam
     assert _hosts(image, tmp_path, ASKS_ELSE[name])["container-b"]
 
 
+def test_functions_that_preloading_keeps_are_the_module_s_own(image, tmp_path):
+    source = "from os import uname\nfrom posix import uname as own\nfrom _signal import getsignal\nseen = uname(), getsignal(2)\n"
+    lib = Tree(tmp_path / "lib").write({"reader.py": source})
+    program = "import reader, os, pickle, posix, _signal; print(reader.uname is os.uname is posix.uname is reader.own, reader.getsignal is _signal.getsignal, pickle.loads(pickle.dumps(reader.uname)) is os.uname, os.uname, _signal.getsignal.__text_signature__)"
+    time.sleep(RACY)
+    setup = {"preload": ["import reader"], "env": {"PYTHONPATH": str(lib)}}
+    runs = [image.make("-c", program, **setup), image("-c", program, **setup)]
+    expected = image.stock("-c", program, env=setup["env"]).out
+    assert restored(runs[1]) and expected.startswith("True True True")
+    assert [run.out for run in runs] == [expected] * 2
+
+
 def test_a_process_that_knows_its_system_runs_nothing_to_know_more(image):
     """platform.uname()'s result is true or false by its length, for which it runs uname(1)."""
     program = "import platform, resource; print(vars(platform.uname()), resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt)"

@@ -23,8 +23,8 @@ constexpr long kHostNameField = 1;  // Of five, in both results.
 constexpr long kFields = 5;
 
 bool g_on = false;
-// Each by the module that it stands in.
-Wrapped g_posix_uname, g_os_uname, g_platform_uname;
+Diverted g_posix_uname;  // os.uname, too.
+Wrapped g_platform_uname;
 
 std::string Utf8(PyObject* text) {
   const char* bytes = text != nullptr && PyUnicode_Check(text) ? PyUnicode_AsUTF8(text) : nullptr;
@@ -168,14 +168,9 @@ void NoteCaller() {
   NoteQuestionOfStart(kHostName);
 }
 
-PyObject* PosixUname(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+PyObject* PosixUname(PyObject* self, PyObject* nothing) {
   NoteCaller();
-  return g_posix_uname.Call(args, count, keywords);
-}
-
-PyObject* OsUname(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  NoteCaller();
-  return g_os_uname.Call(args, count, keywords);
+  return g_posix_uname.Call(self, nothing);
 }
 
 PyObject* PlatformUname(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
@@ -188,22 +183,14 @@ PyObject* Loaded(const char* name) {
   return module != nullptr && PyModule_Check(module) ? module : nullptr;
 }
 
-void Wrap(const char* name, Wrapped* wrapped, _PyCFunctionFastWithKeywords function) {
-  PyObject* module = Loaded(name);
-  if (module == nullptr || !wrapped->Install(module, "uname", function)) {
-    NoteQuestionOfStart(kHostName);  // Nobody would see it.
-  }
-  PyErr_Clear();
-}
-
-void Unwrap(const char* name, Wrapped* wrapped) {
-  PyObject* module = Loaded(name);
-  if (module == nullptr || wrapped->original == nullptr) return;
+void UnwrapPlatform() {
+  PyObject* module = Loaded("platform");
+  if (module == nullptr || g_platform_uname.original == nullptr) return;
   PyRef now = PyRef::Steal(PyObject_GetAttrString(module, "uname"));
   // Another one means that somebody put his own there.
   if (now && PyCFunction_Check(now.get()) &&
-      reinterpret_cast<PyCFunctionObject*>(now.get())->m_ml == &wrapped->def) {
-    PyObject_SetAttrString(module, "uname", wrapped->original);
+      reinterpret_cast<PyCFunctionObject*>(now.get())->m_ml == &g_platform_uname.def) {
+    PyObject_SetAttrString(module, "uname", g_platform_uname.original);
   }
   PyErr_Clear();
 }
@@ -212,8 +199,10 @@ void Unwrap(const char* name, Wrapped* wrapped) {
 
 void StartHostNameReads() {
   g_on = true;
-  Wrap("posix", &g_posix_uname, PosixUname);
-  Wrap("os", &g_os_uname, OsUname);
+  PyObject* posix = Loaded("posix");
+  if (posix == nullptr || !g_posix_uname.Install(posix, "uname", PosixUname)) {
+    NoteQuestionOfStart(kHostName);  // Nobody would see it.
+  }
   FollowPlatform();
 }
 
@@ -222,14 +211,14 @@ void FollowPlatform() {
   if (platform == nullptr) return;
   // It is in sys.modules before it is whole.
   if (PyDict_GetItemString(PyModule_GetDict(platform), "uname") == nullptr) return;
-  Wrap("platform", &g_platform_uname, PlatformUname);
+  if (!g_platform_uname.Install(platform, "uname", PlatformUname)) NoteQuestionOfStart(kHostName);
+  PyErr_Clear();
 }
 
 void StopHostNameReads() {
   g_on = false;
-  Unwrap("posix", &g_posix_uname);
-  Unwrap("os", &g_os_uname);
-  Unwrap("platform", &g_platform_uname);
+  g_posix_uname.Remove();
+  UnwrapPlatform();
 }
 
 }  // namespace pylaunch::engine

@@ -22,7 +22,7 @@ sigset_t g_ignored_at_start;
 Action g_first[NSIG];  // When recording began.
 std::atomic<bool> g_recording = false;
 std::atomic<uint64_t> g_asked = 0;  // The bit n - 1 for signal n.
-Wrapped g_get_signal;
+Diverted g_get_signal;
 
 bool IsSignal(long number) { return number > 0 && number < NSIG; }
 
@@ -44,23 +44,13 @@ void Ask(int number) {
 }
 
 // Reads a table of CPython's own, and makes no system call.
-PyObject* GetSignal(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  if (count > 0 && PyLong_Check(args[0])) {
-    const long number = PyLong_AsLong(args[0]);
-    if (g_recording && IsSignal(number)) Ask(static_cast<int>(number));
+PyObject* GetSignal(PyObject* self, PyObject* number) {
+  if (g_recording && PyLong_Check(number)) {
+    const long signal = PyLong_AsLong(number);
+    if (IsSignal(signal)) Ask(static_cast<int>(signal));
     PyErr_Clear();
   }
-  return g_get_signal.Call(args, count, keywords);
-}
-
-void Unwrap(PyObject* module) {
-  PyRef now = PyRef::Steal(PyObject_GetAttrString(module, "getsignal"));
-  // Another one means that somebody put his own there.
-  if (now && PyCFunction_Check(now.get()) &&
-      PyCFunction_GET_FUNCTION(now.get()) ==
-          reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(GetSignal))) {
-    PyObject_SetAttrString(module, "getsignal", g_get_signal.original);
-  }
+  return g_get_signal.Call(self, number);
 }
 
 }  // namespace
@@ -105,9 +95,7 @@ void StopSignalReads() {
     const bool asked = (g_asked >> (number - 1) & 1) != 0;
     if (asked) NoteQuestionOfStart(IgnoredFact(number).c_str());
   }
-  PyRef signal = BuiltinModule("_signal");
-  if (signal && g_get_signal.original != nullptr) Unwrap(signal.get());
-  PyErr_Clear();
+  g_get_signal.Remove();
 }
 
 bool IsIgnoredOtherwise(int number, const sigset_t& then, const sigset_t& now) {

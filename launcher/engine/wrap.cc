@@ -18,6 +18,25 @@ const char* Doc(PyObject* original) {
 
 }  // namespace
 
+bool Diverted::Install(PyObject* module, const char* name, PyCFunction function) {
+  PyRef found = PyRef::Steal(PyObject_GetAttrString(module, name));
+  PyErr_Clear();
+  if (!found || !PyCFunction_CheckExact(found.get())) return false;
+  const int flags = PyCFunction_GET_FLAGS(found.get());
+  if (flags != METH_NOARGS && flags != METH_O) return false;
+  function_ = reinterpret_cast<PyCFunctionObject*>(found.release());
+  original_ = function_->m_ml;
+  def_ = *original_;
+  def_.ml_meth = function;
+  function_->m_ml = &def_;  // Where each call looks (Objects/methodobject.c, Python/ceval.c).
+  return true;
+}
+
+void Diverted::Remove() {
+  if (function_ != nullptr) function_->m_ml = original_;
+  function_ = nullptr;
+}
+
 bool Wrapped::Install(PyObject* module, const char* name, _PyCFunctionFastWithKeywords function) {
   PyRef found = PyRef::Steal(PyObject_GetAttrString(module, name));
   if (!found) return false;

@@ -29,6 +29,25 @@ struct Wrapped {
   }
 };
 
+// A built-in function of no argument or one, whose calls go to a C function of ours for a while.
+// Its object stays what and where it is, so that whoever keeps it keeps what he would have without
+// us.
+class Diverted {
+ public:
+  // `function` is called as the original is. False if `module.name` is no such function.
+  bool Install(PyObject* module, const char* name, PyCFunction function);
+  void Remove();
+
+  PyObject* Call(PyObject* self, PyObject* argument) const {
+    return original_->ml_meth(self, argument);
+  }
+
+ private:
+  PyCFunctionObject* function_ = nullptr;  // Null: not in place. Never freed.
+  PyMethodDef* original_ = nullptr;
+  PyMethodDef def_ = {};
+};
+
 // False in sub-interpreters, which have importlib and thread modules of their own, and to which
 // nothing of the main one's locks applies.
 inline bool InMainInterpreter() { return PyInterpreterState_Get() == PyInterpreterState_Main(); }
