@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Tree
+from conftest import ROOT, Tree
 from imaged import RACY, has, reason, restored
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -335,6 +335,27 @@ def test_a_host_name_that_preloading_asked_for_is_told_no_other_host(image, tmp_
 @pytest.mark.parametrize("name", ASKS_ELSE)
 def test_who_asks_for_another_field_is_of_use_on_every_host(image, tmp_path, name):
     assert _hosts(image, tmp_path, ASKS_ELSE[name])["container-b"]
+
+
+ASKING_LIBRARY = """
+#include <sys/utsname.h>
+static struct utsname names;
+__attribute__((constructor)) static void ask(void) { uname(&names); }
+"""
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_library_that_asks_is_told_by_its_build_id(image, tmp_path, listed):
+    """libcupti of a CUDA build of torch calls uname(2) when it is loaded; somebody has looked what it makes of that one."""
+    text = (ROOT / "launcher/engine/host_name_libraries.txt").read_text()
+    build_id = re.search(r"^[0-9a-f]{40}", text, re.M)[0]
+    (tmp_path / "asks.c").write_text(ASKING_LIBRARY)
+    flag = f"-Wl,--build-id=0x{build_id if listed else build_id[::-1]}"
+    subprocess.run(["cc", "-shared", "-fPIC", flag, "-o", tmp_path / "asks.so", tmp_path / "asks.c"], check=True)  # fmt: skip
+    source = f"import ctypes; ctypes.CDLL({str(tmp_path / 'asks.so')!r}); seen = 0"
+    assert _hosts(image, tmp_path, source)["container-b"] == listed
 
 
 def test_functions_that_preloading_keeps_are_the_module_s_own(image, tmp_path):

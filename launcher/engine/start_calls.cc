@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cerrno>
 
+#include "launcher/engine/host_name_libraries.h"
 #include "launcher/engine/interpreter_object.h"
 #include "launcher/engine/libc_calls.h"
 
@@ -29,7 +30,8 @@ void ListenToStartCalls(StartListener listener) { g_listener = listener; }
 
 // Where nobody listens, nobody need know whose call it is.
 static bool IsCountedUname(const void* caller) {
-  return g_listener.load(std::memory_order_relaxed) != nullptr && !IsInterpreters(caller);
+  return g_listener.load(std::memory_order_relaxed) != nullptr && !IsInterpreters(caller) &&
+         !KeepsNoHostName(caller);
 }
 
 }  // namespace pylaunch::engine
