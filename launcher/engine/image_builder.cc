@@ -239,7 +239,8 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
   bool separated = false;
   if (refusal.empty()) {
     const auto left = WhatWasLeft(*g_before, ProcessState::Now());
-    const std::set<std::string> modules = ModuleFiles();
+    // Never freed, like g_read.
+    const auto& modules = *new std::set<std::string>(ModuleFiles());
     KeyMaker* maker = nullptr;
     Progress progress(handoff->image_only);
     image::CaptureRequest request;
