@@ -11,7 +11,7 @@ import time
 
 import pytest
 from conftest import Tree
-from imaged import MAPPINGS, RACY, Imaged, restored
+from imaged import MAPPINGS, PRELOADS, RACY, Imaged, has, restored
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mmap.restype = ctypes.c_void_p
@@ -198,3 +198,15 @@ if __name__ == "__main__":
         assert restored(run), run.err
         drawn += run.out.split()
     assert len(drawn) == 39 and len(set(drawn)) == 39, drawn
+
+
+def test_an_idle_restored_process_owns_little(lab, tmp_path):
+    """Whatever is freed or counted on the way to the program copies pages of the image, in each process of it."""
+    lab.need_pylaunch()
+    image = Imaged(lab, tmp_path / "image")
+    preload = PRELOADS["torch"] if has("torch") else ["import asyncio, unittest, xml.dom.minidom"]
+    program = "import re; print(re.search(r'Private_Dirty: +(\\d+)', open('/proc/self/smaps_rollup').read())[1])"
+    image.make("-c", program, preload=preload)
+    for _ in range(2):
+        got = image("-c", program, preload=preload)
+    assert restored(got) and int(got.out) < 5 << 10, got.out
