@@ -56,7 +56,7 @@ struct FolderEntry {
 // Reads one archive. The file is mapped once and never written; an archive that another process
 // replaces (by rename) stays valid here until this object goes, one that is cut off or altered in
 // place is met as damage: everything is copied before it is checked, and checked before it is used.
-// One call at a time. Format: cache/FORMAT.md.
+// One call at a time. Format: docs/archive.md.
 class ArchiveReader {
  public:
   // Maps `path` and checks owner, mode, header, size and key, in constant time. What the index

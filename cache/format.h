@@ -2,7 +2,7 @@
 #define PYLAUNCH_CACHE_FORMAT_H_
 
 // The archive's bytes as C++ sees them; private to this library and its tests. Prose and reasons
-// are in cache/FORMAT.md. The structs are copied in and out with memcpy, never pointed at: fields
+// are in docs/archive.md. The structs are copied in and out with memcpy, never pointed at: fields
 // of a file may lie at any address.
 
 #include <bit>

@@ -9,7 +9,7 @@
 #include "cache/stamp.h"
 
 // Moving what an archive holds to another host, another image layer, or after `rm -r` back: one
-// file of the archive's own format (FORMAT.md).
+// file of the archive's own format (archive.md).
 
 namespace pylaunch::cache {
 

@@ -19,7 +19,7 @@ namespace pylaunch::cache {
 // root's files look as any stranger's do, and if the user is not mapped either, as the user's own,
 // which are told by what only an owner may do. Such a file is trusted if no folder on its real path
 // is writable by group or others, sticky or not: then it can be only of somebody who owns a folder
-// that was named to us, as PYTHONPATH's are. FORMAT.md compares that with others' rules.
+// that was named to us, as PYTHONPATH's are. archive.md compares that with others' rules.
 std::string WhyNotTrusted(FileEnv& env, const struct stat& st, const std::string& path);
 
 // Whether `uid_map`, the text of /proc/self/uid_map, has somebody with the id `uid`.

@@ -95,7 +95,7 @@ inline constexpr uint64_t kRestorerAddress = 0x3f00000000;
 inline constexpr uint64_t kTableAddress = 0x3f80000000;
 
 // How the restoring program is told what to do, in the variable that the engine takes away again
-// (launcher/handoff.h): "<handoff fd>:<image fd>:<pid>:<attempt, one digit>:<python>".
+// (launcher/contract/handoff.h): "<handoff fd>:<image fd>:<pid>:<attempt, one digit>:<python>".
 inline constexpr int kMaxAttempts = 8;
 // Its exit code where it could become neither the image's process nor that Python.
 inline constexpr int kCannotRun = 2;

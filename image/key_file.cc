@@ -1,4 +1,4 @@
-#include "launcher/key_file.h"
+#include "image/key_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -10,25 +10,25 @@
 #include "cache/file_env.h"
 #include "image/own_file.h"
 
-namespace pylaunch {
+namespace pylaunch::image {
 
-KeyFile::KeyFile(std::string path) : path_(std::move(path)), fd_(image::OpenOwn(path_, &st_)) {}
+KeyFile::KeyFile(std::string path) : path_(std::move(path)), fd_(OpenOwn(path_, &st_)) {}
 
-std::optional<image::KeyHead> KeyFile::Head() const {
-  const size_t size = image::Key::HeadSize(Bytes(image::Key::kHeadPrefix));
-  return size == 0 ? std::nullopt : image::Key::ParseHead(Bytes(size));
+std::optional<KeyHead> KeyFile::Head() const {
+  const size_t size = Key::HeadSize(Bytes(Key::kHeadPrefix));
+  return size == 0 ? std::nullopt : Key::ParseHead(Bytes(size));
 }
 
-std::optional<image::Key> KeyFile::Whole() const { return image::Key::Parse(Bytes(SIZE_MAX)); }
+std::optional<Key> KeyFile::Whole() const { return Key::Parse(Bytes(SIZE_MAX)); }
 
 std::string KeyFile::Fault() const {
   return !fd_.ok() ? path_ + ": another user could have written it" : path_ + " is damaged";
 }
 
-int64_t KeyFile::used_ns() const { return image::StateOf(st_).mtime_ns; }
+int64_t KeyFile::used_ns() const { return StateOf(st_).mtime_ns; }
 
-void KeyFile::Renew(const image::FileState& image) const {
-  std::optional<image::Key> key = Whole();
+void KeyFile::Renew(const FileState& image) const {
+  std::optional<Key> key = Whole();
   if (!key) return;
   key->image = image;
   cache::FileEnv& env = cache::PosixFileEnv();
@@ -53,37 +53,36 @@ std::string KeyFile::Bytes(size_t most) const {
   return bytes;
 }
 
-cache::Result<std::vector<std::string>> KeysOf(const std::string& folder,
-                                               const image::Facts& command) {
-  const std::string family = image::FilesFor(folder, command, {}).family;
+cache::Result<std::vector<std::string>> KeysOf(const std::string& folder, const Facts& command) {
+  const std::string family = FilesFor(folder, command, {}).family;
   const auto names = cache::PosixFileEnv().ListFolder(folder);
   if (!names && names.error().code != cache::ErrorCode::kNotFound) {
     return tl::unexpected(names.error());
   }
   std::vector<std::string> keys;
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
-    if (name.starts_with(family) && name.ends_with(image::kKeySuffix)) {
+    if (name.starts_with(family) && name.ends_with(kKeySuffix)) {
       keys.push_back(folder + "/" + name);
     }
   }
   return keys;
 }
 
-size_t CountMissing(const image::Facts& facts, const image::Facts& in) {
+size_t CountMissing(const Facts& facts, const Facts& in) {
   return static_cast<size_t>(std::count_if(facts.begin(), facts.end(), [&in](const auto& fact) {
     return std::find(in.begin(), in.end(), fact) == in.end();
   }));
 }
 
-image::Facts FactsNow(const ImageOrder& order, const image::KeyHead& head) {
-  image::Facts facts = order.facts;
-  for (image::Fact& fact : image::Counting(order.environment, head.reads)) {
+Facts FactsNow(const ImageOrder& order, const KeyHead& head) {
+  Facts facts = order.facts;
+  for (Fact& fact : Counting(order.environment, head.reads)) {
     facts.push_back(std::move(fact));
   }
-  for (image::Fact& fact : image::Asked(order.askable, head.asked)) {
+  for (Fact& fact : Asked(order.askable, head.asked)) {
     facts.push_back(std::move(fact));
   }
   return facts;
 }
 
-}  // namespace pylaunch
+}  // namespace pylaunch::image

@@ -1,4 +1,4 @@
-#include "launcher/image_restraint.h"
+#include "image/restraint.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -13,9 +13,9 @@
 #include "cache/descriptor.h"
 #include "cache/file_env.h"
 #include "cache/prune.h"
-#include "launcher/key_file.h"
+#include "image/key_file.h"
 
-namespace pylaunch {
+namespace pylaunch::image {
 namespace {
 
 constexpr int kMaxUnused = 4;
@@ -25,18 +25,18 @@ constexpr size_t kMaxNote = 4096;
 
 // Shows the head of every key of this command that could be for this start, as far as that does not
 // depend on what preloading read.
-using Visitor = std::function<void(const KeyFile& file, const image::KeyHead& head)>;
+using Visitor = std::function<void(const KeyFile& file, const KeyHead& head)>;
 void VisitSiblings(const std::string& folder, const ImageOrder& order, const Visitor& visit) {
   const auto keys = KeysOf(folder, order.command);
   for (const std::string& key : keys ? *keys : std::vector<std::string>()) {
     const KeyFile file(key);
-    const std::optional<image::KeyHead> head = file.Head();
+    const std::optional<KeyHead> head = file.Head();
     if (head && CountMissing(order.facts, head->facts) == 0) visit(file, *head);
   }
 }
 
-bool IsForThisStart(const ImageOrder& order, const image::KeyHead& head) {
-  return image::Difference(head.facts, FactsNow(order, head)).empty();
+bool IsForThisStart(const ImageOrder& order, const KeyHead& head) {
+  return Difference(head.facts, FactsNow(order, head)).empty();
 }
 
 // What was killed has left something.
@@ -48,8 +48,8 @@ bool CleanUp(const std::string& folder) {
 }
 
 bool IsInVain(const std::string& note, const std::string& folder) {
-  if (note.starts_with(image::kUnfinished)) return CleanUp(folder);
-  return note.starts_with(image::kNotRestored) || note.starts_with(image::kNoRoom);
+  if (note.starts_with(kUnfinished)) return CleanUp(folder);
+  return note.starts_with(kNotRestored) || note.starts_with(kNoRoom);
 }
 
 // Whether what happened then speaks against another try at `now_ns`. A clock that was set back
@@ -80,14 +80,14 @@ bool IsBeingMade(const std::string& folder) {
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
   cache::FileEnv& env = cache::PosixFileEnv();
   const int64_t now_ns = env.NowNs();
-  const std::string path = image::NoteFor(folder, order.command, order.facts);
+  const std::string path = NoteFor(folder, order.command, order.facts);
   const auto note = env.ReadFile(path, kMaxNote);
-  if (note && IsWithin(kHourNs, image::StateOf(path).mtime_ns, now_ns) && IsInVain(*note, folder)) {
+  if (note && IsWithin(kHourNs, StateOf(path).mtime_ns, now_ns) && IsInVain(*note, folder)) {
     return "; tried again an hour after that";
   }
   int unused = 0;
   bool replaces = false;  // One that is there, and of no use any more.
-  VisitSiblings(folder, order, [&](const KeyFile& file, const image::KeyHead& head) {
+  VisitSiblings(folder, order, [&](const KeyFile& file, const KeyHead& head) {
     const bool never_used = file.used_ns() == head.image.mtime_ns;
     unused += never_used && IsWithin(kDayNs, head.image.mtime_ns, now_ns);
     replaces |= IsForThisStart(order, head);
@@ -99,12 +99,12 @@ std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
 
 bool IsMadeMeanwhile(const ImageOrder& order) {
   bool made = false;
-  VisitSiblings(order.folder, order, [&](const KeyFile& file, const image::KeyHead& head) {
+  VisitSiblings(order.folder, order, [&](const KeyFile& file, const KeyHead& head) {
     if (head.image.ctime_ns <= order.started_ns || !IsForThisStart(order, head)) return;
-    const std::optional<image::Key> key = file.Whole();
-    made |= key && image::FirstChange(*key).empty();
+    const std::optional<Key> key = file.Whole();
+    made |= key && FirstChange(*key).empty();
   });
   return made;
 }
 
-}  // namespace pylaunch
+}  // namespace pylaunch::image

@@ -1,11 +1,11 @@
-#ifndef PYLAUNCH_LAUNCHER_IMAGE_RESTRAINT_H_
-#define PYLAUNCH_LAUNCHER_IMAGE_RESTRAINT_H_
+#ifndef PYLAUNCH_IMAGE_RESTRAINT_H_
+#define PYLAUNCH_IMAGE_RESTRAINT_H_
 
 #include <string>
 
-#include "launcher/handoff.h"
+#include "image/order.h"
 
-namespace pylaunch {
+namespace pylaunch::image {
 
 // Why this start, which found no image in `folder`, is not to make another, in words that follow
 // why it found none; empty if it is. Making one costs seconds of a processor and the room of images
@@ -13,12 +13,12 @@ namespace pylaunch {
 // - Four for this command on this machine, of the last day, were never used. What preloading reads
 //   is another thing at each start (JPY_PARENT_PID, a run's number).
 // - In the last hour one was made from which no process could be restored
-//   (launcher/engine/image_trial.h), or there was no room for one (image/room.h), or who wrote it
-//   was killed.
+//   (launcher/engine/imaging/image_trial.h), or there was no room for one (image/room.h), or who
+//   wrote it was killed.
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order);
 
 // Removes what is left in `folder` of this user's images whose writers were killed. REQUIRES: the
-// lock on `folder` that writers hold (launcher/engine/image_builder.cc, TakeTurn).
+// lock on `folder` that writers hold (launcher/engine/imaging/image_builder.cc, TakeTurn).
 void RemoveUnfinished(const std::string& folder);
 
 // True if somebody is making an image in `folder`.
@@ -28,6 +28,6 @@ bool IsBeingMade(const std::string& folder);
 // time) that this one would have found.
 bool IsMadeMeanwhile(const ImageOrder& order);
 
-}  // namespace pylaunch
+}  // namespace pylaunch::image
 
-#endif  // PYLAUNCH_LAUNCHER_IMAGE_RESTRAINT_H_
+#endif  // PYLAUNCH_IMAGE_RESTRAINT_H_

@@ -12,8 +12,8 @@
 #include <string_view>
 #include <vector>
 
-#include "launcher/handoff.h"
-#include "launcher/text.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/contract/text.h"
 
 namespace pylaunch {
 namespace {

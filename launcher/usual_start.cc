@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "image/system_call.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
 
 namespace pylaunch {
 namespace {

@@ -1,4 +1,4 @@
-#include "launcher/helpers.h"
+#include "launcher/command_line/helpers.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cache/descriptor.h"
-#include "launcher/text.h"
+#include "launcher/contract/text.h"
 
 namespace pylaunch {
 namespace {

@@ -1,10 +1,10 @@
-#ifndef PYLAUNCH_LAUNCHER_HELPERS_H_
-#define PYLAUNCH_LAUNCHER_HELPERS_H_
+#ifndef PYLAUNCH_LAUNCHER_COMMAND_LINE_HELPERS_H_
+#define PYLAUNCH_LAUNCHER_COMMAND_LINE_HELPERS_H_
 
 #include <optional>
 #include <string>
 
-#include "launcher/options.h"
+#include "launcher/command_line/options.h"
 
 namespace pylaunch {
 
@@ -23,4 +23,4 @@ std::optional<Helper> FindHelper(const Options& options);
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_HELPERS_H_
+#endif  // PYLAUNCH_LAUNCHER_COMMAND_LINE_HELPERS_H_

@@ -1,4 +1,4 @@
-#include "launcher/options.h"
+#include "launcher/command_line/options.h"
 
 #include <algorithm>
 #include <array>
@@ -12,7 +12,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_split.h"
-#include "launcher/text.h"
+#include "launcher/contract/text.h"
 
 // Reading order: kOwnOptions says what there is, CommandLine parts our words from Python's,
 // OwnParser gives ours to CLI11. A start that uses none of our options never builds a CLI11 app.

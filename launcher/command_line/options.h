@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_OPTIONS_H_
-#define PYLAUNCH_LAUNCHER_OPTIONS_H_
+#ifndef PYLAUNCH_LAUNCHER_COMMAND_LINE_OPTIONS_H_
+#define PYLAUNCH_LAUNCHER_COMMAND_LINE_OPTIONS_H_
 
 #include <cstdint>
 #include <optional>
@@ -80,4 +80,4 @@ std::string HelpText();
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_OPTIONS_H_
+#endif  // PYLAUNCH_LAUNCHER_COMMAND_LINE_OPTIONS_H_

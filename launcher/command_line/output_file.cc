@@ -1,4 +1,4 @@
-#include "launcher/output_file.h"
+#include "launcher/command_line/output_file.h"
 
 #include <unistd.h>
 
@@ -8,7 +8,7 @@
 #include <system_error>
 
 #include "absl/status/status.h"
-#include "launcher/text.h"
+#include "launcher/contract/text.h"
 
 namespace pylaunch {
 namespace {

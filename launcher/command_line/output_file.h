@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_OUTPUT_FILE_H_
-#define PYLAUNCH_LAUNCHER_OUTPUT_FILE_H_
+#ifndef PYLAUNCH_LAUNCHER_COMMAND_LINE_OUTPUT_FILE_H_
+#define PYLAUNCH_LAUNCHER_COMMAND_LINE_OUTPUT_FILE_H_
 
 #include <string>
 #include <string_view>
@@ -17,4 +17,4 @@ absl::StatusOr<std::string> OutputFile(std::string_view option, const std::strin
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_OUTPUT_FILE_H_
+#endif  // PYLAUNCH_LAUNCHER_COMMAND_LINE_OUTPUT_FILE_H_

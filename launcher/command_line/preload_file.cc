@@ -1,4 +1,4 @@
-#include "launcher/preload_file.h"
+#include "launcher/command_line/preload_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -8,7 +8,7 @@
 #include <cstring>
 #include <utility>
 
-#include "launcher/text.h"
+#include "launcher/contract/text.h"
 
 namespace pylaunch {
 namespace {

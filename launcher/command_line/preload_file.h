@@ -1,10 +1,10 @@
-#ifndef PYLAUNCH_LAUNCHER_PRELOAD_FILE_H_
-#define PYLAUNCH_LAUNCHER_PRELOAD_FILE_H_
+#ifndef PYLAUNCH_LAUNCHER_COMMAND_LINE_PRELOAD_FILE_H_
+#define PYLAUNCH_LAUNCHER_COMMAND_LINE_PRELOAD_FILE_H_
 
 #include <string_view>
 
 #include "absl/status/status.h"
-#include "launcher/preload_plan.h"
+#include "launcher/contract/preload_plan.h"
 
 namespace pylaunch {
 
@@ -39,4 +39,4 @@ absl::Status AddPreloadArgument(std::string_view argument, std::string_view inli
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_PRELOAD_FILE_H_
+#endif  // PYLAUNCH_LAUNCHER_COMMAND_LINE_PRELOAD_FILE_H_

@@ -1,8 +1,8 @@
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
 
 #include "cache/prune.h"
 #include "cache/wire.h"
-#include "launcher/text.h"
+#include "launcher/contract/text.h"
 
 namespace pylaunch {
 namespace {
@@ -64,7 +64,7 @@ void Read(WireReader* in, image::Facts* facts) {
   });
 }
 
-void Write(WireWriter* out, const ImageOrder& order) {
+void Write(WireWriter* out, const image::ImageOrder& order) {
   out->String(order.folder);
   Write(out, order.command);
   Write(out, order.facts);
@@ -77,7 +77,7 @@ void Write(WireWriter* out, const ImageOrder& order) {
   out->Number(order.started_ns);
 }
 
-void Read(WireReader* in, ImageOrder* order) {
+void Read(WireReader* in, image::ImageOrder* order) {
   in->String(&order->folder);
   Read(in, &order->command);
   Read(in, &order->facts);

@@ -1,14 +1,13 @@
-#ifndef PYLAUNCH_LAUNCHER_HANDOFF_H_
-#define PYLAUNCH_LAUNCHER_HANDOFF_H_
+#ifndef PYLAUNCH_LAUNCHER_CONTRACT_HANDOFF_H_
+#define PYLAUNCH_LAUNCHER_CONTRACT_HANDOFF_H_
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include "image/key.h"
-#include "image/late.h"
-#include "launcher/preload_plan.h"
+#include "image/order.h"
+#include "launcher/contract/preload_plan.h"
 
 // What the front end tells the engine across execve: bytes in a memfd whose number stands in one
 // environment variable. A memfd and not the variable itself, because the kernel limits one string
@@ -49,20 +48,6 @@ inline std::string TerminalFact(int stream) {
 
 std::string IgnoredFact(int signal);
 
-// What an image of the preloaded process is to be made from and for (image/key.h).
-struct ImageOrder {
-  std::string folder;                // Of images; empty: no image is wanted.
-  image::Facts command;              // Which images belong together.
-  image::Facts facts;                // All that must be equal, but the environment.
-  image::Facts environment;          // All of it; what preloading reads of it must be equal.
-  image::Facts askable;              // What must be equal if preloading asks for it.
-  image::LateEntries late;           // What it is to be made without.
-  std::vector<std::string> allowed;  // Secret variables whose values it may hold.
-  std::string hooks;                 // Folder of resume.py.
-  uint64_t stack_limit = 0;          // The soft RLIMIT_STACK, which the front end has lifted.
-  int64_t started_ns = 0;            // CLOCK_REALTIME before anything was read.
-};
-
 struct Handoff {
   std::string
       python;  // What CPython must take for its program name: decides sys.prefix and friends.
@@ -85,7 +70,7 @@ struct Handoff {
   std::string export_to;  // --export and --import: absolute; no program runs.
   std::string import_from;
   PreloadPlan plan;
-  ImageOrder image;
+  image::ImageOrder image;
 
   std::string Serialize() const;
   static std::optional<Handoff> Parse(std::string_view bytes);
@@ -97,4 +82,4 @@ struct Handoff {
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_HANDOFF_H_
+#endif  // PYLAUNCH_LAUNCHER_CONTRACT_HANDOFF_H_

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_PRELOAD_PLAN_H_
-#define PYLAUNCH_LAUNCHER_PRELOAD_PLAN_H_
+#ifndef PYLAUNCH_LAUNCHER_CONTRACT_PRELOAD_PLAN_H_
+#define PYLAUNCH_LAUNCHER_CONTRACT_PRELOAD_PLAN_H_
 
 #include <string>
 #include <vector>
@@ -52,4 +52,4 @@ struct PreloadPlan {
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_PRELOAD_PLAN_H_
+#endif  // PYLAUNCH_LAUNCHER_CONTRACT_PRELOAD_PLAN_H_

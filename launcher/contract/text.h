@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_TEXT_H_
-#define PYLAUNCH_LAUNCHER_TEXT_H_
+#ifndef PYLAUNCH_LAUNCHER_CONTRACT_TEXT_H_
+#define PYLAUNCH_LAUNCHER_CONTRACT_TEXT_H_
 
 #include <string>
 #include <string_view>
@@ -17,4 +17,4 @@ std::string Cat(const Parts&... parts) {
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_TEXT_H_
+#endif  // PYLAUNCH_LAUNCHER_CONTRACT_TEXT_H_

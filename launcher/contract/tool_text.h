@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_TOOL_TEXT_H_
-#define PYLAUNCH_LAUNCHER_TOOL_TEXT_H_
+#ifndef PYLAUNCH_LAUNCHER_CONTRACT_TOOL_TEXT_H_
+#define PYLAUNCH_LAUNCHER_CONTRACT_TOOL_TEXT_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -40,4 +40,4 @@ inline void Print(const nlohmann::ordered_json& report) {
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_TOOL_TEXT_H_
+#endif  // PYLAUNCH_LAUNCHER_CONTRACT_TOOL_TEXT_H_

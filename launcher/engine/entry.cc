@@ -15,30 +15,30 @@
 #include <vector>
 
 #include "image/own_stack.h"
-#include "launcher/engine/archive_session.h"
-#include "launcher/engine/argument_reads.h"
-#include "launcher/engine/builder.h"
-#include "launcher/engine/clock.h"
-#include "launcher/engine/entry_watch.h"
-#include "launcher/engine/environment_watch.h"
-#include "launcher/engine/exit.h"
-#include "launcher/engine/finder.h"
-#include "launcher/engine/image_builder.h"
-#include "launcher/engine/import_shield.h"
-#include "launcher/engine/interpreter.h"
-#include "launcher/engine/journal.h"
-#include "launcher/engine/journal_report.h"
-#include "launcher/engine/preloader.h"
-#include "launcher/engine/progress.h"
-#include "launcher/engine/pure_functions.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/random_draws.h"
-#include "launcher/engine/read_record.h"
-#include "launcher/engine/reads_recording.h"
-#include "launcher/engine/report.h"
-#include "launcher/engine/signal_reads.h"
-#include "launcher/engine/takeover.h"
-#include "launcher/engine/transfer.h"
+#include "launcher/engine/archive/archive_session.h"
+#include "launcher/engine/archive/builder.h"
+#include "launcher/engine/archive/finder.h"
+#include "launcher/engine/archive/pure_functions.h"
+#include "launcher/engine/archive/transfer.h"
+#include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/progress.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/report.h"
+#include "launcher/engine/environment/environment_watch.h"
+#include "launcher/engine/exit/exit.h"
+#include "launcher/engine/imaging/image_builder.h"
+#include "launcher/engine/journal/journal.h"
+#include "launcher/engine/journal/journal_report.h"
+#include "launcher/engine/preload/preloader.h"
+#include "launcher/engine/record/argument_reads.h"
+#include "launcher/engine/record/entry_watch.h"
+#include "launcher/engine/record/file_record.h"
+#include "launcher/engine/record/random_draws.h"
+#include "launcher/engine/record/signal_reads.h"
+#include "launcher/engine/record/variable_record.h"
+#include "launcher/engine/shield/import_shield.h"
+#include "launcher/engine/start/interpreter.h"
+#include "launcher/engine/start/takeover.h"
 
 extern "C" const PyConfig* _Py_GetConfig(void);
 
@@ -305,7 +305,7 @@ int EngineMain(int argc, char** argv, char**) {
     g_argv = argv;
     PrepareForImage(g_handoff->image, argc, argv);
     image::RunOnOwnStack([] { return Run(g_argc, g_argv); });
-    g_handoff->image = ImageOrder();  // No memory for a stack, no image.
+    g_handoff->image = image::ImageOrder();  // No memory for a stack, no image.
   }
   return Run(argc, argv);
 }

@@ -1,4 +1,4 @@
-#include "launcher/image_build.h"
+#include "launcher/images/build.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "cache/file_env.h"
-#include "launcher/tool_text.h"
+#include "launcher/contract/tool_text.h"
 
 namespace pylaunch {
 namespace {

@@ -1,9 +1,9 @@
-#ifndef PYLAUNCH_LAUNCHER_IMAGE_BUILD_H_
-#define PYLAUNCH_LAUNCHER_IMAGE_BUILD_H_
+#ifndef PYLAUNCH_LAUNCHER_IMAGES_BUILD_H_
+#define PYLAUNCH_LAUNCHER_IMAGES_BUILD_H_
 
 #include <optional>
 
-#include "launcher/image_lookup.h"
+#include "launcher/images/lookup.h"
 
 namespace pylaunch {
 
@@ -16,4 +16,4 @@ std::optional<int> BuildImage(const ImageQuery& query, char** environment, bool 
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_IMAGE_BUILD_H_
+#endif  // PYLAUNCH_LAUNCHER_IMAGES_BUILD_H_

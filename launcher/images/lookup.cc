@@ -1,4 +1,4 @@
-#include "launcher/image_lookup.h"
+#include "launcher/images/lookup.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -23,9 +23,9 @@
 #include "cache/descriptor.h"
 #include "cache/file_env.h"
 #include "image/collection.h"
+#include "image/key_file.h"
 #include "image/own_file.h"
-#include "launcher/image_restraint.h"
-#include "launcher/key_file.h"
+#include "image/restraint.h"
 
 namespace pylaunch {
 namespace {
@@ -192,7 +192,7 @@ bool TableIsWhole(int fd, const image::KeyHead& key) {
 }
 
 // What the image was made of and is no more as it was, in words; or an empty string.
-std::string WhatChanged(const KeyFile& file) {
+std::string WhatChanged(const image::KeyFile& file) {
   const std::optional<image::Key> key = file.Whole();
   return key ? image::FirstChange(*key) : file.Fault();
 }
@@ -200,7 +200,7 @@ std::string WhatChanged(const KeyFile& file) {
 // The descriptor of the key's image if all that is left to check allows it, else -1 and why. Where
 // the image's content had to be looked at, the key is renewed, if the mode allows it, so that this
 // start is the last one.
-int Open(const KeyFile& file, const image::KeyHead& head, CacheMode mode, std::string* why) {
+int Open(const image::KeyFile& file, const image::KeyHead& head, CacheMode mode, std::string* why) {
   const bool renew = mode != CacheMode::kSealed && mode != CacheMode::kReadonly;
   *why = mode == CacheMode::kSealed ? "" : WhatChanged(file);
   if (!why->empty()) return -1;
@@ -226,25 +226,26 @@ int Open(const KeyFile& file, const image::KeyHead& head, CacheMode mode, std::s
 // Goes through the images of one command for one that this start may use.
 class Search {
  public:
-  Search(const ImageOrder& order, CacheMode mode, bool explain)
+  Search(const image::ImageOrder& order, CacheMode mode, bool explain)
       : order_(order), mode_(mode), explain_(explain) {}
 
   // The descriptor of the image at path(), or -1.
   int Try(const std::string& key_path) {
-    const KeyFile file(key_path);
+    const image::KeyFile file(key_path);
     const std::optional<image::KeyHead> head = file.Head();
     if (!head) {
       fault_ = file.Fault();
       return -1;
     }
-    const Facts now = FactsNow(order_, *head);
+    const Facts now = image::FactsNow(order_, *head);
     std::string difference = image::Difference(head->facts, now);
     if (difference.empty()) {
       path_ = key_path;
       return Open(file, *head, mode_, &fault_);
     }
     if (!explain_) return -1;
-    const size_t count = CountMissing(now, head->facts) + CountMissing(head->facts, now);
+    const size_t count =
+        image::CountMissing(now, head->facts) + image::CountMissing(head->facts, now);
     if (nearest_.empty() || count < fewest_) nearest_ = std::move(difference), fewest_ = count;
     return -1;
   }
@@ -257,7 +258,7 @@ class Search {
   }
 
  private:
-  const ImageOrder& order_;
+  const image::ImageOrder& order_;
   const CacheMode mode_;  // If sealed, what an image was made of is not asked for.
   const bool explain_;    // Else nobody asks which is nearest, which takes long to tell.
   std::string path_;      // Of the last key whose facts are this start's.
@@ -266,8 +267,8 @@ class Search {
   size_t fewest_ = 0;     // ...and in how many facts.
 };
 
-int Find(const ImageQuery& query, const std::vector<std::string>& keys, const ImageOrder& order,
-         ImageAnswer* answer) {
+int Find(const ImageQuery& query, const std::vector<std::string>& keys,
+         const image::ImageOrder& order, ImageAnswer* answer) {
   const std::string& folder = query.folder;
   Search search(order, query.options.cache_mode, query.explain);
   for (const std::string& key : keys) {
@@ -281,7 +282,8 @@ int Find(const ImageQuery& query, const std::vector<std::string>& keys, const Im
   if (!answer->why.empty()) return -1;
   const auto note =
       cache::PosixFileEnv().ReadFile(image::NoteFor(folder, order.command, order.facts), 4096);
-  const bool under_way = note && note->starts_with(image::kUnfinished) && IsBeingMade(folder);
+  const bool under_way =
+      note && note->starts_with(image::kUnfinished) && image::IsBeingMade(folder);
   answer->why = note && !under_way ? "none: " + *note : "none yet";
   return -1;
 }
@@ -295,7 +297,7 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   if (!answer.why.empty()) return answer;
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  ImageOrder& order = answer.order;
+  image::ImageOrder& order = answer.order;
   order.command = CommandFacts(query, program);
   order.facts = AllFacts(query, order.command);
   if (!KnowsBoot(order.facts)) {
@@ -305,7 +307,7 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   order.environment = image::EnvironmentFacts(environment);
   order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;
-  const auto keys = KeysOf(query.folder, order.command);
+  const auto keys = image::KeysOf(query.folder, order.command);
   if (!keys) {  // What would be made there, nobody would find.
     answer.why = "none: " + keys.error().message;
     return answer;
@@ -316,7 +318,7 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   }
   if (mode == CacheMode::kReadonly || mode == CacheMode::kSealed) return answer;
   if (mode == CacheMode::kAuto && !query.options.image_build) {
-    if (const std::string why = WhyNotAnother(query.folder, order); !why.empty()) {
+    if (const std::string why = image::WhyNotAnother(query.folder, order); !why.empty()) {
       answer.why += why;
       return answer;
     }

@@ -1,10 +1,10 @@
-#ifndef PYLAUNCH_LAUNCHER_IMAGE_LOOKUP_H_
-#define PYLAUNCH_LAUNCHER_IMAGE_LOOKUP_H_
+#ifndef PYLAUNCH_LAUNCHER_IMAGES_LOOKUP_H_
+#define PYLAUNCH_LAUNCHER_IMAGES_LOOKUP_H_
 
 #include <string>
 
-#include "launcher/handoff.h"
-#include "launcher/options.h"
+#include "launcher/command_line/options.h"
+#include "launcher/contract/handoff.h"
 
 namespace pylaunch {
 
@@ -26,7 +26,7 @@ struct ImageAnswer {
   // For one line of --explain: which image it is, or why there is none.
   std::string why;
   // What the engine must know to make one; its folder is empty if there can be none.
-  ImageOrder order;
+  image::ImageOrder order;
 };
 
 // Looks for the image of this command in this environment and checks its key.
@@ -39,4 +39,4 @@ bool MakeRoom();
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_IMAGE_LOOKUP_H_
+#endif  // PYLAUNCH_LAUNCHER_IMAGES_LOOKUP_H_

@@ -1,4 +1,4 @@
-#include "launcher/python_home.h"
+#include "launcher/python_home/python_home.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -24,7 +24,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "cache/descriptor.h"
-#include "launcher/text.h"
+#include "launcher/contract/text.h"
 #include "nlohmann/json.hpp"
 
 #define XXH_INLINE_ALL

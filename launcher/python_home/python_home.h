@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_PYTHON_HOME_H_
-#define PYLAUNCH_LAUNCHER_PYTHON_HOME_H_
+#ifndef PYLAUNCH_LAUNCHER_PYTHON_HOME_PYTHON_HOME_H_
+#define PYLAUNCH_LAUNCHER_PYTHON_HOME_PYTHON_HOME_H_
 
 #include <chrono>
 #include <functional>
@@ -74,4 +74,4 @@ std::string WhyNoCacheFolder(const std::function<std::string(const char*)>& gete
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_PYTHON_HOME_H_
+#endif  // PYLAUNCH_LAUNCHER_PYTHON_HOME_PYTHON_HOME_H_

@@ -1,4 +1,4 @@
-#include "launcher/archive_tools.h"
+#include "launcher/tools/archive_tools.h"
 
 #include <cinttypes>
 #include <cstdio>
@@ -9,8 +9,8 @@
 #include "cache/file_env.h"
 #include "cache/prune.h"
 #include "cache/stamp.h"
-#include "launcher/image_tools.h"
-#include "launcher/tool_text.h"
+#include "launcher/contract/tool_text.h"
+#include "launcher/tools/image_tools.h"
 
 namespace pylaunch {
 namespace {

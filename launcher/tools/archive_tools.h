@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ARCHIVE_TOOLS_H_
-#define PYLAUNCH_LAUNCHER_ARCHIVE_TOOLS_H_
+#ifndef PYLAUNCH_LAUNCHER_TOOLS_ARCHIVE_TOOLS_H_
+#define PYLAUNCH_LAUNCHER_TOOLS_ARCHIVE_TOOLS_H_
 
 #include <cstdint>
 #include <string>
@@ -26,4 +26,4 @@ int Prune(const CachePlace& cache, uint64_t max_bytes, bool json);
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_ARCHIVE_TOOLS_H_
+#endif  // PYLAUNCH_LAUNCHER_TOOLS_ARCHIVE_TOOLS_H_

@@ -1,4 +1,4 @@
-#include "launcher/doctor_request.h"
+#include "launcher/tools/doctor_request.h"
 
 #include <nlohmann/json.hpp>
 

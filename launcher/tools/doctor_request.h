@@ -1,16 +1,16 @@
-#ifndef PYLAUNCH_LAUNCHER_DOCTOR_REQUEST_H_
-#define PYLAUNCH_LAUNCHER_DOCTOR_REQUEST_H_
+#ifndef PYLAUNCH_LAUNCHER_TOOLS_DOCTOR_REQUEST_H_
+#define PYLAUNCH_LAUNCHER_TOOLS_DOCTOR_REQUEST_H_
 
 #include <string>
 #include <vector>
 
-#include "launcher/options.h"
-#include "launcher/preload_plan.h"
-#include "launcher/python_home.h"
+#include "launcher/command_line/options.h"
+#include "launcher/contract/preload_plan.h"
+#include "launcher/python_home/python_home.h"
 
-// How --doctor is started: the Python that is examined runs launcher/doctor/__main__.py, with its
-// own options as given, a descriptor to read the request from, and the program as it would have got
-// it.
+// How --doctor is started: the Python that is examined runs launcher/python/doctor/__main__.py,
+// with its own options as given, a descriptor to read the request from, and the program as it would
+// have got it.
 
 namespace pylaunch {
 
@@ -22,4 +22,4 @@ std::vector<std::string> DoctorArguments(const Options& options, const PythonHom
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_DOCTOR_REQUEST_H_
+#endif  // PYLAUNCH_LAUNCHER_TOOLS_DOCTOR_REQUEST_H_

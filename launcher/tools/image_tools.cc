@@ -1,4 +1,4 @@
-#include "launcher/image_tools.h"
+#include "launcher/tools/image_tools.h"
 
 #include <algorithm>
 #include <cinttypes>
@@ -8,8 +8,8 @@
 
 #include "cache/file_env.h"
 #include "image/packed_proofs.h"
-#include "launcher/image_restraint.h"
-#include "launcher/tool_text.h"
+#include "image/restraint.h"
+#include "launcher/contract/tool_text.h"
 
 namespace pylaunch {
 namespace {
@@ -115,7 +115,8 @@ bool ReadImages(const std::string& cache_folder, char** environment, bool check,
 
 void DropNotesInAdvance(image::Collection* collection) {
   std::erase_if(collection->notes, [](const image::Leftover& note) {
-    return note.why.starts_with(image::kUnfinished) && IsBeingMade(cache::FolderOf(note.path));
+    return note.why.starts_with(image::kUnfinished) &&
+           image::IsBeingMade(cache::FolderOf(note.path));
   });
 }
 

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_IMAGE_TOOLS_H_
-#define PYLAUNCH_LAUNCHER_IMAGE_TOOLS_H_
+#ifndef PYLAUNCH_LAUNCHER_TOOLS_IMAGE_TOOLS_H_
+#define PYLAUNCH_LAUNCHER_TOOLS_IMAGE_TOOLS_H_
 
 #include <nlohmann/json.hpp>
 #include <string>
@@ -29,4 +29,4 @@ nlohmann::ordered_json ToJson(const std::vector<image::Leftover>& leftovers);
 
 }  // namespace pylaunch
 
-#endif  // PYLAUNCH_LAUNCHER_IMAGE_TOOLS_H_
+#endif  // PYLAUNCH_LAUNCHER_TOOLS_IMAGE_TOOLS_H_

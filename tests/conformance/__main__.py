@@ -12,7 +12,10 @@ import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+sys.path[:0] = [
+    str(Path(__file__).resolve().parent),
+    str(Path(__file__).resolve().parents[1] / "whole"),
+]
 
 from compare import Difference, differences, differing, read_allowed, reason  # noqa: E402
 from layout import ROOT, add_site, add_source, make_prefix  # noqa: E402

@@ -1,13 +1,13 @@
-// Stands where a Python should (tests/test_usual_start.py) and prints what the front end has handed
-// on to it, as lines of hex: arguments, environment with every trace of the handoff taken away, the
-// handoff in its long form; before them whether it came as that of a usual start.
+// Stands where a Python should (tests/whole/start/test_usual_start.py) and prints what the front
+// end has handed on to it, as lines of hex: arguments, environment with every trace of the handoff
+// taken away, the handoff in its long form; before them whether it came as that of a usual start.
 
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <string_view>
 
-#include "launcher/engine/takeover.h"
+#include "launcher/engine/start/takeover.h"
 
 extern char** environ;
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # PYLAUNCH_TEST_MODES=stock,warm runs some of them only; a fifth, `image`, only when it is named.
 MODES = os.environ.get("PYLAUNCH_TEST_MODES", "stock,off,cold,warm").split(",")
 # What takes longer hangs. A start of transformers takes a minute where others use the machine, too.

@@ -1,4 +1,4 @@
-#include "launcher/engine/archive_session.h"
+#include "launcher/engine/archive/archive_session.h"
 
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -11,11 +11,11 @@
 
 #include "cache/codec.h"
 #include "cache/note.h"
-#include "launcher/engine/clock.h"
-#include "launcher/engine/journal.h"
-#include "launcher/engine/report.h"
-#include "launcher/engine/seal_process.h"
-#include "launcher/engine/told_mark.h"
+#include "launcher/engine/archive/seal_process.h"
+#include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/report.h"
+#include "launcher/engine/base/told_mark.h"
+#include "launcher/engine/journal/journal.h"
 
 namespace pylaunch::engine {
 namespace {

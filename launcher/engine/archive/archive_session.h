@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_SESSION_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_SESSION_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_ARCHIVE_SESSION_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_ARCHIVE_SESSION_H_
 
 #include <cstdint>
 #include <memory>
@@ -10,8 +10,8 @@
 
 #include "cache/archive.h"
 #include "cache/seal.h"
-#include "launcher/engine/folders.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/archive/folders.h"
 
 namespace pylaunch::engine {
 
@@ -115,4 +115,4 @@ class ArchiveSession {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_SESSION_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_ARCHIVE_SESSION_H_

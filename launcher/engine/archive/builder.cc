@@ -1,4 +1,4 @@
-#include "launcher/engine/builder.h"
+#include "launcher/engine/archive/builder.h"
 
 #include <Python.h>
 
@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "cache/codec.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,4 +1,4 @@
-#include "launcher/engine/code_source.h"
+#include "launcher/engine/archive/code_source.h"
 
 #include <marshal.h>
 #include <structmember.h>
@@ -9,10 +9,10 @@
 #include <cstring>
 #include <memory>
 
-#include "launcher/engine/clock.h"
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/wrap.h"
+#include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/wrap.h"
 
 namespace pylaunch::engine {
 namespace {

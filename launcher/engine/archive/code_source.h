@@ -1,10 +1,10 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_CODE_SOURCE_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_CODE_SOURCE_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_CODE_SOURCE_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_CODE_SOURCE_H_
 
 #include <Python.h>
 
-#include "launcher/engine/archive_session.h"
-#include "launcher/engine/importlib_types.h"
+#include "launcher/engine/archive/archive_session.h"
+#include "launcher/engine/archive/importlib_types.h"
 
 namespace pylaunch::engine {
 
@@ -20,4 +20,4 @@ bool InitCodeSource(ArchiveSession* session, const ImportlibTypes* types);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_CODE_SOURCE_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_CODE_SOURCE_H_

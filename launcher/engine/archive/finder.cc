@@ -1,4 +1,4 @@
-#include "launcher/engine/finder.h"
+#include "launcher/engine/archive/finder.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,9 +9,9 @@
 #include <unordered_set>
 #include <utility>
 
-#include "launcher/engine/code_source.h"
-#include "launcher/engine/importlib_types.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/archive/code_source.h"
+#include "launcher/engine/archive/importlib_types.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,9 +1,9 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_FINDER_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_FINDER_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_FINDER_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_FINDER_H_
 
 #include <Python.h>
 
-#include "launcher/engine/archive_session.h"
+#include "launcher/engine/archive/archive_session.h"
 
 namespace pylaunch::engine {
 
@@ -21,4 +21,4 @@ bool InstallFinder(ArchiveSession* session, int optimize);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_FINDER_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_FINDER_H_

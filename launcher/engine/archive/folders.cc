@@ -1,4 +1,4 @@
-#include "launcher/engine/folders.h"
+#include "launcher/engine/archive/folders.h"
 
 #include <dirent.h>
 #include <sys/stat.h>
@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <memory>
 
-#include "launcher/engine/clock.h"
+#include "launcher/engine/base/clock.h"
 
 namespace pylaunch::engine {
 

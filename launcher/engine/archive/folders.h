@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_FOLDERS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_FOLDERS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_FOLDERS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_FOLDERS_H_
 
 #include <string>
 #include <string_view>
@@ -69,4 +69,4 @@ class Folders {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_FOLDERS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_FOLDERS_H_

@@ -1,7 +1,7 @@
-#include "launcher/engine/importlib_types.h"
+#include "launcher/engine/archive/importlib_types.h"
 
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

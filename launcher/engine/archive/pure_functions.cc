@@ -1,4 +1,4 @@
-#include "launcher/engine/pure_functions.h"
+#include "launcher/engine/archive/pure_functions.h"
 
 #include <marshal.h>
 #include <sys/stat.h>
@@ -12,11 +12,11 @@
 
 #include "cache/file_env.h"
 #include "cache/memo.h"
-#include "launcher/engine/clock.h"
-#include "launcher/engine/known_functions.h"
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/report.h"
+#include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/known_functions.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/report.h"
 
 extern "C" const PyConfig* _Py_GetConfig(void);
 

@@ -1,9 +1,9 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_PURE_FUNCTIONS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_PURE_FUNCTIONS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_PURE_FUNCTIONS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_PURE_FUNCTIONS_H_
 
 #include <Python.h>
 
-#include "launcher/engine/archive_session.h"
+#include "launcher/engine/archive/archive_session.h"
 
 // Some libraries read thousands of their own files at every import to compute the same result. For
 // the functions listed in pure_functions.txt, when they are wrapped by functools.lru_cache (their
@@ -25,4 +25,4 @@ void LookForPureFunctions(PyObject* name, PyObject* module);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_PURE_FUNCTIONS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_PURE_FUNCTIONS_H_

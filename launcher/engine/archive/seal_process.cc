@@ -1,8 +1,8 @@
-#include "launcher/engine/seal_process.h"
+#include "launcher/engine/archive/seal_process.h"
 
 #include <sys/wait.h>
 
-#include "launcher/engine/child_process.h"
+#include "launcher/engine/base/child_process.h"
 
 namespace pylaunch::engine {
 

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_SEAL_PROCESS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_SEAL_PROCESS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_SEAL_PROCESS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_SEAL_PROCESS_H_
 
 #include <string>
 
@@ -20,4 +20,4 @@ std::string RunSealer(const std::string& sealer, const cache::SealJob& job, Seal
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_SEAL_PROCESS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_SEAL_PROCESS_H_

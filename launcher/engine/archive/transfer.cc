@@ -1,4 +1,4 @@
-#include "launcher/engine/transfer.h"
+#include "launcher/engine/archive/transfer.h"
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -6,8 +6,8 @@
 #include "cache/file_env.h"
 #include "cache/prune.h"
 #include "cache/transfer.h"
-#include "launcher/engine/report.h"
-#include "launcher/tool_text.h"
+#include "launcher/contract/tool_text.h"
+#include "launcher/engine/base/report.h"
 
 namespace pylaunch::engine {
 namespace {

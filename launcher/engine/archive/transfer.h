@@ -1,10 +1,10 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_TRANSFER_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_TRANSFER_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_TRANSFER_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_TRANSFER_H_
 
 #include <string>
 
 #include "cache/stamp.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
 
 namespace pylaunch::engine {
 
@@ -15,4 +15,4 @@ int Transfer(const Handoff& handoff, const std::string& archive, const cache::Bu
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_TRANSFER_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_TRANSFER_H_

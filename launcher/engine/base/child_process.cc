@@ -1,4 +1,4 @@
-#include "launcher/engine/child_process.h"
+#include "launcher/engine/base/child_process.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_CHILD_PROCESS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_CHILD_PROCESS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_CHILD_PROCESS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_CHILD_PROCESS_H_
 
 #include <string>
 #include <string_view>
@@ -28,4 +28,4 @@ std::string RunChild(const ChildProcess& child, std::string_view job, int* statu
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_CHILD_PROCESS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_CHILD_PROCESS_H_

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_CLOCK_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_CLOCK_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_CLOCK_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_CLOCK_H_
 
 #include <time.h>
 
@@ -21,4 +21,4 @@ inline int64_t MonotonicNs() { return ClockNs(CLOCK_MONOTONIC); }
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_CLOCK_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_CLOCK_H_

@@ -1,7 +1,7 @@
-#include "launcher/engine/gc_state.h"
+#include "launcher/engine/base/gc_state.h"
 
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine::gc {
 namespace {

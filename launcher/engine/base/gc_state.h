@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_GC_STATE_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_GC_STATE_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_GC_STATE_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_GC_STATE_H_
 
 #include <Python.h>
 
@@ -67,4 +67,4 @@ State* FindState(PyObject* newest);
 
 }  // namespace pylaunch::engine::gc
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_GC_STATE_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_GC_STATE_H_

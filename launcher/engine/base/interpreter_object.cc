@@ -1,4 +1,4 @@
-#include "launcher/engine/interpreter_object.h"
+#include "launcher/engine/base/interpreter_object.h"
 
 #include <Python.h>
 #include <link.h>
@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "launcher/engine/py_ref.h"  // Py_RunMain is weak.
+#include "launcher/engine/base/py_ref.h"  // Py_RunMain is weak.
 
 namespace pylaunch::engine {
 namespace {

@@ -1,4 +1,4 @@
-#include "launcher/engine/known_functions.h"
+#include "launcher/engine/base/known_functions.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>

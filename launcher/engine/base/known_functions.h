@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_KNOWN_FUNCTIONS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_KNOWN_FUNCTIONS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_KNOWN_FUNCTIONS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_KNOWN_FUNCTIONS_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace pylaunch::engine {
 
-// One line of pure_functions.txt or environ_readers.txt, where the fields are explained.
+// One line of pure_functions.txt or environ_prefixes.txt, where the fields are explained.
 struct KnownFunction {
   std::string module;
   std::string name;
@@ -29,4 +29,4 @@ uint64_t SourceDigest(const KnownFunction& function, std::string_view source);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_KNOWN_FUNCTIONS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_KNOWN_FUNCTIONS_H_

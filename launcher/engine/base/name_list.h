@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_NAME_LIST_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_NAME_LIST_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_NAME_LIST_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_NAME_LIST_H_
 
 #include <fstream>
 #include <functional>
@@ -23,4 +23,4 @@ inline NameList ReadNameList(const std::string& path) {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_NAME_LIST_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_NAME_LIST_H_

@@ -1,11 +1,11 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_OWN_MODULES_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_OWN_MODULES_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_OWN_MODULES_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_OWN_MODULES_H_
 
 #include <Python.h>
 
 #include <string>
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 
@@ -46,4 +46,4 @@ inline std::string StandardLibrary() {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_OWN_MODULES_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_OWN_MODULES_H_

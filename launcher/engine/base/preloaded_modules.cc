@@ -1,8 +1,8 @@
-#include "launcher/engine/preloaded_modules.h"
+#include "launcher/engine/base/preloaded_modules.h"
 
 #include <algorithm>
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_PRELOADED_MODULES_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_PRELOADED_MODULES_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_PRELOADED_MODULES_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_PRELOADED_MODULES_H_
 
 #include <Python.h>
 
@@ -72,4 +72,4 @@ bool IsInstalledFile(const std::string& library, const std::string& file);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_PRELOADED_MODULES_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_PRELOADED_MODULES_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/progress.h"
+#include "launcher/engine/base/progress.h"
 
 #include <sys/ioctl.h>
 #include <unistd.h>

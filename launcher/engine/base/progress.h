@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_PROGRESS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_PROGRESS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_PROGRESS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_PROGRESS_H_
 
 #include <cstdint>
 #include <string>
@@ -27,4 +27,4 @@ class Progress {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_PROGRESS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_PROGRESS_H_

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_PY_REF_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_PY_REF_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_PY_REF_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_PY_REF_H_
 
 #include <Python.h>
 
@@ -57,4 +57,4 @@ inline bool FileSystemBytes(PyObject* str, std::string* out) {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_PY_REF_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_PY_REF_H_

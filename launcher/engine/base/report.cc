@@ -1,4 +1,4 @@
-#include "launcher/engine/report.h"
+#include "launcher/engine/base/report.h"
 
 #include <unistd.h>
 

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_REPORT_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_REPORT_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_REPORT_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_REPORT_H_
 
 #include <string>
 
@@ -14,4 +14,4 @@ void ErrorReport(const std::string& what, const std::string& cause, const std::s
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_REPORT_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_REPORT_H_

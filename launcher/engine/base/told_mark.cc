@@ -1,4 +1,4 @@
-#include "launcher/engine/told_mark.h"
+#include "launcher/engine/base/told_mark.h"
 
 #include <sys/prctl.h>
 

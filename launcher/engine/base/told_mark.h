@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_TOLD_MARK_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_TOLD_MARK_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_TOLD_MARK_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_TOLD_MARK_H_
 
 namespace pylaunch::engine {
 
@@ -13,4 +13,4 @@ int TimerSlackWithoutMark();
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_TOLD_MARK_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_TOLD_MARK_H_

@@ -1,6 +1,6 @@
-#include "launcher/engine/wrap.h"
+#include "launcher/engine/base/wrap.h"
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_WRAP_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_WRAP_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_WRAP_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_WRAP_H_
 
 #include <Python.h>
 
@@ -54,4 +54,4 @@ inline bool InMainInterpreter() { return PyInterpreterState_Get() == PyInterpret
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_WRAP_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_WRAP_H_

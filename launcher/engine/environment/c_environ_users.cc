@@ -1,4 +1,4 @@
-#include "launcher/engine/environ_users.h"
+#include "launcher/engine/environment/c_environ_users.h"
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -8,7 +8,7 @@
 #include <cstring>
 #include <string_view>
 
-#include "launcher/engine/name_list.h"
+#include "launcher/engine/base/name_list.h"
 
 namespace pylaunch::engine {
 namespace {

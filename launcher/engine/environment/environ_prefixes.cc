@@ -1,4 +1,4 @@
-#include "launcher/engine/environ_readers.h"
+#include "launcher/engine/environment/environ_prefixes.h"
 
 #include <Python.h>
 
@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "cache/file_env.h"
-#include "launcher/engine/known_functions.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/known_functions.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -18,7 +18,7 @@ namespace {
 constexpr size_t kMaxSource = size_t{16} << 20;
 
 constexpr char kList[] = {
-#include "environ_readers.inc"
+#include "environ_prefixes.inc"
 };
 
 // A frame and what is asked of it.

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_ENVIRON_READERS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_ENVIRON_READERS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_ENVIRON_PREFIXES_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_ENVIRON_PREFIXES_H_
 
 #include <string>
 
@@ -11,10 +11,10 @@ struct EnvironReader {
 };
 
 // Who goes through os.environ: called in the step of an iteration over it, by the Python code that
-// runs on this thread. Known are the functions of environ_readers.txt, if their source is still the
-// one that was read. REQUIRES: the GIL.
+// runs on this thread. Known are the functions of environ_prefixes.txt, if their source is still
+// the one that was read. REQUIRES: the GIL.
 EnvironReader FindEnvironReader();
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_ENVIRON_READERS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_ENVIRON_PREFIXES_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/environment_setter.h"
+#include "launcher/engine/environment/environment_setter.h"
 
 #include <Python.h>
 #include <unistd.h>
@@ -7,9 +7,9 @@
 #include <string_view>
 #include <utility>
 
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/preloaded_modules.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/preloaded_modules.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

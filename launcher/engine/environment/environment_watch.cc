@@ -1,4 +1,4 @@
-#include "launcher/engine/environment_watch.h"
+#include "launcher/engine/environment/environment_watch.h"
 
 #include <Python.h>
 #include <unistd.h>
@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "image/secrets.h"
-#include "launcher/engine/environment_calls.h"
-#include "launcher/engine/environment_reads.h"
-#include "launcher/engine/environment_setter.h"
-#include "launcher/engine/interpreter_object.h"
-#include "launcher/engine/journal.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/report.h"
+#include "launcher/engine/base/interpreter_object.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/report.h"
+#include "launcher/engine/environment/environment_reads.h"
+#include "launcher/engine/environment/environment_setter.h"
+#include "launcher/engine/journal/journal.h"
+#include "launcher/engine/libc/environment_calls.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -40,7 +40,8 @@ std::string Place(const PreloadEntry& entry) {
   return entry.location.source + ":" + std::to_string(entry.location.line);
 }
 
-// The line for the preload file (launcher/preload_file.h); nothing for what it cannot say.
+// The line for the preload file (launcher/command_line/preload_file.h); nothing for what it cannot
+// say.
 std::optional<std::string> Line(const std::string& name, const std::string& value, bool if_unset) {
   std::string quote;
   if (value.find_first_of(" \t") != value.npos || value.find_first_of("='\"") == 0) {

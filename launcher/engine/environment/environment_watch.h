@@ -1,7 +1,7 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_WATCH_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_WATCH_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_ENVIRONMENT_WATCH_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_ENVIRONMENT_WATCH_H_
 
-#include "launcher/preload_plan.h"
+#include "launcher/contract/preload_plan.h"
 
 namespace pylaunch::engine {
 
@@ -25,4 +25,4 @@ void WatchEnvironment(const PreloadPlan& plan, bool explain);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_WATCH_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_ENVIRONMENT_WATCH_H_

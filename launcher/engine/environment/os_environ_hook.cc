@@ -1,4 +1,4 @@
-#include "launcher/engine/environ_hooks.h"
+#include "launcher/engine/environment/os_environ_hook.h"
 
 #include <Python.h>
 
@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

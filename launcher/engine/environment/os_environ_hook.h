@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_ENVIRON_HOOKS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_ENVIRON_HOOKS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_OS_ENVIRON_HOOK_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_OS_ENVIRON_HOOK_H_
 
 namespace pylaunch::engine {
 
@@ -8,7 +8,7 @@ namespace pylaunch::engine {
 struct EnvironListener {
   void (*read)(const char* name, const char* value);  // `value` null: not set.
   void (*enumerated)();  // Somebody goes through all of it, in the code that runs
-                         // (environ_readers.h)...
+                         // (environ_prefixes.h)...
   void (*fetched)(const char* name, const char* value);  // ...and gets this value.
 };
 
@@ -23,4 +23,4 @@ void UnhookEnviron();
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_ENVIRON_HOOKS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_ENVIRONMENT_OS_ENVIRON_HOOK_H_

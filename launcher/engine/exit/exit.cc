@@ -18,7 +18,7 @@
 // - OnInterpreterCleared: nobody can run Python any more, thread-locals and the like are gone, and
 //   what comes is the end of types and interned strings.
 
-#include "launcher/engine/exit.h"
+#include "launcher/engine/exit/exit.h"
 
 #include <Python.h>
 #include <dlfcn.h>
@@ -30,19 +30,19 @@
 #include <string>
 #include <utility>
 
-#include "launcher/engine/exit_finalizers.h"
-#include "launcher/engine/exit_handlers.h"
-#include "launcher/engine/exit_modules.h"
-#include "launcher/engine/exit_state.h"
-#include "launcher/engine/exit_survivors.h"
-#include "launcher/engine/finalize_return.h"
-#include "launcher/engine/libc_calls.h"
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/own_tables.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/report.h"
-#include "launcher/engine/signal_reads.h"
-#include "launcher/engine/unseen_children.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/report.h"
+#include "launcher/engine/exit/exit_finalizers.h"
+#include "launcher/engine/exit/exit_handlers.h"
+#include "launcher/engine/exit/exit_modules.h"
+#include "launcher/engine/exit/exit_state.h"
+#include "launcher/engine/exit/exit_survivors.h"
+#include "launcher/engine/exit/finalize_shortcut.h"
+#include "launcher/engine/exit/own_tables.h"
+#include "launcher/engine/libc/libc_calls.h"
+#include "launcher/engine/record/signal_reads.h"
+#include "launcher/engine/record/unseen_children.h"
 
 extern "C" const PyConfig* _Py_GetConfig(void);
 

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_H_
 
 namespace pylaunch::engine {
 
@@ -25,4 +25,4 @@ void HideResumed(bool explain, bool full);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/exit_finalizers.h"
+#include "launcher/engine/exit/exit_finalizers.h"
 
 #include <algorithm>
 #include <string>

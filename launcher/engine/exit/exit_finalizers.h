@@ -1,7 +1,7 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_FINALIZERS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_FINALIZERS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_FINALIZERS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_FINALIZERS_H_
 
-#include "launcher/engine/exit_state.h"
+#include "launcher/engine/exit/exit_state.h"
 
 // Which preloaded objects have an end that somebody could notice, and whether it is ours to bring
 // about (exit.cc tells when).
@@ -28,4 +28,4 @@ bool FindPreloadedWithFinalizer();
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_FINALIZERS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_FINALIZERS_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/exit_handlers.h"
+#include "launcher/engine/exit/exit_handlers.h"
 
 #include <dlfcn.h>
 #include <sys/stat.h>
@@ -12,9 +12,9 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "launcher/engine/exit_list.h"
-#include "launcher/engine/library_ends.h"
-#include "launcher/engine/name_list.h"
+#include "launcher/engine/base/name_list.h"
+#include "launcher/engine/exit/exit_list.h"
+#include "launcher/engine/exit/library_ends.h"
 
 extern "C" {
 extern struct _IO_FILE_plus* _IO_list_all;  // Of all streams: a list by FILE::_chain.

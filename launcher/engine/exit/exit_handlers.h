@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_HANDLERS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_HANDLERS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_HANDLERS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_HANDLERS_H_
 
 #include <string>
 
@@ -9,9 +9,9 @@ namespace pylaunch::engine {
 // (Itanium C++ ABI, 3.3.6.3), and C's atexit(3) functions. In a process restored from an image
 // those of big libraries cost more than the program: they take apart what only the image's file
 // holds, and every page of it is copied first. Those that are known to free memory and nothing else
-// are left out; the list of such libraries is data (launcher/resume/quiet_libraries.txt). Where the
-// rest is known too (library_ends.h), we go through it ourselves instead of the C library, whose
-// lists lie on hundreds of pages.
+// are left out; the list of such libraries is data (launcher/python/resume/quiet_libraries.txt).
+// Where the rest is known too (library_ends.h), we go through it ourselves instead of the C
+// library, whose lists lie on hundreds of pages.
 
 // From now on remembers what is registered. Before Python starts, on the main thread.
 void RecordExitHandlers();
@@ -24,4 +24,4 @@ void LeaveOutQuietHandlers();
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_HANDLERS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_HANDLERS_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/exit_list.h"
+#include "launcher/engine/exit/exit_list.h"
 
 #include <dlfcn.h>
 #include <gnu/libc-version.h>

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_LIST_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_LIST_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_LIST_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_LIST_H_
 
 #include <cstddef>
 #include <functional>
@@ -33,4 +33,4 @@ class ExitList {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_LIST_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_LIST_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/exit_modules.h"
+#include "launcher/engine/exit/exit_modules.h"
 
 #include <string_view>
 #include <utility>

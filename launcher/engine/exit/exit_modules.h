@@ -1,7 +1,7 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_MODULES_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_MODULES_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_MODULES_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_MODULES_H_
 
-#include "launcher/engine/exit_state.h"
+#include "launcher/engine/exit/exit_state.h"
 
 // Which modules CPython takes apart at the end, and which it never sees (exit.cc tells when).
 
@@ -21,4 +21,4 @@ void WipeNames(PyObject* names);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_MODULES_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_MODULES_H_

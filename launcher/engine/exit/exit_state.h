@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_STATE_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_STATE_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_STATE_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_STATE_H_
 
 #include <Python.h>
 
@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "image/written_pages.h"
-#include "launcher/engine/gc_fence.h"
-#include "launcher/engine/module_index.h"
-#include "launcher/engine/preloaded_modules.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/quiet_types.h"
+#include "launcher/engine/base/preloaded_modules.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/exit/gc_fence.h"
+#include "launcher/engine/exit/module_index.h"
+#include "launcher/engine/exit/quiet_types.h"
 
 // What the files exit*.cc have in common; nobody else's. With the interpreter's lock held.
 
@@ -102,4 +102,4 @@ inline bool IsExactly(PyObject* object, const PyRef& type) {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_STATE_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_STATE_H_

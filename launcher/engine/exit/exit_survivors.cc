@@ -1,10 +1,10 @@
-#include "launcher/engine/exit_survivors.h"
+#include "launcher/engine/exit/exit_survivors.h"
 
 #include <string>
 
-#include "launcher/engine/exit_finalizers.h"
-#include "launcher/engine/exit_modules.h"
-#include "launcher/engine/report.h"
+#include "launcher/engine/base/report.h"
+#include "launcher/engine/exit/exit_finalizers.h"
+#include "launcher/engine/exit/exit_modules.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,10 +1,10 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_SURVIVORS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_SURVIVORS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_SURVIVORS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_SURVIVORS_H_
 
 #include <unordered_set>
 #include <vector>
 
-#include "launcher/engine/exit_state.h"
+#include "launcher/engine/exit/exit_state.h"
 
 // Objects of the program that are still alive although CPython has collected all its garbage:
 // something preloaded holds them (exit.cc tells when). Had that been garbage too, they would have
@@ -29,4 +29,4 @@ void LetGo(const Survivors& survivors);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_SURVIVORS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_SURVIVORS_H_

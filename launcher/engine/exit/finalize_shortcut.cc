@@ -1,4 +1,4 @@
-#include "launcher/engine/finalize_return.h"
+#include "launcher/engine/exit/finalize_shortcut.h"
 
 #include <Python.h>
 #include <dlfcn.h>

@@ -1,9 +1,9 @@
-#include "launcher/engine/gc_fence.h"
+#include "launcher/engine/exit/gc_fence.h"
 
 #include <algorithm>
 #include <iterator>
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 using gc::kGenerations;

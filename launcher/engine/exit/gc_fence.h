@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_GC_FENCE_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_GC_FENCE_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_GC_FENCE_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_GC_FENCE_H_
 
 #include <Python.h>
 
@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "launcher/engine/gc_state.h"
+#include "launcher/engine/base/gc_state.h"
 
 namespace pylaunch::engine {
 
@@ -76,4 +76,4 @@ class GcFence {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_GC_FENCE_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_GC_FENCE_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/library_ends.h"
+#include "launcher/engine/exit/library_ends.h"
 
 #include <algorithm>
 #include <array>

@@ -1,12 +1,12 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_LIBRARY_ENDS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_LIBRARY_ENDS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_LIBRARY_ENDS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_LIBRARY_ENDS_H_
 
 #include <link.h>
 
 #include <string_view>
 #include <vector>
 
-#include "launcher/engine/name_list.h"
+#include "launcher/engine/base/name_list.h"
 
 namespace pylaunch::engine {
 
@@ -44,4 +44,4 @@ class LibraryEnds {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_LIBRARY_ENDS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_LIBRARY_ENDS_H_

@@ -1,9 +1,9 @@
-#include "launcher/engine/module_index.h"
+#include "launcher/engine/exit/module_index.h"
 
 #include <algorithm>
 #include <utility>
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

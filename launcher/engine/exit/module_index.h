@@ -1,11 +1,11 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_MODULE_INDEX_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_MODULE_INDEX_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_MODULE_INDEX_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_MODULE_INDEX_H_
 
 #include <Python.h>
 
 #include <vector>
 
-#include "launcher/engine/gc_fence.h"
+#include "launcher/engine/exit/gc_fence.h"
 
 namespace pylaunch::engine {
 
@@ -29,4 +29,4 @@ class ModuleIndex {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_MODULE_INDEX_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_MODULE_INDEX_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/own_tables.h"
+#include "launcher/engine/exit/own_tables.h"
 
 #include <link.h>
 #include <sys/mman.h>

@@ -1,12 +1,12 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_OWN_TABLES_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_OWN_TABLES_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_OWN_TABLES_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_OWN_TABLES_H_
 
 #include <Python.h>
 
 #include <vector>
 
-#include "launcher/engine/gc_fence.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/exit/gc_fence.h"
 
 namespace pylaunch::engine {
 
@@ -21,4 +21,4 @@ std::vector<PyRef> OwnTables(const GcFence& fence, PyObject* builtins_names);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_OWN_TABLES_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_OWN_TABLES_H_

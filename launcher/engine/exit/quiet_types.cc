@@ -1,11 +1,11 @@
-#include "launcher/engine/quiet_types.h"
+#include "launcher/engine/exit/quiet_types.h"
 
 #include <dlfcn.h>
 
 #include <string>
 
-#include "launcher/engine/interpreter_object.h"
-#include "launcher/engine/library_ends.h"
+#include "launcher/engine/base/interpreter_object.h"
+#include "launcher/engine/exit/library_ends.h"
 
 namespace pylaunch::engine {
 namespace {

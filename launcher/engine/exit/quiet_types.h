@@ -1,19 +1,19 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_QUIET_TYPES_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_QUIET_TYPES_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_QUIET_TYPES_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_EXIT_QUIET_TYPES_H_
 
 #include <Python.h>
 
 #include <array>
 #include <cstdint>
 
-#include "launcher/engine/name_list.h"
+#include "launcher/engine/base/name_list.h"
 
 namespace pylaunch::engine {
 
 // Tells the types whose objects only give back memory and references when they are freed: those of
-// the interpreter's own library and of those named in launcher/resume/quiet_types.txt, and classes
-// made from these. One of another extension may close or write something then (sqlite3.Connection),
-// with no finalizer to tell it by.
+// the interpreter's own library and of those named in launcher/python/resume/quiet_types.txt, and
+// classes made from these. One of another extension may close or write something then
+// (sqlite3.Connection), with no finalizer to tell it by.
 class QuietTypes {
  public:
   QuietTypes();
@@ -37,4 +37,4 @@ class QuietTypes {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_QUIET_TYPES_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_EXIT_QUIET_TYPES_H_

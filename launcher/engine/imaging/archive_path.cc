@@ -1,4 +1,4 @@
-#include "launcher/engine/archive_path.h"
+#include "launcher/engine/imaging/archive_path.h"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_PATH_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_PATH_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGING_ARCHIVE_PATH_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_IMAGING_ARCHIVE_PATH_H_
 
 #include <signal.h>
 
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "image/format.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
 
 namespace pylaunch::engine {
 
@@ -38,4 +38,4 @@ class ArchivePath {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_PATH_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_IMAGING_ARCHIVE_PATH_H_

@@ -1,10 +1,10 @@
-#include "launcher/engine/finalizers.h"
+#include "launcher/engine/imaging/finalizer_registry.h"
 
 #include <algorithm>
 #include <utility>
 #include <vector>
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,4 +1,4 @@
-#include "launcher/engine/free_memory.h"
+#include "launcher/engine/imaging/free_memory.h"
 
 #include <Python.h>
 #include <malloc.h>

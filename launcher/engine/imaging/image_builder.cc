@@ -1,4 +1,4 @@
-#include "launcher/engine/image_builder.h"
+#include "launcher/engine/imaging/image_builder.h"
 
 #include <Python.h>
 #include <fcntl.h>
@@ -17,25 +17,25 @@
 #include "image/capture.h"
 #include "image/collection.h"
 #include "image/key.h"
+#include "image/restraint.h"
 #include "image/room.h"
-#include "launcher/engine/argument_reads.h"
-#include "launcher/engine/clock.h"
-#include "launcher/engine/exit_handlers.h"
-#include "launcher/engine/host_name_reads.h"
-#include "launcher/engine/image_trial.h"
-#include "launcher/engine/key_maker.h"
-#include "launcher/engine/memory_policy.h"
-#include "launcher/engine/process_state.h"
-#include "launcher/engine/progress.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/random_draws.h"
-#include "launcher/engine/read_record.h"
-#include "launcher/engine/reads_recording.h"
-#include "launcher/engine/report.h"
-#include "launcher/engine/resume.h"
-#include "launcher/engine/signal_reads.h"
-#include "launcher/engine/tracing_pause.h"
-#include "launcher/image_restraint.h"
+#include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/progress.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/report.h"
+#include "launcher/engine/base/tracing_pause.h"
+#include "launcher/engine/exit/exit_handlers.h"
+#include "launcher/engine/imaging/image_trial.h"
+#include "launcher/engine/imaging/key_maker.h"
+#include "launcher/engine/imaging/memory_policy.h"
+#include "launcher/engine/imaging/resume.h"
+#include "launcher/engine/record/argument_reads.h"
+#include "launcher/engine/record/file_record.h"
+#include "launcher/engine/record/host_name_reads.h"
+#include "launcher/engine/record/process_state.h"
+#include "launcher/engine/record/random_draws.h"
+#include "launcher/engine/record/signal_reads.h"
+#include "launcher/engine/record/variable_record.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -69,8 +69,8 @@ class Publisher {
       if (tries > 0) usleep(2000);
       locked = flock(folder, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0;
     }
-    if ((!locked && errno == EWOULDBLOCK) || IsMadeMeanwhile(handoff_.image)) _exit(0);
-    if (locked) RemoveUnfinished(handoff_.image.folder);
+    if ((!locked && errno == EWOULDBLOCK) || image::IsMadeMeanwhile(handoff_.image)) _exit(0);
+    if (locked) image::RemoveUnfinished(handoff_.image.folder);
     // Until Publish: who is killed can say nothing any more.
     LeaveNote(std::string(image::kUnfinished));
   }
@@ -80,7 +80,7 @@ class Publisher {
   void LeaveNote(const std::string& refusal) const { WriteFile(note_, refusal); }
   // For the start that makes the next image.
   bool LeaveLate(const image::LateEntries& entries) const {
-    const ImageOrder& order = handoff_.image;
+    const image::ImageOrder& order = handoff_.image;
     return WriteFile(image::LateFor(order.folder, order.command, order.facts),
                      image::Serialize(entries));
   }
@@ -187,7 +187,7 @@ void ShowWriting(const std::string& temp, Progress* progress) {
 
 }  // namespace
 
-void PrepareForImage(const ImageOrder& order, int argc, char** argv) {
+void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
   image::WatchForks();
   RecordExitHandlers();
   rlimit limit;
@@ -228,7 +228,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
   const ReadRecord& read = *g_read;
   Publisher publisher(*handoff);
   // It is what this attempt is judged by; another's under way says nothing yet.
-  if (handoff->image_only && !IsBeingMade(handoff->image.folder)) publisher.ForgetNote();
+  if (handoff->image_only && !image::IsBeingMade(handoff->image.folder)) publisher.ForgetNote();
   image::Room room;
   std::string refusal = WhyNot(*handoff, read);
   if (refusal.empty()) {

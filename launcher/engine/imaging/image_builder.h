@@ -1,19 +1,19 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGE_BUILDER_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_IMAGE_BUILDER_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGING_IMAGE_BUILDER_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_IMAGING_IMAGE_BUILDER_H_
 
 #include <functional>
 #include <string>
 
 #include "image/format.h"
-#include "launcher/engine/archive_session.h"
-#include "launcher/engine/entry_watch.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/archive/archive_session.h"
+#include "launcher/engine/record/entry_watch.h"
 
 namespace pylaunch::engine {
 
 // Before main(), when an image is wanted: takes back what the front end did to the stack's limit
 // and notes the state that preloading must not change.
-void PrepareForImage(const ImageOrder& order, int argc, char** argv);
+void PrepareForImage(const image::ImageOrder& order, int argc, char** argv);
 
 // Right after preloading, before anything of ours runs: what was read until now counts.
 void EndOfPreload();
@@ -35,4 +35,4 @@ bool ResumeImage(const image::Restored& restored, Handoff* handoff);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_IMAGE_BUILDER_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_IMAGING_IMAGE_BUILDER_H_

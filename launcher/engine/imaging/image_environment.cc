@@ -1,4 +1,4 @@
-#include "launcher/engine/image_environment.h"
+#include "launcher/engine/imaging/image_environment.h"
 
 #include <Python.h>
 
@@ -9,8 +9,8 @@
 #include <cwchar>
 #include <string_view>
 
-#include "launcher/engine/argument_reads.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/record/argument_reads.h"
 
 extern "C" {
 const PyConfig* _Py_GetConfig(void);

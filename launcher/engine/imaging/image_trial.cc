@@ -1,4 +1,4 @@
-#include "launcher/engine/image_trial.h"
+#include "launcher/engine/imaging/image_trial.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -13,8 +13,8 @@
 #include "cache/descriptor.h"
 #include "image/format.h"
 #include "image/key.h"
-#include "launcher/engine/clock.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/base/clock.h"
 
 namespace pylaunch::engine {
 namespace {

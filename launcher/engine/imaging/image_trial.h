@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGE_TRIAL_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_IMAGE_TRIAL_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGING_IMAGE_TRIAL_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_IMAGING_IMAGE_TRIAL_H_
 
 #include <string>
 
@@ -19,4 +19,4 @@ std::string TryImage(const std::string& restorer, const std::string& path);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_IMAGE_TRIAL_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_IMAGING_IMAGE_TRIAL_H_

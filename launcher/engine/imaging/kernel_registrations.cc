@@ -1,4 +1,4 @@
-#include "launcher/engine/kernel_registrations.h"
+#include "launcher/engine/imaging/kernel_registrations.h"
 
 #include <dlfcn.h>
 #include <linux/membarrier.h>

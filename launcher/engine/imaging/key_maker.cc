@@ -1,4 +1,4 @@
-#include "launcher/engine/key_maker.h"
+#include "launcher/engine/imaging/key_maker.h"
 
 #include <Python.h>
 #include <endian.h>
@@ -12,9 +12,9 @@
 #include "cache/file_env.h"
 #include "cache/stamp.h"
 #include "image/packed_proofs.h"
-#include "launcher/engine/clock.h"
-#include "launcher/engine/environ_users.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/environment/c_environ_users.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -188,7 +188,7 @@ std::string KeyMaker::Make(const std::vector<std::string>& mapped, image::Key* k
 }
 
 void KeyMaker::AddFacts(image::Key* key) const {
-  const ImageOrder& order = handoff_.image;
+  const image::ImageOrder& order = handoff_.image;
   key->reads = variables_;
   std::string& all = key->reads.all;
   if (RunsLibrariesOfTheUser()) all = "LD_PRELOAD or LD_AUDIT is set";

@@ -1,14 +1,14 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_KEY_MAKER_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_KEY_MAKER_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGING_KEY_MAKER_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_IMAGING_KEY_MAKER_H_
 
 #include <set>
 #include <string>
 #include <vector>
 
 #include "image/key.h"
-#include "launcher/engine/archive_session.h"
-#include "launcher/engine/read_record.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/archive/archive_session.h"
+#include "launcher/engine/record/file_record.h"
 
 namespace pylaunch::engine {
 
@@ -62,4 +62,4 @@ class KeyMaker {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_KEY_MAKER_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_IMAGING_KEY_MAKER_H_

@@ -1,8 +1,8 @@
-#include "launcher/engine/live_objects.h"
+#include "launcher/engine/imaging/live_objects.h"
 
-#include "launcher/engine/gc_state.h"
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/gc_state.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

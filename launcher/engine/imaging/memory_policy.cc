@@ -1,4 +1,4 @@
-#include "launcher/engine/memory_policy.h"
+#include "launcher/engine/imaging/memory_policy.h"
 
 #include <fstream>
 #include <limits>

@@ -1,4 +1,4 @@
-#include "launcher/engine/processor_permission.h"
+#include "launcher/engine/imaging/processor_permission.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-#include "launcher/engine/resume.h"
+#include "launcher/engine/imaging/resume.h"
 
 #include <Python.h>
 #include <dlfcn.h>
@@ -11,21 +11,21 @@
 #include <iterator>
 
 #include "image/capture.h"
-#include "launcher/engine/archive_path.h"
-#include "launcher/engine/argument_reads.h"
-#include "launcher/engine/exit.h"
-#include "launcher/engine/exit_handlers.h"
-#include "launcher/engine/finalizers.h"
-#include "launcher/engine/free_memory.h"
-#include "launcher/engine/image_trial.h"
-#include "launcher/engine/interpreter.h"
-#include "launcher/engine/live_objects.h"
-#include "launcher/engine/processor_permission.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/report.h"
-#include "launcher/engine/signal_reads.h"
-#include "launcher/engine/takeover.h"
-#include "launcher/engine/tracing_pause.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/report.h"
+#include "launcher/engine/base/tracing_pause.h"
+#include "launcher/engine/exit/exit.h"
+#include "launcher/engine/exit/exit_handlers.h"
+#include "launcher/engine/imaging/archive_path.h"
+#include "launcher/engine/imaging/finalizer_registry.h"
+#include "launcher/engine/imaging/free_memory.h"
+#include "launcher/engine/imaging/image_trial.h"
+#include "launcher/engine/imaging/live_objects.h"
+#include "launcher/engine/imaging/processor_permission.h"
+#include "launcher/engine/record/argument_reads.h"
+#include "launcher/engine/record/signal_reads.h"
+#include "launcher/engine/start/interpreter.h"
+#include "launcher/engine/start/takeover.h"
 
 extern "C" const PyConfig* _Py_GetConfig(void);
 extern char** environ;

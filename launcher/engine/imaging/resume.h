@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_RESUME_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_RESUME_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGING_RESUME_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_IMAGING_RESUME_H_
 
 #include <signal.h>
 #include <sys/types.h>
@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "image/format.h"
-#include "launcher/engine/image_environment.h"
-#include "launcher/engine/kernel_registrations.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/imaging/image_environment.h"
+#include "launcher/engine/imaging/kernel_registrations.h"
 
 namespace pylaunch::engine {
 
@@ -55,4 +55,4 @@ class Resumption {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_RESUME_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_IMAGING_RESUME_H_

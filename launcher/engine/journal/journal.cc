@@ -1,4 +1,4 @@
-#include "launcher/engine/journal.h"
+#include "launcher/engine/journal/journal.h"
 
 #include <fcntl.h>
 #include <sys/syscall.h>
@@ -10,9 +10,9 @@
 #include <map>
 #include <unordered_set>
 
-#include "launcher/engine/clock.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/report.h"
+#include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/report.h"
 
 namespace pylaunch::engine {
 

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_JOURNAL_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_JOURNAL_H_
 
 #include <Python.h>
 #include <sys/types.h>
@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "launcher/engine/requester.h"
-#include "launcher/preload_plan.h"
+#include "launcher/contract/preload_plan.h"
+#include "launcher/engine/journal/requester.h"
 
 namespace pylaunch::engine {
 
@@ -27,8 +27,8 @@ struct JournalWants {
   bool costs = false;     // --report: memory, the archive's answers.
 };
 
-// How the archive answered for the code of a module. The report's Python (launcher/report/model.py)
-// knows these numbers.
+// How the archive answered for the code of a module. The report's Python
+// (launcher/python/report/model.py) knows these numbers.
 enum class ArchiveAnswer : uint8_t {
   kNotAsked,  // No archive in use, or the module is none that it could hold.
   kHit,
@@ -123,4 +123,4 @@ void NoteProgram();  // It begins now.
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_JOURNAL_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/journal_report.h"
+#include "launcher/engine/journal/journal_report.h"
 
 #include <Python.h>
 #include <sys/stat.h>
@@ -12,17 +12,17 @@
 #include <vector>
 
 #include "cache/wire.h"
-#include "launcher/engine/child_process.h"
-#include "launcher/engine/clock.h"
-#include "launcher/engine/failure.h"
-#include "launcher/engine/journal.h"
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/report.h"
+#include "launcher/engine/base/child_process.h"
+#include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/report.h"
+#include "launcher/engine/journal/journal.h"
+#include "launcher/engine/preload/failure.h"
 
-// What goes to the Python that writes the files (launcher/report/events.py reads it): the fields in
-// the order in which they stand here, as cache/wire.h lays them out. Both sides belong to one
-// installation; the magic tells one that does not.
+// What goes to the Python that writes the files (launcher/python/report/events.py reads it): the
+// fields in the order in which they stand here, as cache/wire.h lays them out. Both sides belong to
+// one installation; the magic tells one that does not.
 
 extern char** environ;
 

@@ -1,10 +1,10 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_REPORT_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_REPORT_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_JOURNAL_REPORT_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_JOURNAL_REPORT_H_
 
 #include <cstdint>
 
-#include "launcher/engine/interpreter.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/start/interpreter.h"
 
 namespace pylaunch::engine {
 
@@ -20,4 +20,4 @@ void JournalProgram();
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_REPORT_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_JOURNAL_JOURNAL_REPORT_H_

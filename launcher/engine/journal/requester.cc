@@ -1,10 +1,10 @@
-#include "launcher/engine/requester.h"
+#include "launcher/engine/journal/requester.h"
 
 #include <frameobject.h>  // Part of Python.h since 3.11.
 
 #include <string_view>
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,4 +1,4 @@
-#include "launcher/engine/child_environments.h"
+#include "launcher/engine/libc/child_environments.h"
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -14,7 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "launcher/engine/libc_calls.h"
+#include "launcher/engine/libc/libc_calls.h"
 
 extern char** environ;
 

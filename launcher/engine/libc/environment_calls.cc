@@ -1,4 +1,4 @@
-#include "launcher/engine/environment_calls.h"
+#include "launcher/engine/libc/environment_calls.h"
 
 #include <dlfcn.h>
 

@@ -1,7 +1,7 @@
 // No header that declares these functions is included, because it would declare them otherwise
 // (exceptions, attributes, macros for large files); their types are those of the psABI's registers.
 
-#include "launcher/engine/file_calls.h"
+#include "launcher/engine/libc/file_calls.h"
 
 #include <atomic>
 #include <cerrno>
@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "launcher/engine/libc_calls.h"
+#include "launcher/engine/libc/libc_calls.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_FILE_CALLS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_FILE_CALLS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_LIBC_FILE_CALLS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_LIBC_FILE_CALLS_H_
 
 namespace pylaunch::engine {
 
@@ -33,4 +33,4 @@ void ListenToFileCalls(FileListener listener);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_FILE_CALLS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_LIBC_FILE_CALLS_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/host_name_libraries.h"
+#include "launcher/engine/libc/host_name_libraries.h"
 
 #include <elf.h>
 #include <link.h>

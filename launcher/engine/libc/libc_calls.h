@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_LIBC_CALLS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_LIBC_CALLS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_LIBC_LIBC_CALLS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_LIBC_LIBC_CALLS_H_
 
 #include <dlfcn.h>
 
@@ -23,4 +23,4 @@ inline bool IsOurs(const void* caller) { return caller >= __ehdr_start && caller
     libc = reinterpret_cast<Function>(dlsym(RTLD_NEXT, #name)); \
   }
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_LIBC_CALLS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_LIBC_LIBC_CALLS_H_

@@ -1,11 +1,11 @@
 // No header that declares these functions is included (file_calls.cc).
 
-#include "launcher/engine/random_calls.h"
+#include "launcher/engine/libc/random_calls.h"
 
 #include <atomic>
 #include <cerrno>
 
-#include "launcher/engine/libc_calls.h"
+#include "launcher/engine/libc/libc_calls.h"
 
 namespace pylaunch::engine {
 namespace {

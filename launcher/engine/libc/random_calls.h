@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_RANDOM_CALLS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_RANDOM_CALLS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_LIBC_RANDOM_CALLS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_LIBC_RANDOM_CALLS_H_
 
 namespace pylaunch::engine {
 
@@ -15,4 +15,4 @@ void ListenToRandomCalls(RandomListener listener);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_RANDOM_CALLS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_LIBC_RANDOM_CALLS_H_

@@ -1,13 +1,13 @@
 // No header that declares these functions is included (file_calls.cc).
 
-#include "launcher/engine/start_calls.h"
+#include "launcher/engine/libc/start_calls.h"
 
 #include <atomic>
 #include <cerrno>
 
-#include "launcher/engine/host_name_libraries.h"
-#include "launcher/engine/interpreter_object.h"
-#include "launcher/engine/libc_calls.h"
+#include "launcher/engine/base/interpreter_object.h"
+#include "launcher/engine/libc/host_name_libraries.h"
+#include "launcher/engine/libc/libc_calls.h"
 
 struct utsname;
 

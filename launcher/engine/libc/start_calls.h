@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_START_CALLS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_START_CALLS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_LIBC_START_CALLS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_LIBC_START_CALLS_H_
 
 namespace pylaunch::engine {
 
@@ -19,4 +19,4 @@ void ListenToStartCalls(StartListener listener);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_START_CALLS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_LIBC_START_CALLS_H_

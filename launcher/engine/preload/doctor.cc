@@ -1,11 +1,11 @@
-#include "launcher/engine/doctor.h"
+#include "launcher/engine/preload/doctor.h"
 
 #include <Python.h>
 
 #include <fstream>
 #include <iterator>
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

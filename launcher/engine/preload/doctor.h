@@ -1,10 +1,10 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_DOCTOR_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_DOCTOR_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_DOCTOR_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_DOCTOR_H_
 
 #include <string>
 
-#include "launcher/engine/failure.h"
-#include "launcher/preload_plan.h"
+#include "launcher/contract/preload_plan.h"
+#include "launcher/engine/preload/failure.h"
 
 namespace pylaunch::engine {
 
@@ -15,4 +15,4 @@ void AskDoctor(const std::string& folder, const PreloadEntry& entry, Failure* fa
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_DOCTOR_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_DOCTOR_H_

@@ -1,11 +1,11 @@
-#include "launcher/engine/failure.h"
+#include "launcher/engine/preload/failure.h"
 
 #include <algorithm>
 #include <utility>
 #include <vector>
 
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,12 +1,12 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_FAILURE_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_FAILURE_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_FAILURE_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_FAILURE_H_
 
 #include <Python.h>
 
 #include <string>
 
-#include "launcher/engine/py_ref.h"
-#include "launcher/preload_plan.h"
+#include "launcher/contract/preload_plan.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 
@@ -30,4 +30,4 @@ std::string MissingBackends(PyObject* object);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_FAILURE_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_FAILURE_H_

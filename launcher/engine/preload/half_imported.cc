@@ -1,4 +1,4 @@
-#include "launcher/engine/half_imported.h"
+#include "launcher/engine/preload/half_imported.h"
 
 #include <string>
 #include <vector>

@@ -1,9 +1,9 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_HALF_IMPORTED_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_HALF_IMPORTED_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_HALF_IMPORTED_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_HALF_IMPORTED_H_
 
 #include <Python.h>
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 
@@ -25,4 +25,4 @@ class HalfImported {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_HALF_IMPORTED_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_HALF_IMPORTED_H_

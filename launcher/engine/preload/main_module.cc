@@ -1,13 +1,13 @@
-#include "launcher/engine/main_module.h"
+#include "launcher/engine/preload/main_module.h"
 
 #include <unistd.h>
 
 #include <cstring>
 #include <string>
 
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/read_record.h"
-#include "launcher/engine/surroundings.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/preload/surroundings.h"
+#include "launcher/engine/record/file_record.h"
 
 extern "C" const PyConfig* _Py_GetConfig(void);
 

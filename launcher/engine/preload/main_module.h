@@ -1,10 +1,10 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_MAIN_MODULE_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_MAIN_MODULE_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_MAIN_MODULE_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_MAIN_MODULE_H_
 
 #include <Python.h>
 
-#include "launcher/engine/interpreter.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/start/interpreter.h"
 
 namespace pylaunch::engine {
 
@@ -33,4 +33,4 @@ class MainModule {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_MAIN_MODULE_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_MAIN_MODULE_H_

@@ -1,18 +1,18 @@
-#include "launcher/engine/preloader.h"
+#include "launcher/engine/preload/preloader.h"
 
 #include <Python.h>
 #include <signal.h>
 #include <unistd.h>
 
-#include "launcher/engine/doctor.h"
-#include "launcher/engine/failure.h"
-#include "launcher/engine/half_imported.h"
-#include "launcher/engine/journal.h"
-#include "launcher/engine/main_module.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/reads_recording.h"
-#include "launcher/engine/report.h"
-#include "launcher/engine/surroundings.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/report.h"
+#include "launcher/engine/journal/journal.h"
+#include "launcher/engine/preload/doctor.h"
+#include "launcher/engine/preload/failure.h"
+#include "launcher/engine/preload/half_imported.h"
+#include "launcher/engine/preload/main_module.h"
+#include "launcher/engine/preload/surroundings.h"
+#include "launcher/engine/record/variable_record.h"
 
 namespace pylaunch::engine {
 namespace {

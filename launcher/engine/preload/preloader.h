@@ -1,13 +1,13 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_PRELOADER_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_PRELOADER_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_PRELOADER_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_PRELOADER_H_
 
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "launcher/engine/interpreter.h"
-#include "launcher/preload_plan.h"
+#include "launcher/contract/preload_plan.h"
+#include "launcher/engine/start/interpreter.h"
 
 namespace pylaunch::engine {
 
@@ -25,4 +25,4 @@ std::optional<int> Preload(const PreloadPlan& plan, const std::vector<size_t>& w
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_PRELOADER_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_PRELOADER_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/surroundings.h"
+#include "launcher/engine/preload/surroundings.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -6,8 +6,8 @@
 #include <climits>
 #include <cstring>
 
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/read_record.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/record/file_record.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_SURROUNDINGS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_SURROUNDINGS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_SURROUNDINGS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_SURROUNDINGS_H_
 
 #include <Python.h>
 
@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include "launcher/engine/gc_state.h"
-#include "launcher/engine/interpreter.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/preload_plan.h"
+#include "launcher/contract/preload_plan.h"
+#include "launcher/engine/base/gc_state.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/start/interpreter.h"
 
 namespace pylaunch::engine {
 
@@ -67,4 +67,4 @@ class EntryEnvironment {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_SURROUNDINGS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_SURROUNDINGS_H_

@@ -1,9 +1,9 @@
-#include "launcher/engine/argument_reads.h"
+#include "launcher/engine/record/argument_reads.h"
 
 #include <cstring>
 
-#include "launcher/engine/read_record.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/record/file_record.h"
 
 extern "C" const PyConfig* _Py_GetConfig(void);
 

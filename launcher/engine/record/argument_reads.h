@@ -1,17 +1,17 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_ARGUMENT_READS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_ARGUMENT_READS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_RECORD_ARGUMENT_READS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_RECORD_ARGUMENT_READS_H_
 
 #include <Python.h>
 
 #include <utility>
 #include <vector>
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 
 // While one lives, whoever uses or changes sys.argv, in Python or by the abstract object interface,
-// asks for facts of this start (read_record.h): whoever takes the first element for the program's
+// asks for facts of this start (file_record.h): whoever takes the first element for the program's
 // name, others for the arguments, too. Whoever uses sys.orig_argv asks for Python's command line,
 // whoever asks __main__ for its __file__ for the program's name. All three stay the same objects,
 // and are plain ones afterwards. One in a process's life. REQUIRES: the GIL.
@@ -40,4 +40,4 @@ void ForgetListsOfThisStart();
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_ARGUMENT_READS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_RECORD_ARGUMENT_READS_H_

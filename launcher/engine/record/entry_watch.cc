@@ -1,9 +1,9 @@
-#include "launcher/engine/entry_watch.h"
+#include "launcher/engine/record/entry_watch.h"
 
 #include <algorithm>
 #include <map>
 
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {

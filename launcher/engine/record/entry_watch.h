@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_ENTRY_WATCH_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_ENTRY_WATCH_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_RECORD_ENTRY_WATCH_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_RECORD_ENTRY_WATCH_H_
 
 #include <Python.h>
 
@@ -10,7 +10,7 @@
 
 #include "image/capture.h"
 #include "image/late.h"
-#include "launcher/engine/process_state.h"
+#include "launcher/engine/record/process_state.h"
 
 namespace pylaunch::engine {
 
@@ -53,4 +53,4 @@ class EntryWatch {
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_ENTRY_WATCH_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_RECORD_ENTRY_WATCH_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/read_record.h"
+#include "launcher/engine/record/file_record.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -12,9 +12,9 @@
 #include <utility>
 
 #include "image/kernel_files.h"
-#include "launcher/engine/file_calls.h"
-#include "launcher/engine/start_calls.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/libc/file_calls.h"
+#include "launcher/engine/libc/start_calls.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,4 +1,4 @@
-#include "launcher/engine/host_name_reads.h"
+#include "launcher/engine/record/host_name_reads.h"
 
 #include <Python.h>
 #include <frameobject.h>
@@ -8,10 +8,10 @@
 #include <string>
 #include <string_view>
 
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/read_record.h"
-#include "launcher/engine/wrap.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/wrap.h"
+#include "launcher/engine/record/file_record.h"
 
 namespace pylaunch::engine {
 namespace {

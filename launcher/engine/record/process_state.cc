@@ -1,4 +1,4 @@
-#include "launcher/engine/process_state.h"
+#include "launcher/engine/record/process_state.h"
 
 #include <asm/prctl.h>
 #include <dirent.h>
@@ -24,9 +24,9 @@
 
 #include "image/own_stack.h"
 #include "image/region_map.h"
-#include "launcher/engine/random_draws.h"
-#include "launcher/engine/read_record.h"
-#include "launcher/engine/told_mark.h"
+#include "launcher/engine/base/told_mark.h"
+#include "launcher/engine/record/file_record.h"
+#include "launcher/engine/record/random_draws.h"
 
 namespace pylaunch::engine {
 namespace {

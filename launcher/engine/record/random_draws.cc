@@ -1,4 +1,4 @@
-#include "launcher/engine/random_draws.h"
+#include "launcher/engine/record/random_draws.h"
 
 #include <Python.h>
 #include <frameobject.h>  // Where 3.10 declares PyFrame_GetBack.
@@ -9,10 +9,10 @@
 #include <utility>
 
 #include "cache/file_env.h"
-#include "launcher/engine/interpreter_object.h"
-#include "launcher/engine/name_list.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/random_calls.h"
+#include "launcher/engine/base/interpreter_object.h"
+#include "launcher/engine/base/name_list.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/libc/random_calls.h"
 
 namespace pylaunch::engine {
 namespace {

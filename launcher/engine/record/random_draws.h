@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_RANDOM_DRAWS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_RANDOM_DRAWS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_RECORD_RANDOM_DRAWS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_RECORD_RANDOM_DRAWS_H_
 
 #include <compare>
 #include <cstddef>
@@ -30,4 +30,4 @@ std::set<RandomDraw> RandomDraws();
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_RANDOM_DRAWS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_RECORD_RANDOM_DRAWS_H_

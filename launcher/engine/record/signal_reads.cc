@@ -1,4 +1,4 @@
-#include "launcher/engine/signal_reads.h"
+#include "launcher/engine/record/signal_reads.h"
 
 #include <Python.h>
 #include <unistd.h>
@@ -6,11 +6,11 @@
 #include <atomic>
 #include <cstdint>
 
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/read_record.h"
-#include "launcher/engine/wrap.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/wrap.h"
+#include "launcher/engine/record/file_record.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_SIGNAL_READS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_SIGNAL_READS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_RECORD_SIGNAL_READS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_RECORD_SIGNAL_READS_H_
 
 #include <signal.h>
 
@@ -21,7 +21,7 @@ void NoteSignalsAtStart();
 void StartSignalReads();
 // For the engine's sigaction and signal: somebody asks, or sets. May be called in a signal handler.
 void NoteSignalCall(int number);
-// Ends it, and notes the facts asked for as questions of the start (read_record.h). What has become
+// Ends it, and notes the facts asked for as questions of the start (file_record.h). What has become
 // otherwise where nobody saw it counts as asked. REQUIRES: the GIL.
 void StopSignalReads();
 
@@ -34,4 +34,4 @@ bool CatchUpOnSignals(const sigset_t& then, const sigset_t& now);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_SIGNAL_READS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_RECORD_SIGNAL_READS_H_

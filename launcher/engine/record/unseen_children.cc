@@ -1,10 +1,10 @@
-#include "launcher/engine/unseen_children.h"
+#include "launcher/engine/record/unseen_children.h"
 
 #include <dlfcn.h>
 
 #include <atomic>
 
-#include "launcher/engine/signal_reads.h"
+#include "launcher/engine/record/signal_reads.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_UNSEEN_CHILDREN_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_UNSEEN_CHILDREN_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_RECORD_UNSEEN_CHILDREN_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_RECORD_UNSEEN_CHILDREN_H_
 
 #include <signal.h>
 
@@ -16,4 +16,4 @@ void NoteSignalAction(int number, const struct sigaction* action);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_UNSEEN_CHILDREN_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_RECORD_UNSEEN_CHILDREN_H_

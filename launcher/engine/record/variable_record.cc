@@ -1,4 +1,4 @@
-#include "launcher/engine/reads_recording.h"
+#include "launcher/engine/record/variable_record.h"
 
 #include <Python.h>
 #include <signal.h>
@@ -10,19 +10,19 @@
 #include <utility>
 
 #include "image/secrets.h"
-#include "launcher/engine/child_environments.h"
-#include "launcher/engine/environ_hooks.h"
-#include "launcher/engine/environ_readers.h"
-#include "launcher/engine/environment_calls.h"
-#include "launcher/engine/environment_reads.h"
-#include "launcher/engine/host_name_reads.h"
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/read_record.h"
-#include "launcher/engine/signal_reads.h"
-#include "launcher/engine/unseen_children.h"
-#include "launcher/engine/wrap.h"
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/wrap.h"
+#include "launcher/engine/environment/environ_prefixes.h"
+#include "launcher/engine/environment/environment_reads.h"
+#include "launcher/engine/environment/os_environ_hook.h"
+#include "launcher/engine/libc/child_environments.h"
+#include "launcher/engine/libc/environment_calls.h"
+#include "launcher/engine/record/file_record.h"
+#include "launcher/engine/record/host_name_reads.h"
+#include "launcher/engine/record/signal_reads.h"
+#include "launcher/engine/record/unseen_children.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_READS_RECORDING_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_READS_RECORDING_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_RECORD_VARIABLE_RECORD_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_RECORD_VARIABLE_RECORD_H_
 
 #include <cstddef>
 #include <string>
@@ -35,4 +35,4 @@ std::string ShortSecretRead(const std::vector<std::string>& allowed);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_READS_RECORDING_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_RECORD_VARIABLE_RECORD_H_

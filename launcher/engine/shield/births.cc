@@ -1,15 +1,15 @@
-#include "launcher/engine/births.h"
+#include "launcher/engine/shield/births.h"
 
 #include <Python.h>
 
-#include "launcher/engine/import_lock.h"
-#include "launcher/engine/journal.h"
-#include "launcher/engine/load_watch.h"
-#include "launcher/engine/module_locks.h"
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/shield_report.h"
-#include "launcher/engine/wrap.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/wrap.h"
+#include "launcher/engine/journal/journal.h"
+#include "launcher/engine/shield/import_lock.h"
+#include "launcher/engine/shield/load_watch.h"
+#include "launcher/engine/shield/module_locks.h"
+#include "launcher/engine/shield/shield_report.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_BIRTHS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_BIRTHS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_SHIELD_BIRTHS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_SHIELD_BIRTHS_H_
 
 namespace pylaunch::engine {
 
@@ -11,4 +11,4 @@ bool WatchBirths();
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_BIRTHS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_SHIELD_BIRTHS_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/import_lock.h"
+#include "launcher/engine/shield/import_lock.h"
 
 #include <pthread.h>
 #include <unistd.h>
@@ -14,9 +14,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "launcher/engine/clock.h"
-#include "launcher/engine/module_locks.h"
-#include "launcher/engine/thread_activity.h"
+#include "launcher/engine/base/clock.h"
+#include "launcher/engine/shield/module_locks.h"
+#include "launcher/engine/shield/thread_activity.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_IMPORT_LOCK_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_IMPORT_LOCK_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_SHIELD_IMPORT_LOCK_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_SHIELD_IMPORT_LOCK_H_
 
 #include <Python.h>
 #include <sys/types.h>
@@ -105,4 +105,4 @@ bool ResetImportLockInChild();
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_IMPORT_LOCK_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_SHIELD_IMPORT_LOCK_H_

@@ -1,19 +1,19 @@
-#include "launcher/engine/import_shield.h"
+#include "launcher/engine/shield/import_shield.h"
 
 #include <Python.h>
 
-#include "launcher/engine/births.h"
-#include "launcher/engine/import_lock.h"
-#include "launcher/engine/journal.h"
-#include "launcher/engine/lazy_loader.h"
-#include "launcher/engine/load_watch.h"
-#include "launcher/engine/module_locks.h"
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/pure_functions.h"
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/shield_report.h"
-#include "launcher/engine/stale_module.h"
-#include "launcher/engine/wrap.h"
+#include "launcher/engine/archive/pure_functions.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/base/wrap.h"
+#include "launcher/engine/journal/journal.h"
+#include "launcher/engine/shield/births.h"
+#include "launcher/engine/shield/import_lock.h"
+#include "launcher/engine/shield/lazy_loader.h"
+#include "launcher/engine/shield/load_watch.h"
+#include "launcher/engine/shield/module_locks.h"
+#include "launcher/engine/shield/shield_report.h"
+#include "launcher/engine/shield/stale_module.h"
 
 // Compiled without exceptions: CPython ends daemon threads at exit by pthread_exit() inside the
 // calls made here, and no destructor of ours may run then, without the GIL.

@@ -1,8 +1,8 @@
-#include "launcher/engine/lazy_loader.h"
+#include "launcher/engine/shield/lazy_loader.h"
 
-#include "launcher/engine/import_lock.h"
-#include "launcher/engine/load_watch.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/shield/import_lock.h"
+#include "launcher/engine/shield/load_watch.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,12 +1,12 @@
-#include "launcher/engine/load_watch.h"
+#include "launcher/engine/shield/load_watch.h"
 
 #include <pthread.h>
 
 #include <algorithm>
 #include <vector>
 
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/stale_module.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/shield/stale_module.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_MODULE_LOCKS_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_MODULE_LOCKS_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_SHIELD_MODULE_LOCKS_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_SHIELD_MODULE_LOCKS_H_
 
 #include <Python.h>
 
@@ -17,4 +17,4 @@ unsigned long AwaitedInImportlib(unsigned long thread);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_MODULE_LOCKS_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_SHIELD_MODULE_LOCKS_H_

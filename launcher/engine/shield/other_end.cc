@@ -1,4 +1,4 @@
-#include "launcher/engine/other_end.h"
+#include "launcher/engine/shield/other_end.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_OTHER_END_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_OTHER_END_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_SHIELD_OTHER_END_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_SHIELD_OTHER_END_H_
 
 #include <sys/socket.h>
 
@@ -15,4 +15,4 @@ bool PeerIsElsewhere(const sockaddr_storage& peer);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_OTHER_END_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_SHIELD_OTHER_END_H_

@@ -1,4 +1,4 @@
-#include "launcher/engine/shield_report.h"
+#include "launcher/engine/shield/shield_report.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "launcher/engine/report.h"
+#include "launcher/engine/base/report.h"
 
 namespace pylaunch::engine {
 namespace {

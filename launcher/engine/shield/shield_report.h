@@ -1,9 +1,9 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_SHIELD_REPORT_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_SHIELD_REPORT_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_SHIELD_SHIELD_REPORT_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_SHIELD_SHIELD_REPORT_H_
 
 #include <Python.h>
 
-#include "launcher/engine/import_lock.h"
+#include "launcher/engine/shield/import_lock.h"
 
 namespace pylaunch::engine {
 
@@ -30,4 +30,4 @@ void ReportAbandoned(PyObject* name, bool kept);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_SHIELD_REPORT_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_SHIELD_SHIELD_REPORT_H_

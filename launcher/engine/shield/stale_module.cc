@@ -1,11 +1,11 @@
-#include "launcher/engine/stale_module.h"
+#include "launcher/engine/shield/stale_module.h"
 
 #include <algorithm>
 #include <utility>
 #include <vector>
 
-#include "launcher/engine/py_ref.h"
-#include "launcher/engine/shield_report.h"
+#include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/shield/shield_report.h"
 
 namespace pylaunch::engine {
 namespace {

@@ -1,4 +1,4 @@
-#include "launcher/engine/thread_activity.h"
+#include "launcher/engine/shield/thread_activity.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -15,7 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "launcher/engine/other_end.h"
+#include "launcher/engine/shield/other_end.h"
 
 namespace pylaunch::engine {
 namespace {

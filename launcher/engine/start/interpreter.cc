@@ -1,11 +1,11 @@
-#include "launcher/engine/interpreter.h"
+#include "launcher/engine/start/interpreter.h"
 
 #include <Python.h>
 
 #include <cstring>
 
-#include "launcher/engine/own_modules.h"
-#include "launcher/engine/py_ref.h"
+#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/py_ref.h"
 
 // Exported by CPython 3.10 to 3.13, declared only in internal headers
 // (Include/internal/pycore_initconfig.h); public since it is what embedders that initialise in two

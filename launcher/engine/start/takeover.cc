@@ -1,4 +1,4 @@
-#include "launcher/engine/takeover.h"
+#include "launcher/engine/start/takeover.h"
 
 #include <unistd.h>
 

@@ -1,10 +1,10 @@
-#ifndef PYLAUNCH_LAUNCHER_ENGINE_TAKEOVER_H_
-#define PYLAUNCH_LAUNCHER_ENGINE_TAKEOVER_H_
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_START_TAKEOVER_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_START_TAKEOVER_H_
 
 #include <optional>
 #include <vector>
 
-#include "launcher/handoff.h"
+#include "launcher/contract/handoff.h"
 
 namespace pylaunch::engine {
 
@@ -17,4 +17,4 @@ std::optional<Handoff> TakeHandoff(std::vector<int>* open = nullptr);
 
 }  // namespace pylaunch::engine
 
-#endif  // PYLAUNCH_LAUNCHER_ENGINE_TAKEOVER_H_
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_START_TAKEOVER_H_

@@ -1,6 +1,6 @@
 """What `pylaunch --build` runs instead of a program: compiles sources for the archive.
 
-The engine runs this file with `archive` in its namespace (launcher/engine/builder.h);
+The engine runs this file with `archive` in its namespace (launcher/engine/archive/builder.h);
 sys.argv[1:] are modules and paths. Nothing of what is compiled is run, or imported.
 """
 

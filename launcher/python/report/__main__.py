@@ -1,8 +1,8 @@
 """Writes what --record and --report ask for.
 
-Run by the engine when the program has ended (launcher/engine/journal_report.cc), as a process of
-its own with the program's Python, isolated: only the standard library can be imported. The argument
-is a descriptor that holds the journal.
+Run by the engine when the program has ended (launcher/engine/journal/journal_report.cc), as a
+process of its own with the program's Python, isolated: only the standard library can be imported.
+The argument is a descriptor that holds the journal.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""The journal as the engine hands it over (launcher/engine/journal.h, journal_report.cc)."""
+"""The journal as the engine hands it over (engine/journal: journal.h, journal_report.cc)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # ruff: noqa: E501 - programs in strings read better on long lines.
 """First imports of real packages by several threads, in many fresh processes: how many fail, hang or crash.
 
-    tests/shield/real.py [--runs N] [--jobs N] [--python PYTHON] [--launch COMMAND] [--preload] [--list] [CASE ...]
+    tests/programs/shield/real.py [--runs N] [--jobs N] [--python PYTHON] [--launch COMMAND] [--preload] [--list] [CASE ...]
 
 COMMAND is what stands for `python`: nothing, for stock, or pylaunch and its options. --preload gives each case the entries
 that a preload file for it would have: what its threads import, and the names that lazy modules resolve later. Prints a line a

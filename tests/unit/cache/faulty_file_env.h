@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_TESTS_CACHE_FAULTY_FILE_ENV_H_
-#define PYLAUNCH_TESTS_CACHE_FAULTY_FILE_ENV_H_
+#ifndef PYLAUNCH_TESTS_UNIT_CACHE_FAULTY_FILE_ENV_H_
+#define PYLAUNCH_TESTS_UNIT_CACHE_FAULTY_FILE_ENV_H_
 
 #include <algorithm>
 #include <chrono>
@@ -139,4 +139,4 @@ class FaultyFileEnv final : public FileEnv {
 
 }  // namespace pylaunch::cache
 
-#endif  // PYLAUNCH_TESTS_CACHE_FAULTY_FILE_ENV_H_
+#endif  // PYLAUNCH_TESTS_UNIT_CACHE_FAULTY_FILE_ENV_H_

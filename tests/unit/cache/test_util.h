@@ -1,5 +1,5 @@
-#ifndef PYLAUNCH_TESTS_CACHE_TEST_UTIL_H_
-#define PYLAUNCH_TESTS_CACHE_TEST_UTIL_H_
+#ifndef PYLAUNCH_TESTS_UNIT_CACHE_TEST_UTIL_H_
+#define PYLAUNCH_TESTS_UNIT_CACHE_TEST_UTIL_H_
 
 #include <gtest/gtest.h>
 
@@ -57,4 +57,4 @@ bool Has(const std::string& archive, const std::string& path);
 
 }  // namespace pylaunch::cache
 
-#endif  // PYLAUNCH_TESTS_CACHE_TEST_UTIL_H_
+#endif  // PYLAUNCH_TESTS_UNIT_CACHE_TEST_UTIL_H_

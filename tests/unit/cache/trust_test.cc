@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "tests/cache/test_util.h"
+#include "tests/unit/cache/test_util.h"
 
 namespace pylaunch::cache {
 namespace {

@@ -1,4 +1,4 @@
-#include "launcher/engine/environment_reads.h"
+#include "launcher/engine/environment/environment_reads.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "launcher/engine/exit_list.h"
+#include "launcher/engine/exit/exit_list.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>

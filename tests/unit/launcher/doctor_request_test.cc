@@ -1,4 +1,4 @@
-#include "launcher/doctor_request.h"
+#include "launcher/tools/doctor_request.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

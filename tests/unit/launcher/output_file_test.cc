@@ -1,4 +1,4 @@
-#include "launcher/output_file.h"
+#include "launcher/command_line/output_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "launcher/preload_file.h"
+#include "launcher/command_line/preload_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "launcher/python_home.h"
+#include "launcher/python_home/python_home.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

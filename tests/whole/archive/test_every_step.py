@@ -3,12 +3,12 @@
 
 By default a sample, which costs seconds; `PYLAUNCH_HOSTILE=full` does all of them, four to seven minutes on two cores:
 
-    PYLAUNCH_HOSTILE=full .venv/bin/python -m pytest -n 3 -rP --basetemp=/dev/shm/hostile tests/test_every_step.py
+    PYLAUNCH_HOSTILE=full .venv/bin/python -m pytest -n 3 -rP --basetemp=/dev/shm/hostile tests/whole/archive/test_every_step.py
 
 A run without faults tells how often each call is made; then that run is repeated with strace killing the process at the call, or
 having the call fail, once for each of the calls and each of the errors that lead to different code. After each: what the program
 printed is stock's, no temporary file is left by a writer that lives, the next start finds nothing corrupt and nothing lost that was
-there, and the one after it misses nothing. `-rP` shows how many there were; what the last run found is told in cache/FORMAT.md.
+there, and the one after it misses nothing. `-rP` shows how many there were; what the last run found is told in docs/archive.md.
 """
 
 import dataclasses

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - programs in strings and tables read better on long lines.
-"""Processes that run nothing of the user's inherit PYLAUNCH_PRELOAD, and load nothing in vain (launcher/helpers.txt)."""
+"""Processes that run nothing of the user's inherit PYLAUNCH_PRELOAD, and load nothing in vain (launcher/command_line/helpers.txt)."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, clean_environment, finish, start
 from imaged import PYTHON, RACY, has, restored
 
-LIST = (ROOT / "launcher/helpers.txt").read_text().splitlines()
+LIST = (ROOT / "launcher/command_line/helpers.txt").read_text().splitlines()
 LISTED = [line.split() for line in LIST if line and not line.startswith(("#", "-c "))]
 COMMANDS = [line[3:].replace(r"\n", "\n") for line in LIST if line.startswith("-c ")]
 # But the standard library's own.

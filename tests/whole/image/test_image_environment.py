@@ -184,7 +184,7 @@ def test_library_that_goes_through_the_whole_environment(image, tmp_path):
 
 @pytest.mark.parametrize("package", ["tqdm.auto", "networkx"])
 def test_known_functions_use_only_a_prefix(image, package):
-    """These go through the environment (launcher/engine/environ_readers.txt)."""
+    """These go through the environment (launcher/engine/environment/environ_prefixes.txt)."""
     if not has(package.partition(".")[0]):
         pytest.skip(f"no {package}")
     preload = [f"import {package}"]

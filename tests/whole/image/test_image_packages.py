@@ -1,7 +1,7 @@
 """Well-known packages do from an image what they do under stock.
 
 Slow: PYLAUNCH_ECOSYSTEM=full runs it. PYLAUNCH_PACKAGES_PYTHON names a Python that has
-tests/image_packages/requirements.txt already; else a throw-away environment is made.
+tests/programs/image_packages/requirements.txt already; else a throw-away environment is made.
 """
 
 import os
@@ -18,7 +18,7 @@ from imaged import RACY, Imaged, reason, restored
 sys.path.insert(0, str(ROOT / "tests" / "conformance"))
 from layout import make_prefix
 
-PROGRAMS = ROOT / "tests" / "image_packages"
+PROGRAMS = ROOT / "tests/programs/image_packages"
 NAMES = sorted(x.stem.removeprefix("with_") for x in PROGRAMS.glob("with_*.py"))
 # Of what preloading leaves, the first start finds out, so that the second makes the image.
 LATE = {"polars": "'import polars' left a thread: polars-ooc-clea"}

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, Tree, finish, start
 from imaged import PRELOADS, PYTHON, RACY, Imaged, has, restored
 
-PLACES = ROOT / "tests" / "image_places"
+PLACES = ROOT / "tests/programs/image_places"
 NUMPY = ["import numpy"] if has("numpy") else []
 # Nobody's, nor that of another pytest on this machine (scripts/test-pythons has several at once): what belongs to it was made here.
 STRANGER = 54_321 + os.getpid()

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, clean_environment, serial, tty_session
 
-LAUNCHER_FOLDER = ROOT / "launcher"
+LAUNCHER_FOLDER = ROOT / "launcher/python"
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 

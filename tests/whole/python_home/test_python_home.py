@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, clean_environment, finish, start
 
-PROBE = (ROOT / "tests" / "probe.py").read_text()
+PROBE = (ROOT / "tests/whole/probe.py").read_text()
 PREFIX = "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.executable, sys.orig_argv[1:]]))"
 
 

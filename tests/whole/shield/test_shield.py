@@ -16,10 +16,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Result, clean_environment, serial, start
+from conftest import ROOT, Result, clean_environment, serial, start
 
-PROGRAMS = Path(__file__).with_name("shield")
-# A program that hangs ends itself with a dump of its threads after HANDS_LIMIT seconds (tests/shield/hands.py).
+PROGRAMS = ROOT / "tests/programs/shield"
+# A program that hangs ends itself with a dump of its threads after HANDS_LIMIT seconds (tests/programs/shield/hands.py).
 HANG = 20
 NEVER = (99, 0, 0)
 # CPython releases that have a fix of their own.

@@ -9,12 +9,11 @@ import signal
 import subprocess
 import time
 import zipfile
-from pathlib import Path
 
 import pytest
-from conftest import Tree, finish, serial, start
+from conftest import ROOT, Tree, finish, serial, start
 
-PROBE = Path(__file__).with_name("probe.py").read_text()
+PROBE = (ROOT / "tests/whole/probe.py").read_text()
 
 
 def no_addresses(text: str) -> str:

@@ -31,7 +31,7 @@ class Prefix:
     def add_python(self, prefix: Path | None = None, name: str = "python3.11") -> Path:
         folder = (prefix or self.path) / "bin"
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / "build/tests/launcher/handoff_probe", folder / name)
+        shutil.copy(ROOT / "build/tests/programs/handoff_probe", folder / name)
         for link in ("python", "python3"):
             (folder / link).unlink(missing_ok=True)
             (folder / link).symlink_to(name)

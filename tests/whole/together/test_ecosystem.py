@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests" / "conformance"))
 from engine_watch import EngineWatch
 from layout import Prefix, make_prefix
 
-PROGRAMS = ROOT / "tests" / "ecosystem"
+PROGRAMS = ROOT / "tests/programs/ecosystem"
 FULL = os.environ.get("PYLAUNCH_ECOSYSTEM") == "full"
 full = pytest.mark.skipif(not FULL, reason="slow: PYLAUNCH_ECOSYSTEM=full runs it")
 
