@@ -147,10 +147,12 @@ void VolunteerToBeKilled() {
 }
 
 // Nothing of the program's reaches this process, nor it the program.
-void Withdraw() {
+void Withdraw(int kept) {
   VolunteerToBeKilled();
   setsid();
-  close_range(3, ~0u, 0);
+  const unsigned from = kept < 3 ? 3 : static_cast<unsigned>(kept) + 1;
+  if (kept > 3) close_range(3, from - 2, 0);
+  close_range(from, ~0u, 0);
   const int null = open("/dev/null", O_RDWR);
   for (int fd = 0; fd < 3; ++fd) {
     if (null != fd) dup2(null, fd);
@@ -346,7 +348,7 @@ CaptureResult Capture(const CaptureRequest& request) {
   if (pid == 0) {
     const bool none = request.threads_only || g_threads.unknown || g_threads.count > 0;
     if (none || (!wait && _Fork() != 0)) _exit(0);
-    Withdraw();
+    Withdraw(request.kept);
     Capturer(request, tids).Run();
     return {g_restored, "", {}};
   }

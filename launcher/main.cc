@@ -36,6 +36,7 @@
 #include "launcher/python_home/python_home.h"
 #include "launcher/tools/archive_tools.h"
 #include "launcher/tools/doctor_request.h"
+#include "launcher/workers/supervisor.h"
 
 extern char** environ;
 
@@ -284,6 +285,10 @@ int Main(int argc, char** argv) {
     std::fputs(HelpText().c_str(), stdout);
     return 0;
   }
+  if (options->help_workers) {
+    std::fputs(WorkersHelpText().c_str(), stdout);
+    return 0;
+  }
 
   Handoff handoff;
   for (const Options::PreloadArgument& p : options->preload) {
@@ -322,6 +327,15 @@ int Main(int argc, char** argv) {
                  home->version.c_str(), home->why.c_str());
   }
 
+  int image_turn = -1;
+  if (options->workers.wanted() && !options->needs_engine() && !options->doctor) {
+    absl::StatusOr<WorkerPlan> workers = PlanWorkers(options->workers);
+    if (!workers.ok()) return Fail(workers.status());
+    const Role role =
+        Supervise({options->workers, options->json, options->explain, options->image}, *workers);
+    if (!role.is_worker) return role.exit_code;
+    image_turn = role.image_turn;
+  }
   Environment environment(environ);
   environment.Apply(handoff.plan.environment);
   if (options->doctor) {
@@ -369,9 +383,12 @@ int Main(int argc, char** argv) {
         handoff.image_only = true;
       }
       image = LookUpImage(query, &handoff);
+      if (image < 0 && !handoff.image.folder.empty()) handoff.image_turn = image_turn;
       if (handoff.image_only && image >= 0) return 0;  // Somebody else was quicker.
     }
     if (helper && image < 0 && handoff.image.folder.empty()) Spare(*helper, &handoff);
+    // Nobody waits for what is not made; else it is the engine's.
+    if (image_turn >= 0) fcntl(image_turn, F_SETFD, handoff.image_turn < 0 ? FD_CLOEXEC : 0);
     fd = MemoryFile(handoff.Serialize());
     if (fd < 0) obstacle.cause = absl::StrCat("no memory file: ", std::strerror(errno));
   }

@@ -25,6 +25,7 @@ struct OwnOption {
   const char* value;  // What --help calls the value; null: a switch.
   const char* twin;   // Environment variable; null: none.
   const char* help;
+  bool of_workers = false;  // It goes with --workers.
 };
 
 constexpr OwnOption kOwnOptions[] = {
@@ -45,6 +46,7 @@ constexpr OwnOption kOwnOptions[] = {
     {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
     {"--exit", "MODE", "PYLAUNCH_EXIT",
      "full, or fast (as --image): keeps what was preloaded whole"},
+    {"--workers", "N", "PYLAUNCH_WORKERS", "run N of it (or auto) and mind them: --help-workers"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
      "archive what ARGS name (else --preload, else all); end"},
@@ -55,6 +57,23 @@ constexpr OwnOption kOwnOptions[] = {
     {"--prune", nullptr, "PYLAUNCH_PRUNE", "cut that folder down to --cache-size, and end"},
     {"--doctor", nullptr, "PYLAUNCH_DOCTOR", "examine the environment, and end; 1 if it is ill"},
     {"--json", nullptr, nullptr, "let these report as JSON"},
+    {"--distributed", nullptr, "PYLAUNCH_DISTRIBUTED",
+     "set RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT", true},
+    {"--threads", "K", "PYLAUNCH_THREADS",
+     "OMP_NUM_THREADS and its like, where unset (default: processors / N; or keep)", true},
+    {"--gpus-per-worker", "K", "PYLAUNCH_GPUS_PER_WORKER",
+     "deal out the visible GPUs by CUDA_VISIBLE_DEVICES", true},
+    {"--restart", "WHEN", "PYLAUNCH_RESTART",
+     "never (default), on-failure[:MAX] or always[:MAX], after 1, 2, 4 ... 60 s", true},
+    {"--on-failure", "DO", "PYLAUNCH_ON_FAILURE",
+     "when one fails for good: continue (default), or stop the others", true},
+    {"--grace", "SECONDS", "PYLAUNCH_GRACE", "from a signal that ends to SIGKILL (default 30)",
+     true},
+    {"--log-dir", "DIR", "PYLAUNCH_LOG_DIR",
+     "DIR/WORKER/ATTEMPT/stdout.log and stderr.log instead of our own streams", true},
+    {"--no-prefix", nullptr, "PYLAUNCH_NO_PREFIX", "no [k] before each line of a worker", true},
+    {"--stdin-to", "K", "PYLAUNCH_STDIN_TO", "worker K reads our stdin; the others, nothing", true},
+    {"--help-workers", nullptr, nullptr, ""},
     {"--help", nullptr, nullptr, "show this text; the versions of pylaunch and of its Python"},
     {"--version", nullptr, nullptr, ""},
 };
@@ -221,10 +240,13 @@ class CommandLine {
   std::vector<std::string> own_;
 };
 
+constexpr char kMainGroup[] = "Options";  // CLI11's own.
+constexpr char kWorkersGroup[] = "Workers";
+
 // Keeps CLI11's layout for our own usage line and value names.
 class HelpFormatter : public CLI::Formatter {
  public:
-  HelpFormatter() { column_width(22); }
+  explicit HelpFormatter(std::string group) : group_(std::move(group)) { column_width(22); }
   std::string make_usage(const CLI::App*, std::string) const override {
     return "usage: pylaunch [options] [python options] [-c CMD | -m MOD | FILE | -] [ARGS]\n";
   }
@@ -232,10 +254,13 @@ class HelpFormatter : public CLI::Formatter {
   std::string make_help(const CLI::App* app, std::string, CLI::AppFormatMode) const override {
     std::string text = make_usage(app, "");
     for (const CLI::Option* option : app->get_options()) {
-      if (!option->get_group().empty()) text += make_option(option, false);
+      if (option->get_group() == group_) text += make_option(option, false);
     }
     return text + "\n" + app->get_footer() + "\n";
   }
+
+ private:
+  std::string group_;
 };
 
 // Our options, as CLI11 knows them. CLI11 takes "[a,b]" apart as a list, so every value travels
@@ -244,7 +269,7 @@ class OwnParser {
  public:
   explicit OwnParser(Options* options) : options_(*options) {
     app_.set_help_flag();
-    app_.formatter(std::make_shared<HelpFormatter>());
+    app_.formatter(std::make_shared<HelpFormatter>(kMainGroup));
     app_.footer(
         "Options stand before the program; each wins over its variable, as --cache-mode\n"
         "over PYLAUNCH_CACHE_MODE. Python's own options and their help: pylaunch -h");
@@ -268,9 +293,12 @@ class OwnParser {
     AddSwitch("--verify", &options_.verify)->group("");  // Shown with --stats.
     AddSwitch("--prune", &options_.prune);
     AddSwitch("--doctor", &options_.doctor);
+    AddValue("--workers", &workers_.workers);
     AddSwitch("--json", &options_.json);
     AddSwitch("--help", &options_.help)->option_text("| --version");
     AddSwitch("--version", &options_.version)->group("");  // Shown with --help.
+    AddSwitch("--help-workers", &options_.help_workers)->group("");
+    AddWorkerOptions();
   }
 
   std::string Help() const { return app_.help(); }
@@ -289,6 +317,7 @@ class OwnParser {
     cache_size_.clear();
     image_allow_.clear();
     exit_.clear();
+    workers_ = {};
     try {
       app_.parse(std::move(reversed));
     } catch (const std::exception& error) {
@@ -298,6 +327,9 @@ class OwnParser {
       options_.cache_size = ParseSize(cache_size_);
       if (!options_.cache_size)
         return Refused("--cache-size: no size: " + cache_size_, words, twin);
+    }
+    if (absl::Status status = ParseWorkerWords(workers_, &options_.workers); !status.ok()) {
+      return Refused(std::string(status.message()), words, twin);
     }
     if (image_allow_.find('=') != image_allow_.npos) {
       return Refused("--image-allow: wants the names of variables, not their values", words, twin);
@@ -318,7 +350,24 @@ class OwnParser {
     return absl::OkStatus();
   }
 
+  // The options that go with --workers, as --help shows the others.
+  std::string WorkersHelp() const {
+    return HelpFormatter(kWorkersGroup).make_help(&app_, "", CLI::AppFormatMode::All);
+  }
+
  private:
+  void AddWorkerOptions() {
+    const std::pair<const char*, std::string*> values[] = {
+        {"--threads", &workers_.threads},   {"--gpus-per-worker", &workers_.gpus_per_worker},
+        {"--restart", &workers_.restart},   {"--on-failure", &workers_.on_failure},
+        {"--grace", &workers_.grace},       {"--log-dir", &workers_.log_dir},
+        {"--stdin-to", &workers_.stdin_to},
+    };
+    for (const auto& [name, value] : values) AddValue(name, value)->group(kWorkersGroup);
+    AddSwitch("--distributed", &workers_.distributed)->group(kWorkersGroup);
+    AddSwitch("--no-prefix", &workers_.no_prefix)->group(kWorkersGroup);
+  }
+
   template <typename T>
   CLI::Option* AddValue(const char* name, T* value) {
     const auto plain = [](std::string text) { return text.substr(text.find('=') + 1); };
@@ -358,6 +407,7 @@ class OwnParser {
   std::string cache_size_;
   std::string image_allow_;
   std::string exit_;
+  WorkerWords workers_;
   CLI::App app_;
 };
 
@@ -429,9 +479,10 @@ absl::Status CheckActions(const Options& options) {
                    "run them one after the other");
   }
   if (actions.empty()) {
-    return options.json ? Problem("option '--json' is for what reports and ends, as --doctor",
-                                  "pylaunch --doctor --json")
-                        : absl::OkStatus();
+    return options.json && !options.workers.wanted()
+               ? Problem("option '--json' is for what reports and ends, as --doctor",
+                         "pylaunch --doctor --json")
+               : absl::OkStatus();
   }
   const std::string_view action = actions[0];
   const bool writes = options.build || options.image_build || !options.import_from.empty();
@@ -440,6 +491,22 @@ absl::Status CheckActions(const Options& options) {
     return Problem(
         Cat(action, " writes what --cache-mode ", CacheModeName(options.cache_mode), " does not"),
         Cat(action, " with --cache-mode auto or refresh"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckWorkers(const Options& options, const std::vector<std::string>& own) {
+  if (options.workers.wanted()) {
+    if (options.record.empty() && options.report.empty()) return absl::OkStatus();
+    return Problem("--record and --report are for one process, not for workers",
+                   "run the program once without --workers");
+  }
+  for (const std::string& word : own) {
+    const OwnOption* option = FindOwn(std::string_view(word).substr(0, word.find('=')));
+    if (option->of_workers) {
+      return Problem(Cat("option '", option->name, "' goes with --workers"),
+                     "see 'pylaunch --help-workers'");
+    }
   }
   return absl::OkStatus();
 }
@@ -494,6 +561,7 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
     if (absl::Status status = parser.Parse(line.own(), ""); !status.ok()) return status;
   }
   if (absl::Status status = CheckActions(options); !status.ok()) return status;
+  if (absl::Status status = CheckWorkers(options, line.own()); !status.ok()) return status;
   if (absl::Status status = CheckReport(options.report); !status.ok()) return status;
   return options;
 }
@@ -501,6 +569,11 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
 std::string HelpText() {
   Options unused;
   return OwnParser(&unused).Help();
+}
+
+std::string WorkersHelpText() {
+  Options unused;
+  return OwnParser(&unused).WorkersHelp();
 }
 
 }  // namespace pylaunch

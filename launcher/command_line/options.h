@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "launcher/command_line/worker_options.h"
 
 namespace pylaunch {
 
@@ -32,6 +33,7 @@ struct Options {
   std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
   std::optional<bool> fast_exit;  // --exit; nothing: fast with --image, else full.
   bool explain = false;
+  WorkerOptions workers;  // --workers and what goes with it.
   // Instead of running a program; one of them at most.
   bool build = false;
   bool image_build = false;
@@ -47,6 +49,7 @@ struct Options {
   }
   bool json = false;  // The report of any of these as JSON.
   bool help = false;
+  bool help_workers = false;
   bool version = false;
   bool ignore_environment = false;       // -E or -I stands among Python's options.
   std::vector<std::string> python_argv;  // argv[0] and everything that is not ours, in order.
@@ -57,7 +60,7 @@ struct Options {
 // PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_CACHE_SIZE, PYLAUNCH_RECORD, PYLAUNCH_REPORT,
 // PYLAUNCH_EXIT, PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_IMAGE, PYLAUNCH_IMAGE_BUILD,
 // PYLAUNCH_IMAGE_ALLOW, PYLAUNCH_EXPORT, PYLAUNCH_IMPORT, PYLAUNCH_STATS, PYLAUNCH_VERIFY,
-// PYLAUNCH_PRUNE, PYLAUNCH_DOCTOR) unless -E or -I is given; a flag wins over its twin, except that
+// PYLAUNCH_PRUNE, PYLAUNCH_DOCTOR, PYLAUNCH_WORKERS and its company) unless -E or -I is given; a flag wins over its twin, except that
 // --preload adds; an empty variable counts as unset.
 //
 // Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
@@ -77,6 +80,8 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
 // The text of --help: at most 24 lines of 80 columns, with defaults, ends with where Python's own
 // help is (`-h`).
 std::string HelpText();
+// Of --help-workers: the options that go with --workers.
+std::string WorkersHelpText();
 
 }  // namespace pylaunch
 

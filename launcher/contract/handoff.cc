@@ -125,6 +125,7 @@ std::string Handoff::Serialize() const {
   out.Number(wait_for_seal);
   out.Number(image_only);
   out.Number(image_trial);
+  out.Number(image_turn);
   out.String(export_to);
   out.String(import_from);
   Write(&out, plan.environment);
@@ -152,6 +153,7 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.Number(&h.wait_for_seal);
   in.Number(&h.image_only);
   in.Number(&h.image_trial);
+  in.Number(&h.image_turn);
   in.String(&h.export_to);
   in.String(&h.import_from);
   Read(&in, &h.plan.environment);

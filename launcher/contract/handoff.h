@@ -67,6 +67,9 @@ struct Handoff {
   bool image_only = false;  // --image-build: no program runs.
   // A restored process that is to end where the program would begin (engine/image_trial.h).
   bool image_trial = false;
+  // A descriptor that other workers wait for the end of: while it is open, this process may be
+  // making the image that they start from (launcher/workers/supervisor.h). -1: nobody waits.
+  int image_turn = -1;
   std::string export_to;  // --export and --import: absolute; no program runs.
   std::string import_from;
   PreloadPlan plan;

@@ -5,6 +5,7 @@
 
 #include <Python.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -210,7 +211,11 @@ std::optional<bool> CaptureOrResume(const EntryWatch& watch) {
   if (g_handoff->image.folder.empty()) return false;
   g_session_was_open = g_session->enabled();
   const image::Restored* restored = CaptureImage(g_handoff, g_session, watch);
-  if (restored == nullptr) return false;
+  if (restored == nullptr) {
+    // The process that writes the image, if there is one, still has its own.
+    if (g_handoff->image_turn >= 0) close(std::exchange(g_handoff->image_turn, -1));
+    return false;
+  }
   if (Resume(*restored)) return true;
   PyErr_Print();
   return std::nullopt;
@@ -300,6 +305,7 @@ int g_argc;
 char** g_argv;
 
 int EngineMain(int argc, char** argv, char**) {
+  if (g_handoff->image_turn >= 0) fcntl(g_handoff->image_turn, F_SETFD, FD_CLOEXEC);
   if (!g_handoff->image.folder.empty()) {
     g_argc = argc;
     g_argv = argv;

@@ -247,6 +247,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     request.path = publisher.temp();
     request.allowed_secrets = handoff->image.allowed;
     request.threads_only = !left.empty();
+    request.kept = handoff->image_turn;
     request.tight = room.tight;
     request.wait = handoff->wait_for_seal || handoff->image_only;
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };

@@ -1,0 +1,54 @@
+#ifndef PYLAUNCH_LAUNCHER_WORKERS_WORKER_H_
+#define PYLAUNCH_LAUNCHER_WORKERS_WORKER_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "launcher/command_line/worker_options.h"
+
+namespace pylaunch {
+
+// How a process ended, as wait(2) tells it.
+struct Ending {
+  int code = 0;    // Of exit(2).
+  int signal = 0;  // 0: it was not killed by one.
+  bool good() const { return code == 0 && signal == 0; }
+  // As a shell and srun(1) put it.
+  int exit_code() const { return signal != 0 ? 128 + signal : code; }
+  // "exit code 3", "killed by signal 9 (SIGKILL)".
+  std::string InWords() const;
+};
+
+// One worker of several, over all its attempts. Times are CLOCK_MONOTONIC in nanoseconds.
+class Worker {
+ public:
+  enum class State { kWaiting, kRunning, kDone };
+
+  State state = State::kWaiting;
+  int64_t due_ns = 0;  // kWaiting: when it is to start.
+  pid_t pid = 0;       // kRunning.
+  bool own_group = true;
+  int attempt = 0;  // The next one's number, or the running one's.
+  int64_t started_ns = 0;
+  double seconds = 0;      // Of the last attempt, once it has ended.
+  Ending ending;           // Likewise.
+  bool ran = false;        // At least once.
+  bool stopped = false;    // It was told to end because another one failed.
+  std::string last_lines;  // The end of what it wrote to stderr.
+  std::string log_folder;  // Of the running or last attempt; empty: there is none.
+
+  // Keeps the last lines of what went to stderr.
+  void Remember(std::string_view bytes);
+  // Decides by `policy` what comes after `ending`. `stopping`: nothing starts any more.
+  void Next(const RestartPolicy& policy, bool stopping, int64_t now_ns);
+
+ private:
+  int failures_in_a_row_ = 0;
+};
+
+}  // namespace pylaunch
+
+#endif  // PYLAUNCH_LAUNCHER_WORKERS_WORKER_H_
