@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "cache/guarded_copy.h"
+#include "cache/stat_proof.h"
 
 namespace pylaunch::cache {
 namespace {
@@ -278,7 +279,7 @@ class PosixEnv final : public FileEnv {
   int64_t NowNs() override {
     timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
-    return static_cast<int64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
+    return NanosecondsOf(ts);
   }
 
  private:

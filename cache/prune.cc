@@ -123,7 +123,7 @@ class Pruner {
   }
 
   bool OlderThan(const struct stat& st, int64_t life_ns) const {
-    return env_.NowNs() - SourceStampOf(st).mtime_ns > life_ns;
+    return env_.NowNs() - NanosecondsOf(st.st_mtim) > life_ns;
   }
 
   // A key or an image without the other, or a note, is what a writer leaves that is at work, or
@@ -160,7 +160,7 @@ class Pruner {
       if (!st || !IsMine(*st)) continue;
       image.bytes = static_cast<uint64_t>(st->st_blocks) * kStatBlock;
       if (key) image.bytes += static_cast<uint64_t>(key->st_blocks) * kStatBlock;
-      image.last_use_ns = SourceStampOf(key ? *key : *st).mtime_ns;
+      image.last_use_ns = NanosecondsOf((key ? *key : *st).st_mtim);
       if (key && request_.judge) image.standing = request_.judge(image.path);
       images_.push_back(std::move(image));
     }

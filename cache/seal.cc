@@ -375,7 +375,7 @@ void RemoveStaleTemps(FileEnv& env, const std::string& archive) {
     if (!IsTempNameFor(name, BaseOf(archive)) && !IsTempNameFor(name, delta)) continue;
     const std::string path = folder + "/" + name;
     const auto st = env.Stat(path);
-    if (st && env.NowNs() - SourceStampOf(*st).mtime_ns > kTempLifeNs) (void)env.Unlink(path);
+    if (st && env.NowNs() - NanosecondsOf(st->st_mtim) > kTempLifeNs) (void)env.Unlink(path);
   }
 }
 

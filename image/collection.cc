@@ -151,12 +151,12 @@ ImageSummary Summarize(FileEnv& env, const std::string& path, const struct stat&
   image.path = path;
   image.bytes = static_cast<uint64_t>(st.st_size);
   image.disk_bytes = static_cast<uint64_t>(st.st_blocks) * kStatBlock;
-  image.created_ns = cache::SourceStampOf(st).mtime_ns;
+  image.created_ns = cache::NanosecondsOf(st.st_mtim);
   image.last_use_ns = image.created_ns;
   image.foreign = st.st_uid != geteuid() && geteuid() != 0;
   if (const auto key = env.Stat(KeyPath(path))) {
     image.disk_bytes += static_cast<uint64_t>(key->st_blocks) * kStatBlock;
-    image.last_use_ns = cache::SourceStampOf(*key).mtime_ns;
+    image.last_use_ns = cache::NanosecondsOf(key->st_mtim);
   }
   return image;
 }
@@ -180,7 +180,7 @@ void Check(FileEnv& env, ImageSummary* image) {
 
 Leftover LeftoverOf(FileEnv& env, const std::string& path, const struct stat& st) {
   return {path, static_cast<uint64_t>(st.st_blocks) * kStatBlock,
-          env.NowNs() - cache::SourceStampOf(st).mtime_ns, ""};
+          env.NowNs() - cache::NanosecondsOf(st.st_mtim), ""};
 }
 
 }  // namespace

@@ -99,17 +99,14 @@ FileState FolderState(const std::string& path) {
   struct stat st;
   if (stat(path.c_str(), &st) != 0) return FileState();
   FileState state = StateOf(st);
-  state.size = AskedOf(st).size;
+  state.rights = cache::RightsOf(st);
   return state;
 }
-
-// Mode and owner; where there is no folder, 0.
-bool HasSameRights(const FileState& a, const FileState& b) { return a.size == b.size; }
 
 bool Holds(const FolderProof& proof) {
   const FileState now = FolderState(proof.path);
   if (now == proof.state) return true;
-  if (!HasSameRights(now, proof.state)) return false;
+  if (now.rights != proof.state.rights) return false;
   const FolderNames names = NamesIn(proof.path);
   return (proof.all ? names.all : names.importable) == proof.names;
 }
@@ -258,7 +255,7 @@ std::string FirstChange(const Key& key) {
   const std::string file = FirstChanged(key.files, [&] {
     const auto changed = std::find_if_not(key.folders.begin(), key.folders.end(), Holds);
     if (changed == key.folders.end()) return;
-    const bool same = HasSameRights(FolderState(changed->path), changed->state);
+    const bool same = FolderState(changed->path).rights == changed->state.rights;
     folder = (same ? "the names in " : "") + changed->path;
   });
   if (!file.empty()) return file + " changed";

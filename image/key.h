@@ -70,8 +70,8 @@ FolderNames NamesIn(const std::string& path);
 
 // A folder that modules were looked for in. Results that programs write there change its state, but
 // what imports find only if a name that an import can ask for comes or goes; `names` is a hash of
-// these. `state` has what AskedOf says in place of a size, which must be so in any case, and the
-// times, which save the look at the names.
+// these. Of `state` the rights must be so in any case; the rest, where it is so, saves the look at
+// the names.
 struct FolderProof {
   std::string path;
   FileState state;

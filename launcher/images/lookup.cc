@@ -22,6 +22,7 @@
 #include "absl/strings/str_join.h"
 #include "cache/descriptor.h"
 #include "cache/file_env.h"
+#include "cache/stat_proof.h"
 #include "image/collection.h"
 #include "image/key_file.h"
 #include "image/own_file.h"
@@ -326,7 +327,7 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   rlimit stack;
   getrlimit(RLIMIT_STACK, &stack);
   order.stack_limit = stack.rlim_cur;
-  order.started_ns = now.tv_sec * 1'000'000'000 + now.tv_nsec;
+  order.started_ns = cache::NanosecondsOf(now);
   order.hooks = query.hooks;
   order.allowed = query.options.image_allow;
   order.folder = query.folder;

@@ -62,7 +62,7 @@ void AddTemporary(const std::string& folder, std::vector<image::Leftover>* tempo
     const auto st = env.Stat(folder + "/" + name);
     if (!st || !cache::IsTempName(name)) continue;
     temporary->push_back({folder + "/" + name, static_cast<uint64_t>(st->st_size),
-                          env.NowNs() - cache::SourceStampOf(*st).mtime_ns, ""});
+                          env.NowNs() - cache::NanosecondsOf(st->st_mtim), ""});
   }
 }
 

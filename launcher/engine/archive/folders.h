@@ -25,7 +25,7 @@ class Folder {
   bool from_archive_ = false;
   cache::FolderStamp stamp_;
   int64_t read_at_ns_ = 0;
-  cache::NameList archived_;
+  cache::PackedNames archived_;
   std::vector<std::string> listed_;  // Sorted.
 };
 

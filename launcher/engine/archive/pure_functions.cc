@@ -48,7 +48,7 @@ struct Kept {
   KnownFunction listed;
   PyObject* function;  // Borrowed; calls come from it.
   vectorcallfunc original;
-  cache::FileProof module_file;
+  cache::Dependency module_file;
   std::vector<Watched> watched;
 };
 
@@ -189,7 +189,7 @@ PyObject* FromArchive(const std::string& key) {
   PyObject* result = PyMarshal_ReadObjectFromString(memo->result.data(),
                                                     static_cast<Py_ssize_t>(memo->result.size()));
   PyErr_Clear();
-  for (const cache::FileProof& proof : memo->files) g_session->NoteProved(proof.path);
+  for (const cache::Dependency& proof : memo->files) g_session->NoteProved(proof.path);
   return result;
 }
 
@@ -208,7 +208,7 @@ bool IsReviewed(const Kept& kept) {
   return false;
 }
 
-void Keep(const Kept& kept, const std::string& key, std::vector<cache::FileProof> files,
+void Keep(const Kept& kept, const std::string& key, std::vector<cache::Dependency> files,
           PyObject* result) {
   PyRef bytes = PyRef::Steal(PyMarshal_WriteObjectToString(result, Py_MARSHAL_VERSION));
   PyErr_Clear();
@@ -224,7 +224,7 @@ PyObject* CallAndKeep(const Kept& kept, const std::string& key, PyObject* const*
                       size_t flags_and_count, PyObject* names) {
   const size_t count = static_cast<size_t>(PyVectorcall_NARGS(flags_and_count));
   std::string root = g_session->writable() ? Root(kept, args, count) : "";
-  std::optional<std::vector<cache::FileProof>> files;
+  std::optional<std::vector<cache::Dependency>> files;
   // Proved before the call, so that what changes meanwhile makes the proof stale.
   if (!root.empty()) {
     files = cache::ProveTree(cache::PosixFileEnv(), root, kept.listed.skip, kMostFiles);
@@ -251,7 +251,7 @@ PyObject* Call(PyObject* function, PyObject* const* args, size_t flags_and_count
 }
 
 // The file that the module was loaded from, provided that it is a source.
-bool ProveModule(PyObject* module, cache::FileProof* proof) {
+bool ProveModule(PyObject* module, cache::Dependency* proof) {
   PyRef file = PyRef::Steal(PyObject_GetAttrString(module, "__file__"));
   struct stat st;
   if (!FileSystemBytes(file.get(), &proof->path) || !proof->path.ends_with(".py") ||

@@ -284,7 +284,7 @@ void KeyMaker::DropFoldersToHere(Proofs* proofs) const {
 // Their own proofs say the same (image/key.h).
 void KeyMaker::DropFoldersLookedInto(Proofs* proofs) const {
   std::erase_if(*proofs, [&](const image::FileProof& proof) {
-    const bool folder = proof.state.inode != 0 && proof.state.ctime_ns == 0;
+    const bool folder = proof.state.rights != cache::Rights();
     const auto asked = read_.paths.find(proof.path);
     const bool listed = asked != read_.paths.end() && asked->second.names.has_value();
     return folder && (listed || folders_.count(proof.path) != 0);
