@@ -208,6 +208,19 @@ int MemoryFile(const std::string& bytes) {
   return FilledPipe(bytes);
 }
 
+// Values of kHandoffVariable.
+std::string ForEngine(int handoff, int engine) {
+  std::string value;
+  PutEngineHandoff(handoff, engine, getpid(), [&value](char c) { value += c; });
+  return value;
+}
+
+std::string ForImage(int handoff, int image, const std::string& python) {
+  std::string value;
+  PutImageHandoff(handoff, image, getpid(), python.c_str(), [&value](char c) { value += c; });
+  return value;
+}
+
 int Version(const PythonHome& home) {
   std::printf("Python %s (pylaunch %s, engine cpython-%d.%d, archive format %d)\n",
               home.version.c_str(), PYLAUNCH_VERSION, home.major, home.minor,
@@ -389,11 +402,10 @@ int Main(int argc, char** argv) {
     environment.Prepend("LD_PRELOAD",
                         engine_fd < 0 ? engine : absl::StrCat("/proc/self/fd/", engine_fd));
     if (image >= 0) {
-      environment.Set(kHandoffVariable,
-                      absl::StrCat(fd, ":", image, ":", getpid(), ":0:", home->executable));
+      environment.Set(kHandoffVariable, ForImage(fd, image, home->executable));
       Exec(handoff.LibraryFile(image::kRestorer), options->python_argv, environment);
     }
-    environment.Set(kHandoffVariable, absl::StrCat(fd, ":", engine_fd, ":", getpid()));
+    environment.Set(kHandoffVariable, ForEngine(fd, engine_fd));
   }
   return Exec(home->executable, options->python_argv, environment);
 }

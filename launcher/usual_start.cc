@@ -308,10 +308,7 @@ bool IsBesidePth(const Process& process, uint64_t minor) {
   return !file.good() || IsReadable(file.Add("._pth").get());
 }
 
-bool AddPath(const Text& path, Text* handoff) {
-  handoff->Add(path.get());
-  return path.good() && handoff->good() && !Contains(path.get(), kUsualSeparator);
-}
+bool CanHandOn(const Text& path) { return path.good() && !Contains(path.get(), kUsualSeparator); }
 
 // Returns where this is not the usual start.
 void TryUsualStart(const Process& process) {
@@ -332,13 +329,12 @@ void TryUsualStart(const Process& process) {
   Text cache;
   FindCache(variables, &cache);
 
+  if (!CanHandOn(search.python()) || !CanHandOn(library) || !CanHandOn(cache)) return;
   Text handoff;
-  handoff.Add(kHandoffVariable).Add("=").Add(kUsualMark).Add(":");
-  handoff.Add(static_cast<uint64_t>(SystemCall(__NR_getpid))).Add(":");
-  if (!AddPath(search.python(), &handoff) || !AddPath(library, &handoff.Add(kUsualSeparator)) ||
-      !AddPath(cache, &handoff.Add(kUsualSeparator))) {
-    return;
-  }
+  handoff.Add(kHandoffVariable).Add('=');
+  PutUsualHandoff(SystemCall(__NR_getpid), search.python().get(), library.get(), cache.get(),
+                  [&handoff](char c) { handoff.Add(c); });
+  if (!handoff.good()) return;
   Text preload;
   preload.Add("LD_PRELOAD=").Add(engine.get());
   if (variables.preload != nullptr) {

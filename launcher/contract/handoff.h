@@ -6,25 +6,14 @@
 #include <string>
 #include <string_view>
 
+#include "image/handoff_variable.h"
 #include "image/order.h"
 #include "launcher/contract/preload_plan.h"
 
 // What the front end tells the engine across execve: bytes in a memfd whose number stands in one
-// environment variable. A memfd and not the variable itself, because the kernel limits one string
-// to 128 KiB (MAX_ARG_STRLEN, execve(2)).
+// environment variable (image/handoff_variable.h).
 
 namespace pylaunch {
-
-// "PYLAUNCH_HANDOFF=<fd>:<engine's or image's fd or -1>:<pid>", and for an image what restore.cc
-// wants behind it. The engine removes it before anything of Python
-// runs. The process id, which execve keeps, tells an engine that was meant for this process from
-// one that a child inherited.
-//
-// Or "PYLAUNCH_HANDOFF=usual:<pid>:<python>\n<library>\n<cache folder>" (usual_start.cc): these
-// three, and all else as it is where nobody asked for anything.
-inline constexpr char kHandoffVariable[] = "PYLAUNCH_HANDOFF";
-inline constexpr char kUsualMark[] = "usual";
-inline constexpr char kUsualSeparator = '\n';
 
 // What lies in Handoff::library: beside the front end in a build tree, where it has not
 // kInstalledLibrary, seen from there.
@@ -74,7 +63,7 @@ struct Handoff {
 
   std::string Serialize() const;
   static std::optional<Handoff> Parse(std::string_view bytes);
-  // What stands behind the process id of a usual start.
+  // HandoffVariable::usual
   static std::optional<Handoff> ParseUsual(std::string_view text);
 
   std::string LibraryFile(std::string_view name) const;

@@ -45,9 +45,8 @@ struct Pipe {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  // No Python to go on with (format.h, kMaxAttempts): the restorer ends.
-  std::string variable = std::string(kHandoffVariable) + "=" + std::to_string(handoff) + ":" +
-                         std::to_string(image) + ":" + std::to_string(getpid()) + ":0:";
+  std::string variable = std::string(kHandoffVariable) + "=";
+  PutImageHandoff(handoff, image, getpid(), /*python=*/"", [&variable](char c) { variable += c; });
   char python[] = "python", option[] = "-c", command[] = "pass";
   char* const argv[] = {python, option, command, nullptr};
   char* const environment[] = {variable.data(), nullptr};
