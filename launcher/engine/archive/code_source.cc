@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 
+#include "cache/pyc.h"
 #include "launcher/engine/base/clock.h"
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
@@ -83,26 +84,23 @@ PyObject* FromArchive(const std::string& path, PyObject* path_object,
 // whose hash is compared needs no care, since equal stamps mean equal sources).
 enum class PycKind { kNone, kTimestamp, kBelieved };
 
-uint32_t LittleEndian32(const unsigned char* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-}
-
 PycKind ClassifyPyc(const std::string& pyc_path, const cache::SourceStamp& stamp) {
   std::unique_ptr<FILE, int (*)(FILE*)> file(fopen(pyc_path.c_str(), "rbe"), fclose);
-  unsigned char head[16];
-  if (!file || fread(head, 1, sizeof head, file.get()) != sizeof head ||
-      LittleEndian32(head) != static_cast<uint32_t>(PyImport_GetMagicNumber())) {
-    return PycKind::kNone;
+  char head[cache::kPycHeader];
+  if (!file || fread(head, 1, sizeof head, file.get()) != sizeof head) return PycKind::kNone;
+  const auto magic = static_cast<uint32_t>(PyImport_GetMagicNumber());
+  switch (cache::PycStateOf({head, sizeof head}, stamp, magic)) {
+    case cache::PycState::kCurrent:
+      return PycKind::kTimestamp;
+    case cache::PycState::kHashed:
+      return PycKind::kBelieved;
+    case cache::PycState::kCheckedHash:
+      return g_types->BelievesHashedBytecode() ? PycKind::kBelieved : PycKind::kNone;
+    case cache::PycState::kUnusable:
+    case cache::PycState::kStale:
+      break;
   }
-  constexpr uint32_t kHashed = 1, kChecked = 2;
-  uint32_t flags = LittleEndian32(head + 4);
-  if (flags == kHashed) return PycKind::kBelieved;
-  if (flags == (kHashed | kChecked) && g_types->BelievesHashedBytecode()) return PycKind::kBelieved;
-  bool current =
-      flags == 0 &&
-      LittleEndian32(head + 8) == static_cast<uint32_t>(stamp.mtime_ns / 1'000'000'000) &&
-      LittleEndian32(head + 12) == static_cast<uint32_t>(stamp.size);
-  return current ? PycKind::kTimestamp : PycKind::kNone;
+  return PycKind::kNone;
 }
 
 std::string PycPath(PyObject* path_object) {
