@@ -25,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "cache/check.h"
 #include "cache/prune.h"
+#include "image/image_files.h"
 #include "launcher/command_line/helpers.h"
 #include "launcher/command_line/options.h"
 #include "launcher/command_line/output_file.h"

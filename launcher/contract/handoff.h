@@ -25,17 +25,14 @@ inline constexpr char kReporterFile[] = "report/__main__.py";
 inline constexpr char kBuilderFile[] = "builder/__main__.py";
 inline constexpr char kResumeFolder[] = "resume";
 
-// Names of facts that count only if preloading asked for them.
-inline constexpr char kWorkingDirectory[] = "working directory";
-inline constexpr char kProgramName[] = "name of program";
-inline constexpr char kArguments[] = "arguments";
-inline constexpr char kCommandLine[] = "command line";  // Of Python: sys.orig_argv.
-inline constexpr char kHostName[] = "host name";
-inline std::string TerminalFact(int stream) {
-  return "whether stream " + std::to_string(stream) + " is a terminal";
-}
-
-std::string IgnoredFact(int signal);
+// The engine asks for these (image/facts.h).
+using image::IgnoredFact;
+using image::kArguments;
+using image::kCommandLine;
+using image::kHostName;
+using image::kProgramName;
+using image::kWorkingDirectory;
+using image::TerminalFact;
 
 struct Handoff {
   std::string

@@ -9,6 +9,7 @@
 #include "cache/file_env.h"
 #include "cache/prune.h"
 #include "cache/stamp.h"
+#include "image/image_files.h"
 #include "launcher/contract/tool_text.h"
 #include "launcher/tools/image_tools.h"
 
@@ -248,7 +249,7 @@ int Prune(const CachePlace& cache, uint64_t max_bytes, bool json) {
     std::printf("removed %s (left over)\n", path.c_str());
   }
   for (const auto& holding : outcome->in_use) {
-    const bool image = holding.path.ends_with(".img");
+    const bool image = holding.path.ends_with(image::kImageSuffix);
     std::printf("kept    %s (%.1f MiB), which %s\n", holding.path.c_str(), MiB(holding.bytes),
                 image ? "another host may use" : "is in use");
   }

@@ -1,9 +1,7 @@
 #include "launcher/engine/imaging/image_builder.h"
 
 #include <Python.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +14,8 @@
 #include "cache/file_env.h"
 #include "image/capture.h"
 #include "image/collection.h"
+#include "image/folder_lock.h"
+#include "image/image_files.h"
 #include "image/key.h"
 #include "image/restraint.h"
 #include "image/room.h"
@@ -54,7 +54,8 @@ class Publisher {
   explicit Publisher(const Handoff& handoff)
       : handoff_(handoff),
         note_(image::NoteFor(handoff.image.folder, handoff.image.command, handoff.image.facts)),
-        temp_(note_.substr(0, note_.rfind('.')) + ".img." + std::to_string(getpid()) + ".tmp") {}
+        temp_(image::UnfinishedFor(handoff.image.folder, handoff.image.command,
+                                   handoff.image.facts)) {}
   const std::string& temp() const { return temp_; }
 
   // One image at a time is made in a folder, so that workers that start together, before there is
@@ -62,15 +63,16 @@ class Publisher {
   // has made it since this start. Held until this process ends; where the file system knows no
   // locks, everybody has it.
   void TakeTurn(bool wait) const {
-    const int folder = open(handoff_.image.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    image::FolderLock lock(handoff_.image.folder);
     // Who only asks whether somebody is at it (IsBeingMade) holds it for a moment.
     bool locked = false;
     for (int tries = 0; !locked && tries < 5; ++tries) {
       if (tries > 0) usleep(2000);
-      locked = flock(folder, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0;
+      locked = lock.Take(wait);
     }
     if ((!locked && errno == EWOULDBLOCK) || image::IsMadeMeanwhile(handoff_.image)) _exit(0);
     if (locked) image::RemoveUnfinished(handoff_.image.folder);
+    lock.HoldToTheEnd();
     // Until Publish: who is killed can say nothing any more.
     LeaveNote(std::string(image::kUnfinished));
   }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "image/format.h"
+#include "image/image_files.h"
 #include "image/packed_proofs.h"
 
 extern char** environ;

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "image/image_files.h"
 #include "image/packed_proofs.h"
 
 namespace pylaunch::image {
