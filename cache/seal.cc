@@ -399,6 +399,7 @@ Result<SealOutcome> Seal(FileEnv& env, const SealJob& job) try {
     PruneRequest request;
     request.folder = folder;
     request.max_bytes = job.max_bytes;
+    request.others = job.others;
     request.keep = job.archive_path;
     (void)Prune(env, request);
   }

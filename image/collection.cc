@@ -16,6 +16,7 @@
 #include "cache/descriptor.h"
 #include "cache/stamp.h"
 #include "image/format.h"
+#include "image/holdings.h"
 #include "image/image_files.h"
 #define XXH_INLINE_ALL
 #include "xxhash.h"
@@ -193,7 +194,8 @@ cache::Result<Collection> Collect(FileEnv& env, const std::string& folder, char*
     const std::string path = folder + "/" + name;
     const auto st = env.Stat(path);
     if (!st) continue;
-    if (cache::IsTempName(name) || (name.ends_with(kImageSuffix) && !has(KeyOf(name)))) {
+    if (cache::IsTempName(name) || IsUnfinished(name) ||
+        (name.ends_with(kImageSuffix) && !has(KeyOf(name)))) {
       collection.temporary.push_back(LeftoverOf(env, path, *st));
     } else if (name.ends_with(kNoteSuffix)) {
       collection.notes.push_back(LeftoverOf(env, path, *st));
@@ -250,12 +252,18 @@ Standing Judge(const std::string& path, bool gone_is_dead) {
 cache::Result<cache::PruneOutcome> PruneCache(FileEnv& env, const std::string& cache_folder,
                                               uint64_t max_bytes, const std::string& keep,
                                               bool thoroughly) {
+  HoldingsQuery query;
+  query.cache_folder = cache_folder;
+  query.judge = [thoroughly](const std::string& path) { return Judge(path, thoroughly); };
+  auto images = HoldingsOf(env, query);
+  // Who has just written something bounds what can be seen.
+  if (!images && thoroughly) return tl::unexpected(images.error());
   cache::PruneRequest request;
   request.folder = cache_folder;
   request.max_bytes = max_bytes;
   request.keep = keep;
-  request.judge = [thoroughly](const std::string& path) { return Judge(path, thoroughly); };
-  request.max_images = kMaxImages;
+  if (images) request.others = std::move(*images);
+  request.max_others = kMaxImages;
   request.all_dead = thoroughly;
   return cache::Prune(env, request);
 }

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -11,6 +12,8 @@
 
 namespace pylaunch::image {
 namespace {
+
+constexpr std::string_view kTempSuffix = ".tmp";
 
 std::string NameFor(const Facts& facts) {
   std::string text;
@@ -55,7 +58,16 @@ std::string LateFor(const std::string& folder, const Facts& command, const Facts
 }
 
 std::string UnfinishedFor(const std::string& folder, const Facts& command, const Facts& facts) {
-  return PathFor(folder, command, facts, kImageSuffix) + "." + std::to_string(getpid()) + ".tmp";
+  return (PathFor(folder, command, facts, kImageSuffix) + "." + std::to_string(getpid()))
+      .append(kTempSuffix);
+}
+
+bool IsUnfinished(std::string_view name) {
+  if (!name.ends_with(kTempSuffix)) return false;
+  name.remove_suffix(kTempSuffix.size());
+  const size_t dot = std::min(name.rfind('.'), name.size());
+  return name.substr(0, dot).ends_with(kImageSuffix) && dot + 1 < name.size() &&
+         name.find_first_not_of("0123456789", dot + 1) == name.npos;
 }
 
 }  // namespace pylaunch::image

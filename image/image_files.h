@@ -19,6 +19,8 @@
 
 namespace pylaunch::image {
 
+inline constexpr char kImagesFolder[] = "images";  // Of the cache folder.
+
 inline constexpr std::string_view kImageSuffix = ".img";
 inline constexpr std::string_view kKeySuffix = ".key";
 inline constexpr std::string_view kNoteSuffix = ".note";
@@ -49,6 +51,9 @@ std::string NoteFor(const std::string& folder, const Facts& command, const Facts
 std::string LateFor(const std::string& folder, const Facts& command, const Facts& facts);
 // Likewise, where this process writes an image.
 std::string UnfinishedFor(const std::string& folder, const Facts& command, const Facts& facts);
+
+// True for a name (no folder) that UnfinishedFor has given.
+bool IsUnfinished(std::string_view name);
 
 // How a note ends about what time alone cures.
 inline constexpr std::string_view kTooYoung =

@@ -8,7 +8,6 @@
 #include <optional>
 
 #include "cache/file_env.h"
-#include "cache/prune.h"
 #include "image/folder_lock.h"
 #include "image/image_files.h"
 #include "image/key_file.h"
@@ -64,8 +63,8 @@ void RemoveUnfinished(const std::string& folder) {
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
     const std::string path = folder + "/" + name;
     struct stat st;
-    const bool image = name.find(".img.") != name.npos && cache::IsTempName(name);
-    if (image && lstat(path.c_str(), &st) == 0 && st.st_uid == user) unlink(path.c_str());
+    if (IsUnfinished(name) && lstat(path.c_str(), &st) == 0 && st.st_uid == user)
+      unlink(path.c_str());
   }
 }
 

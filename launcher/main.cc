@@ -248,7 +248,7 @@ ImageQuery QueryFor(const Options& options, const std::string& engine, const Han
           engine,
           handoff.LibraryFile(image::kRestorer),
           handoff.LibraryFile(kResumeFolder),
-          cache.empty() ? "" : cache + "/" + cache::kImagesFolder,
+          cache.empty() ? "" : cache + "/" + image::kImagesFolder,
           options.explain};
 }
 

@@ -121,7 +121,7 @@ void PrintVerdict(const ArchiveSummary& archive) {
   std::puts("  hint:  remove it, or start once with --cache-mode refresh");
 }
 
-Json ToJson(const std::vector<cache::PruneOutcome::Holding>& holdings) {
+Json ToJson(const std::vector<cache::Holding>& holdings) {
   Json list = Json::array();
   for (const auto& holding : holdings) {
     list.push_back({{"path", holding.path},
