@@ -60,8 +60,8 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
                           std::vector<std::string> suffixes) {
   explain_ = handoff.explain;
   wait_for_seal_ = handoff.wait_for_seal;
-  sealed_ = handoff.cache_sealed;
-  readonly_ = handoff.cache_readonly || sealed_;
+  unasked_ = handoff.cache_sealed;
+  readonly_ = handoff.cache_readonly || unasked_;
   refresh_ = handoff.cache_refresh;
   max_bytes_ = handoff.cache_size;
   sealer_ = handoff.LibraryFile(kSealerFile);
@@ -76,7 +76,7 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
     } else if (opened.error().code != cache::ErrorCode::kNotFound) {
       without = ": not used";
       Warn(opened.error().message + "; running without it");
-    } else if (sealed_) {
+    } else if (unasked_) {
       Warn("no archive in " + handoff.cache_folder + " for this Python; running without it");
     }
   }
@@ -90,19 +90,19 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
                            " modules, " + std::to_string(archive_->folder_count()) + " folders"
                      : "archive " + path_ + without);
   }
-  folders_.Init(std::move(suffixes), archive_.get(), sealed_);
+  folders_.Init(std::move(suffixes), archive_.get(), unasked_);
 }
 
 void ArchiveSession::Warn(const std::string& what) {
   if (MarkTold()) Warning(what);
 }
 
-bool ArchiveSession::IsSealed(const std::string& path) const {
-  return sealed_ && archive_ && !reject_all_ && archive_->FindModule(path).has_value();
+bool ArchiveSession::HoldsUnasked(const std::string& path) const {
+  return unasked_ && archive_ && !reject_all_ && archive_->FindModule(path).has_value();
 }
 
-bool ArchiveSession::ReadSealedCode(const std::string& path, std::string_view* code) {
-  return sealed_ && ReadUnproved(path, code);
+bool ArchiveSession::ReadUnaskedCode(const std::string& path, std::string_view* code) {
+  return unasked_ && ReadUnproved(path, code);
 }
 
 bool ArchiveSession::ReadCode(const std::string& path, const cache::SourceStamp& stamp,

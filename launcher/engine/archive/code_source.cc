@@ -62,12 +62,13 @@ PyRef Unmarshal(std::string_view bytes) {
   return code;
 }
 
-// New reference, or null without an exception: ask CPython. Without a stamp: only what is sealed.
+// New reference, or null without an exception: ask CPython. Without a stamp: only what is taken
+// unasked.
 PyObject* FromArchive(const std::string& path, PyObject* path_object,
                       const cache::SourceStamp* stamp, int64_t read_at_ns) {
   std::string_view bytes;
   if (stamp != nullptr ? !g_session->ReadCode(path, *stamp, read_at_ns, &bytes)
-                       : !g_session->ReadSealedCode(path, &bytes)) {
+                       : !g_session->ReadUnaskedCode(path, &bytes)) {
     return nullptr;
   }
   PyRef code = Unmarshal(bytes);
