@@ -8,7 +8,6 @@
 #include <cstring>
 #include <string_view>
 
-#include "cache/file_env.h"
 #include "launcher/engine/base/name_list.h"
 
 namespace pylaunch::engine {
@@ -88,7 +87,7 @@ int Look(dl_phdr_info* object, size_t, void* out) {
   }
   const std::string_view path = object->dlpi_name;
   if (path.find("/ld-linux") != path.npos) return 0;
-  if (search->known.count(cache::BaseOf(path)) > 0 || !UsesEnviron(*object)) return 0;
+  if (search->known.count(path.substr(path.rfind('/') + 1)) > 0 || !UsesEnviron(*object)) return 0;
   search->found = path;
   return 1;
 }
