@@ -24,7 +24,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "cache/descriptor.h"
-#include "cache/stat_proof.h"
 #include "launcher/contract/text.h"
 #include "nlohmann/json.hpp"
 
@@ -80,9 +79,10 @@ struct FileState {
 std::optional<FileState> Look(const std::string& path) {
   struct stat state;
   if (path.empty() || stat(path.c_str(), &state) != 0) return std::nullopt;
-  const cache::StatProof proof = cache::StatProofOf(state);
-  return FileState{{{static_cast<int64_t>(proof.device), static_cast<int64_t>(proof.inode),
-                     static_cast<int64_t>(proof.size), proof.mtime_ns}},
+  constexpr int64_t kSecond = 1'000'000'000;
+  return FileState{{{static_cast<int64_t>(state.st_dev), static_cast<int64_t>(state.st_ino),
+                     static_cast<int64_t>(state.st_size),
+                     state.st_mtim.tv_sec * kSecond + state.st_mtim.tv_nsec}},
                    state.st_mode};
 }
 
