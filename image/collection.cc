@@ -257,7 +257,10 @@ cache::Result<cache::PruneOutcome> PruneCache(FileEnv& env, const std::string& c
   query.judge = [thoroughly](const std::string& path) { return Judge(path, thoroughly); };
   auto images = HoldingsOf(env, query);
   // Who has just written something bounds what can be seen.
-  if (!images && thoroughly) return tl::unexpected(images.error());
+  if (!images && thoroughly) {
+    const auto names = env.ListFolder(cache_folder);  // Its own fault is told before the images'.
+    return tl::unexpected(names ? images.error() : names.error());
+  }
   cache::PruneRequest request;
   request.folder = cache_folder;
   request.max_bytes = max_bytes;
