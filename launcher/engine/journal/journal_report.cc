@@ -15,10 +15,10 @@
 #include "launcher/engine/base/child_process.h"
 #include "launcher/engine/base/clock.h"
 #include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/placeholder.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/report.h"
 #include "launcher/engine/journal/journal.h"
-#include "launcher/engine/preload/failure.h"
 
 // What goes to the Python that writes the files (launcher/python/report/events.py reads it): the
 // fields in the order in which they stand here, as cache/wire.h lays them out. Both sides belong to
