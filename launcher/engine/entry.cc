@@ -29,6 +29,7 @@
 #include "launcher/engine/imaging/image_builder.h"
 #include "launcher/engine/journal/journal.h"
 #include "launcher/engine/journal/journal_report.h"
+#include "launcher/engine/libc/libc_calls.h"
 #include "launcher/engine/preload/preloader.h"
 #include "launcher/engine/record/argument_reads.h"
 #include "launcher/engine/record/entry_watch.h"
@@ -343,7 +344,8 @@ bool TakeOver(char** argv) {
 extern "C" __attribute__((visibility("default"))) int __libc_start_main(
     pylaunch::engine::MainFunction main, int argc, char** argv, void (*init)(), void (*fini)(),
     void (*rtld_fini)(), void* stack_end) {
-  auto real = reinterpret_cast<pylaunch::engine::StartMain>(dlsym(RTLD_NEXT, "__libc_start_main"));
+  using Function = pylaunch::engine::StartMain;
+  PYLAUNCH_LIBC(__libc_start_main)
   if (pylaunch::engine::TakeOver(argv)) main = pylaunch::engine::EngineMain;
-  return real(main, argc, argv, init, fini, rtld_fini, stack_end);
+  return libc.Get()(main, argc, argv, init, fini, rtld_fini, stack_end);
 }

@@ -10,6 +10,7 @@
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/wrap.h"
+#include "launcher/engine/libc/signal_calls.h"
 #include "launcher/engine/record/file_record.h"
 
 namespace pylaunch::engine {
@@ -41,6 +42,10 @@ bool IsOfStart(int number, const Action& action) {
 
 void Ask(int number) {
   if (IsSignal(number)) g_asked |= uint64_t{1} << (number - 1);
+}
+
+void OnSignalCall(int number) {
+  if (g_recording && getpid() == g_process) Ask(number);
 }
 
 // Reads a table of CPython's own, and makes no system call.
@@ -79,14 +84,12 @@ void StartSignalReads() {
   if (!signal || !g_get_signal.Install(signal.get(), "getsignal", GetSignal)) g_asked = ~uint64_t{};
   PyErr_Clear();
   g_recording = true;
-}
-
-void NoteSignalCall(int number) {
-  if (g_recording && getpid() == g_process) Ask(number);
+  ListenToSignalCalls(OnSignalCall);
 }
 
 void StopSignalReads() {
   if (!g_recording.exchange(false)) return;
+  ListenToSignalCalls(nullptr);
   for (int number = 1; number < NSIG; ++number) {
     Action now;
     const Action& first = g_first[number];

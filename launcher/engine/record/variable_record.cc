@@ -19,10 +19,10 @@
 #include "launcher/engine/environment/os_environ_hook.h"
 #include "launcher/engine/libc/child_environments.h"
 #include "launcher/engine/libc/environment_calls.h"
+#include "launcher/engine/libc/unseen_children.h"
 #include "launcher/engine/record/file_record.h"
 #include "launcher/engine/record/host_name_reads.h"
 #include "launcher/engine/record/signal_reads.h"
-#include "launcher/engine/record/unseen_children.h"
 
 namespace pylaunch::engine {
 namespace {
