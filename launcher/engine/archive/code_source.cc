@@ -10,9 +10,9 @@
 #include <memory>
 
 #include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/load_hook.h"
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
-#include "launcher/engine/base/wrap.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -23,7 +23,6 @@ PyTypeObject* g_code_source_type = nullptr;
 PyObject* g_get_code_name = nullptr;  // "get_code", interned
 PyObject* g_loader_name = nullptr;    // "loader", interned
 PyObject* g_path_name = nullptr;      // "path", interned
-Wrapped g_load_unlocked;
 
 struct CodeSource {
   PyObject_HEAD PyObject* loader;  // Makes a cycle until the first call; hence garbage collected.
@@ -340,19 +339,19 @@ PyRef AttachTo(PyObject* spec) {
   return PyDict_SetItem(dict.get(), g_get_code_name, self.get()) == 0 ? std::move(self) : PyRef();
 }
 
-// Stands in for importlib._bootstrap._load_unlocked.
-PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  if (count != 1 || !InMainInterpreter()) return g_load_unlocked.Call(args, count, keywords);
-  PyRef source = AttachTo(args[0]);
+intptr_t OnLoadBegins(PyObject* spec) {
+  PyRef source = AttachTo(spec);
   PyErr_Clear();
-  PyObject* module = g_load_unlocked.Call(args, count, keywords);
-  if (source && Py_REFCNT(source.get()) > 1) {  // Not asked for code.
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    Detach(source.get());
-    PyErr_Restore(type, value, traceback);
-  }
-  return module;
+  return reinterpret_cast<intptr_t>(source.release());
+}
+
+void OnLoadEnds(PyObject*, PyObject*, intptr_t begun) {
+  PyRef source = PyRef::Steal(reinterpret_cast<PyObject*>(begun));
+  if (!source || Py_REFCNT(source.get()) == 1) return;
+  PyObject *type, *value, *traceback;  // Not asked for code.
+  PyErr_Fetch(&type, &value, &traceback);
+  Detach(source.get());
+  PyErr_Restore(type, value, traceback);
 }
 
 }  // namespace
@@ -364,10 +363,9 @@ bool InitCodeSource(ArchiveSession* session, const ImportlibTypes* types) {
   g_code_source_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&kSpec));
   g_loader_name = PyUnicode_InternFromString("loader");
   g_path_name = PyUnicode_InternFromString("path");
-  PyRef bootstrap = BuiltinModule("_frozen_importlib");
   return g_get_code_name != nullptr && g_loader_name != nullptr && g_path_name != nullptr &&
-         g_code_source_type != nullptr && bootstrap && WarningWatch::Init() &&
-         g_load_unlocked.Install(bootstrap.get(), "_load_unlocked", LoadUnlocked);
+         g_code_source_type != nullptr && WarningWatch::Init() &&
+         ListenToLoads({OnLoadBegins, OnLoadEnds});
 }
 
 }  // namespace pylaunch::engine

@@ -14,6 +14,7 @@
 #include "cache/memo.h"
 #include "launcher/engine/base/clock.h"
 #include "launcher/engine/base/known_functions.h"
+#include "launcher/engine/base/load_hook.h"
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/report.h"
@@ -56,6 +57,7 @@ ArchiveSession* g_session = nullptr;
 bool g_explain = false;
 std::vector<KnownFunction>* g_listed = nullptr;
 PyObject* g_listed_modules = nullptr;  // frozenset of names
+PyObject* g_name = nullptr;            // "name", interned
 std::vector<std::unique_ptr<Kept>>* g_kept = nullptr;
 
 // sys.modules[module].name, without importing anything; empty, without an exception, if absent.
@@ -297,6 +299,20 @@ void Install(const KnownFunction& listed, PyObject* module) {
   g_kept->push_back(std::move(kept));
 }
 
+void LookFor(PyObject* name, PyObject* module) {
+  if (PySet_Contains(g_listed_modules, name) != 1 || !Py_IS_TYPE(module, &PyModule_Type)) return;
+  for (const KnownFunction& listed : *g_listed) {
+    if (PyUnicode_CompareWithASCIIString(name, listed.module.c_str()) == 0) Install(listed, module);
+  }
+}
+
+void OnLoadEnds(PyObject* spec, PyObject* module, intptr_t) {
+  if (module == nullptr) return;
+  PyRef name = PyRef::Steal(PyObject_GetAttr(spec, g_name));
+  if (name && PyUnicode_Check(name.get())) LookFor(name.get(), module);
+  PyErr_Clear();
+}
+
 }  // namespace
 
 bool InstallPureFunctions(ArchiveSession* session, bool explain) {
@@ -310,17 +326,9 @@ bool InstallPureFunctions(ArchiveSession* session, bool explain) {
     PyRef name = PyRef::Steal(PyUnicode_FromString(listed.module.c_str()));
     if (!names || !name || PyList_Append(names.get(), name.get()) < 0) return false;
   }
+  g_name = PyUnicode_InternFromString("name");
   g_listed_modules = PyFrozenSet_New(names.get());
-  return g_listed_modules != nullptr;
-}
-
-void LookForPureFunctions(PyObject* name, PyObject* module) {
-  if (g_listed_modules == nullptr || PySet_Contains(g_listed_modules, name) != 1) return;
-  if (!Py_IS_TYPE(module, &PyModule_Type)) return;
-  for (const KnownFunction& listed : *g_listed) {
-    if (PyUnicode_CompareWithASCIIString(name, listed.module.c_str()) == 0) Install(listed, module);
-  }
-  PyErr_Clear();
+  return g_name != nullptr && g_listed_modules != nullptr && ListenToLoads({nullptr, OnLoadEnds});
 }
 
 }  // namespace pylaunch::engine

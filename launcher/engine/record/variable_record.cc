@@ -11,9 +11,8 @@
 
 #include "image/secrets.h"
 #include "launcher/contract/handoff.h"
-#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/load_hook.h"
 #include "launcher/engine/base/py_ref.h"
-#include "launcher/engine/base/wrap.h"
 #include "launcher/engine/environment/environ_prefixes.h"
 #include "launcher/engine/environment/environment_reads.h"
 #include "launcher/engine/environment/os_environ_hook.h"
@@ -38,8 +37,6 @@ EnvironmentReads* g_short_secrets = nullptr;
 // Under the GIL.
 auto* g_prefixes = new std::set<std::string>();
 auto* g_why_all = new std::string();
-
-Wrapped g_load_unlocked;
 
 void NoteShortSecret(const char* name, const char* value) {
   if (value != nullptr && image::IsShortSecret(name, value)) g_short_secrets->Add(name, nullptr, 0);
@@ -92,23 +89,25 @@ bool IsSite(PyObject* spec) {
   return is;
 }
 
-// Stands in for importlib._bootstrap._load_unlocked, to see the moment when `os` is there: what has
-// loaded it (`site`) reads variables next.
-PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  // The first that can run anybody's code, and CPython has its handlers by then.
+// The first load that can run anybody's code, and CPython has its handlers by then.
+intptr_t OnLoadBegins(PyObject* spec) {
   static bool seen = false;
-  if (!seen && g_image_reads != nullptr && count > 0 && IsSite(args[0])) {
+  if (!seen && g_image_reads != nullptr && IsSite(spec)) {
     seen = true;
     StartSignalReads();
   }
-  PyObject* module = g_load_unlocked.Call(args, count, keywords);
-  // It is in sys.modules before it is whole, while it imports others.
-  if (module != nullptr && g_image_reads != nullptr && !IsEnvironHooked() && HasEnviron()) {
+  return 0;
+}
+
+// To see the moment when `os` is there: what has loaded it (`site`) reads variables next. It is in
+// sys.modules before it is whole, while it imports others.
+void OnLoadEnds(PyObject*, PyObject* module, intptr_t) {
+  if (module == nullptr) return;
+  if (g_image_reads != nullptr && !IsEnvironHooked() && HasEnviron()) {
     HookEnviron({OnRead, OnEnumerated, OnFetched});
     StartHostNameReads();
   }
-  if (module != nullptr) FollowPlatform();
-  return module;
+  FollowPlatform();
 }
 
 }  // namespace
@@ -138,10 +137,7 @@ void StartImageReads() {
 }
 
 void FollowImportOfOs() {
-  PyRef bootstrap = BuiltinModule("_frozen_importlib");
-  if (!bootstrap || !g_load_unlocked.Install(bootstrap.get(), "_load_unlocked", LoadUnlocked)) {
-    *g_why_all = "importlib is not the one we know";
-  }
+  if (!ListenToLoads({OnLoadBegins, OnLoadEnds})) *g_why_all = "importlib is not the one we know";
   PyErr_Clear();
 }
 

@@ -2,7 +2,7 @@
 
 #include <Python.h>
 
-#include "launcher/engine/archive/pure_functions.h"
+#include "launcher/engine/base/load_hook.h"
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/wrap.h"
@@ -25,7 +25,6 @@ namespace {
 Wrapped g_find_and_load;
 PyObject* g_find_and_load_unlocked = nullptr;
 Wrapped g_lock_unlock_module;
-Wrapped g_load_unlocked;
 Wrapped g_load;
 Wrapped g_exec;
 PyObject* g_bootstrap = nullptr;
@@ -262,7 +261,6 @@ void Loaded(PyObject* spec, PyObject* module) {
   PyRef name = PyRef::Steal(PyObject_GetAttr(spec, g_name));
   if (name && PyUnicode_Check(name.get())) {
     AttachToParent(name.get(), module);
-    LookForPureFunctions(name.get(), module);
     if (!g_lazy_loader_safe &&
         PyUnicode_CompareWithASCIIString(name.get(), "importlib.util") == 0) {
       g_lazy_loader_safe = true;
@@ -272,15 +270,16 @@ void Loaded(PyObject* spec, PyObject* module) {
   PyErr_Clear();
 }
 
-PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  if (count != 1 || !InMainInterpreter()) return g_load_unlocked.Call(args, count, keywords);
-  LoadBegins(args[0]);
-  const int event = JournalOn() ? BodyBegins(args[0]) : -1;
-  PyObject* module = g_load_unlocked.Call(args, count, keywords);
-  if (event >= 0) BodyEnds(event, module);
-  LoadEnds(args[0], module);
-  if (module != nullptr) Loaded(args[0], module);
-  return module;
+// Hands on the journal's event.
+intptr_t OnLoadBegins(PyObject* spec) {
+  LoadBegins(spec);
+  return JournalOn() ? BodyBegins(spec) : -1;
+}
+
+void OnLoadEnds(PyObject* spec, PyObject* module, intptr_t event) {
+  if (event >= 0) BodyEnds(static_cast<int>(event), module);
+  LoadEnds(spec, module);
+  if (module != nullptr) Loaded(spec, module);
 }
 
 // For importlib.reload() and the old load_module() methods, which take a module lock themselves.
@@ -319,7 +318,7 @@ bool InstallImportShield(bool explain) {
   return g_import != nullptr && g_find_and_load_unlocked != nullptr && WatchBirths() &&
          g_find_and_load.Install(g_bootstrap, "_find_and_load", FindAndLoad) &&
          g_lock_unlock_module.Install(g_bootstrap, "_lock_unlock_module", LockUnlockModule) &&
-         g_load_unlocked.Install(g_bootstrap, "_load_unlocked", LoadUnlocked) &&
+         ListenToLoads({OnLoadBegins, OnLoadEnds}) &&
          g_load.Install(g_bootstrap, "_load", InTurn<g_load>) &&
          g_exec.Install(g_bootstrap, "_exec", InTurn<g_exec>);
 }
