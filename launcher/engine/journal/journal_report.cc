@@ -11,7 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include "cache/wire.h"
 #include "launcher/engine/base/child_process.h"
 #include "launcher/engine/base/clock.h"
 #include "launcher/engine/base/own_modules.h"
@@ -19,19 +18,16 @@
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/report.h"
 #include "launcher/engine/journal/journal.h"
+#include "launcher/engine/journal/json_writer.h"
 
-// What goes to the Python that writes the files (launcher/python/report/events.py reads it): the
-// fields in the order in which they stand here, as cache/wire.h lays them out. Both sides belong to
-// one installation; the magic tells one that does not.
+// What goes to the Python that writes the files is JSON, whose names are those of the classes in
+// launcher/python/report/journal.py. Both sides belong to one installation; what is not of the same
+// names does not.
 
 extern char** environ;
 
 namespace pylaunch::engine {
 namespace {
-
-using cache::WireWriter;
-
-constexpr std::string_view kMagic = "PLJ1";
 
 Journal* g_journal = nullptr;
 const Handoff* g_handoff = nullptr;
@@ -92,43 +88,33 @@ void LookForSymbols() {
   }
 }
 
-void Write(WireWriter* out, const std::vector<std::string>& list) {
-  out->List(list, [out](const std::string& text) { out->String(text); });
-}
-
-void Write(WireWriter* out, const std::vector<EnvSetting>& settings) {
-  out->List(settings, [out](const EnvSetting& setting) {
-    out->String(setting.name);
-    out->String(setting.value);
-    out->Number<uint8_t>(setting.only_if_unset);
+void WriteEvent(JsonWriter* out, const JournalEvent& event) {
+  out->Object([&] {
+    out->Member("kind", static_cast<int>(event.kind));
+    out->Member("outcome", static_cast<int>(event.outcome));
+    out->Member("name", event.name);
+    out->Member("thread", event.thread);
+    out->Member("parent", event.parent);
+    out->Member("begin_ns", event.begin_ns);
+    out->Member("end_ns", event.end_ns);
+    out->Member("begin_rss", event.begin_rss);
+    out->Member("end_rss", event.end_rss);
+    out->Member("body", event.body);
+    out->Member("own", event.own);
+    out->Member("origin", event.origin);
+    out->Member("loader", event.loader);
+    out->Member("archive", static_cast<int>(event.archive));
+    out->Member("code_bytes", event.code_bytes);
+    out->Member("where", event.where);
+    out->Member("request", event.request);
+    out->Member("file", event.requester.file);
+    out->Member("function", event.requester.function);
+    out->Member("line", event.requester.line);
+    out->Member("by_own", event.requester.own);
+    out->Member("symbol_module", event.requester.symbol_module);
+    out->Member("symbol", event.requester.symbol);
+    out->Member("symbol_found", event.symbol_found);
   });
-}
-
-void Write(WireWriter* out, const JournalEvent& event) {
-  out->Number(event.kind);
-  out->Number(event.outcome);
-  out->String(event.name);
-  out->Number<int32_t>(event.thread);
-  out->Number<int32_t>(event.parent);
-  out->Number(event.begin_ns);
-  out->Number(event.end_ns);
-  out->Number(event.begin_rss);
-  out->Number(event.end_rss);
-  out->Number<uint8_t>(event.body);
-  out->Number<uint8_t>(event.own);
-  out->String(event.origin);
-  out->String(event.loader);
-  out->Number(event.archive);
-  out->Number(event.code_bytes);
-  out->String(event.where);
-  out->Number<uint8_t>(event.request);
-  out->String(event.requester.file);
-  out->String(event.requester.function);
-  out->Number<int32_t>(event.requester.line);
-  out->Number<uint8_t>(event.requester.own);
-  out->String(event.requester.symbol_module);
-  out->String(event.requester.symbol);
-  out->Number<uint8_t>(event.symbol_found);
 }
 
 // A module that looks symbols up when they are asked for: by its class, or by a `__getattr__` of
@@ -140,21 +126,22 @@ bool IsLazy(PyObject* module) {
 }
 
 // With what real symbols they have now.
-void WriteLazyModules(WireWriter* out) {
+void WriteLazyModules(JsonWriter* out) {
   std::vector<std::string> names;
   PyRef modules = PyRef::Steal(PyDict_Copy(PyImport_GetModuleDict()));
   for (std::string& name : modules ? StringKeys(modules.get()) : std::vector<std::string>()) {
     if (IsLazy(PyDict_GetItemString(modules.get(), name.c_str()))) names.push_back(std::move(name));
   }
-  out->Number<uint64_t>(names.size());
-  for (const std::string& name : names) {
-    std::vector<std::string> symbols;
-    PyRef dict = PyRef::Steal(PyDict_Copy(Namespace(name)));
-    if (dict) symbols = StringKeys(dict.get());
-    std::erase_if(symbols, [&](const std::string& symbol) { return !Has(dict.get(), symbol); });
-    out->String(name);
-    Write(out, symbols);
-  }
+  out->Key("lazy");
+  out->Object([&] {
+    for (const std::string& name : names) {
+      std::vector<std::string> symbols;
+      PyRef dict = PyRef::Steal(PyDict_Copy(Namespace(name)));
+      if (dict) symbols = StringKeys(dict.get());
+      std::erase_if(symbols, [&](const std::string& symbol) { return !Has(dict.get(), symbol); });
+      out->Member(name, symbols);
+    }
+  });
 }
 
 // The source of `__main__`. A script's `__file__` is gone when it has come to its end.
@@ -164,50 +151,70 @@ std::string MainFile(const Program& program) {
   return file == nullptr ? program.filename : Text(file);
 }
 
-void WriteProgram(WireWriter* out, const Program& program) {
-  out->String(g_handoff->record);
-  out->String(g_handoff->report);
-  out->String(PYLAUNCH_VERSION);
-  out->String(Py_GetVersion());
-  Write(out, SysList("orig_argv"));
-  out->String(program.command);
-  out->String(MainFile(program));
-  out->Number<int32_t>(program.optimize);
-  out->String(Text(PySys_GetObject("prefix")));
-  Write(out, g_path);
-  Write(out, SysList("path"));
-  out->Number<uint8_t>(!g_handoff->cache_folder.empty());
+void WriteProgram(JsonWriter* out, const Program& program) {
+  out->Member("record", g_handoff->record);
+  out->Member("report", g_handoff->report);
+  out->Member("pylaunch", PYLAUNCH_VERSION);
+  out->Member("python", Py_GetVersion());
+  out->Member("argv", SysList("orig_argv"));
+  out->Member("command", program.command);
+  out->Member("main_file", MainFile(program));
+  out->Member("optimize", program.optimize);
+  out->Member("prefix", Text(PySys_GetObject("prefix")));
+  out->Member("path_before", g_path);
+  out->Member("path_after", SysList("path"));
+  out->Member("archive_used", !g_handoff->cache_folder.empty());
+}
+
+// The preload file's.
+void WritePlan(JsonWriter* out) {
+  out->Key("settings");
+  out->Array(g_handoff->plan.environment, [out](const EnvSetting& setting) {
+    out->Object([&] {
+      out->Member("name", setting.name);
+      out->Member("value", setting.value);
+      out->Member("only_if_unset", setting.only_if_unset);
+    });
+  });
+  out->Key("entries");
+  out->Array(g_handoff->plan.entries, [out](const PreloadEntry& entry) { out->Value(entry.text); });
+}
+
+void WriteJournal(JsonWriter* out, int64_t ended_ns) {
+  out->Member("started_ns", g_journal->started_ns);
+  out->Member("preload_ns", g_journal->preload_ns);
+  out->Member("program_ns", g_journal->program_ns);
+  out->Member("ended_ns", ended_ns);
+  out->Member("full", g_journal->full);
+  out->Key("threads");
+  out->Array(g_journal->threads, [out](const JournalThread& thread) {
+    out->Object([&] {
+      out->Member("name", thread.name);
+      out->Member("tid", thread.tid);
+      out->Member("main", thread.main);
+    });
+  });
+  out->Key("events");
+  out->Array(g_journal->events, [out](const JournalEvent& event) { WriteEvent(out, event); });
+  out->Key("variables");
+  out->Array(g_journal->variables, [out](const VariableChange& change) {
+    out->Object([&] {
+      out->Member("name", change.name);
+      out->Member("value", change.value);
+    });
+  });
 }
 
 std::string Serialize(const Program& program, int64_t ended_ns) {
-  WireWriter out;
-  out.Raw(kMagic);
-  WriteProgram(&out, program);
-  out.Number(g_journal->started_ns);
-  out.Number(g_journal->preload_ns);
-  out.Number(g_journal->program_ns);
-  out.Number(ended_ns);
-  out.Number<uint8_t>(g_journal->full);
-  out.Number<uint64_t>(g_journal->threads.size());
-  for (const JournalThread& thread : g_journal->threads) {
-    out.String(thread.name);
-    out.Number<int64_t>(thread.tid);
-    out.Number<uint8_t>(thread.main);
-  }
-  out.List(g_journal->events, [&out](const JournalEvent& event) { Write(&out, event); });
-  Write(&out, g_handoff->plan.environment);
-  out.List(g_handoff->plan.entries, [&out](const PreloadEntry& entry) {
-    out.String(entry.text);
-    out.String(entry.location.ToString());
+  JsonWriter out;
+  out.Object([&] {
+    WriteProgram(&out, program);
+    WriteJournal(&out, ended_ns);
+    WritePlan(&out);
+    PyRef modules = PyRef::Steal(PyDict_Copy(PyImport_GetModuleDict()));
+    out.Member("modules", modules ? StringKeys(modules.get()) : std::vector<std::string>());
+    WriteLazyModules(&out);
   });
-  out.List(g_journal->variables, [&out](const VariableChange& change) {
-    out.String(change.name);
-    out.String(change.value);
-    out.Number<int32_t>(change.before);
-  });
-  PyRef modules = PyRef::Steal(PyDict_Copy(PyImport_GetModuleDict()));
-  Write(&out, modules ? StringKeys(modules.get()) : std::vector<std::string>());
-  WriteLazyModules(&out);
   return out.Take();
 }
 
