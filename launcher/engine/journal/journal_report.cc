@@ -29,12 +29,15 @@ extern char** environ;
 namespace pylaunch::engine {
 namespace {
 
-Journal* g_journal = nullptr;
-const Handoff* g_handoff = nullptr;
-const Program* g_program =
-    nullptr;  // As it was at the start: finalisation may have taken it apart.
-pid_t g_process = 0;
-std::vector<std::string> g_path;  // sys.path as the program found it, but for its first entry.
+// `atexit` calls us with nothing of ours.
+struct {
+  Journal* journal = nullptr;
+  const Handoff* handoff = nullptr;
+  const Program* program =
+      nullptr;  // As it was at the start: finalisation may have taken it apart.
+  pid_t process = 0;
+  std::vector<std::string> path;  // sys.path as the program found it, but for its first entry.
+} g;
 
 std::string Text(PyObject* str) {
   std::string text;
@@ -79,7 +82,7 @@ bool Has(PyObject* dict, const std::string& symbol) {
 // A lazy module keeps what it has looked up in its namespace, or, where it does not, the module
 // that it loaded for it has it under that name.
 void LookForSymbols() {
-  for (JournalEvent& event : g_journal->events) {
+  for (JournalEvent& event : g.journal->events) {
     const Requester& by = event.requester;
     if (by.symbol.empty() || event.outcome != JournalEvent::Outcome::kLoaded) continue;
     event.symbol_found =
@@ -152,8 +155,8 @@ std::string MainFile(const Program& program) {
 }
 
 void WriteProgram(JsonWriter* out, const Program& program) {
-  out->Member("record", g_handoff->record);
-  out->Member("report", g_handoff->report);
+  out->Member("record", g.handoff->record);
+  out->Member("report", g.handoff->report);
   out->Member("pylaunch", PYLAUNCH_VERSION);
   out->Member("python", Py_GetVersion());
   out->Member("argv", SysList("orig_argv"));
@@ -161,15 +164,15 @@ void WriteProgram(JsonWriter* out, const Program& program) {
   out->Member("main_file", MainFile(program));
   out->Member("optimize", program.optimize);
   out->Member("prefix", Text(PySys_GetObject("prefix")));
-  out->Member("path_before", g_path);
+  out->Member("path_before", g.path);
   out->Member("path_after", SysList("path"));
-  out->Member("archive_used", !g_handoff->cache_folder.empty());
+  out->Member("archive_used", !g.handoff->cache_folder.empty());
 }
 
 // The preload file's.
 void WritePlan(JsonWriter* out) {
   out->Key("settings");
-  out->Array(g_handoff->plan.environment, [out](const EnvSetting& setting) {
+  out->Array(g.handoff->plan.environment, [out](const EnvSetting& setting) {
     out->Object([&] {
       out->Member("name", setting.name);
       out->Member("value", setting.value);
@@ -177,17 +180,17 @@ void WritePlan(JsonWriter* out) {
     });
   });
   out->Key("entries");
-  out->Array(g_handoff->plan.entries, [out](const PreloadEntry& entry) { out->Value(entry.text); });
+  out->Array(g.handoff->plan.entries, [out](const PreloadEntry& entry) { out->Value(entry.text); });
 }
 
 void WriteJournal(JsonWriter* out, int64_t ended_ns) {
-  out->Member("started_ns", g_journal->started_ns);
-  out->Member("preload_ns", g_journal->preload_ns);
-  out->Member("program_ns", g_journal->program_ns);
+  out->Member("started_ns", g.journal->started_ns);
+  out->Member("preload_ns", g.journal->preload_ns);
+  out->Member("program_ns", g.journal->program_ns);
   out->Member("ended_ns", ended_ns);
-  out->Member("full", g_journal->full);
+  out->Member("full", g.journal->full);
   out->Key("threads");
-  out->Array(g_journal->threads, [out](const JournalThread& thread) {
+  out->Array(g.journal->threads, [out](const JournalThread& thread) {
     out->Object([&] {
       out->Member("name", thread.name);
       out->Member("tid", thread.tid);
@@ -195,9 +198,9 @@ void WriteJournal(JsonWriter* out, int64_t ended_ns) {
     });
   });
   out->Key("events");
-  out->Array(g_journal->events, [out](const JournalEvent& event) { WriteEvent(out, event); });
+  out->Array(g.journal->events, [out](const JournalEvent& event) { WriteEvent(out, event); });
   out->Key("variables");
-  out->Array(g_journal->variables, [out](const VariableChange& change) {
+  out->Array(g.journal->variables, [out](const VariableChange& change) {
     out->Object([&] {
       out->Member("name", change.name);
       out->Member("value", change.value);
@@ -219,24 +222,24 @@ std::string Serialize(const Program& program, int64_t ended_ns) {
 }
 
 void ExplainThreads() {
-  const uint32_t imports = g_journal->thread_imports;
+  const uint32_t imports = g.journal->thread_imports;
   std::string text = "threads: " + std::to_string(imports) +
                      (imports == 1 ? " import" : " imports") +
                      " on threads other than the main one";
   if (imports > 0) {
-    text += " (" + std::to_string(g_journal->thread_modules) +
-            (g_journal->thread_modules == 1 ? " module)" : " modules)");
+    text += " (" + std::to_string(g.journal->thread_modules) +
+            (g.journal->thread_modules == 1 ? " module)" : " modules)");
   }
-  if (g_journal->full) text += ", and some that there was no room to note";
+  if (g.journal->full) text += ", and some that there was no room to note";
   Explain(text);
 }
 
 // By a Python of its own, isolated and without the engine, which tells on our stderr what it cannot
 // do.
 void WriteFiles(const std::string& journal) {
-  const ChildProcess child{g_handoff->python,
-                           {g_handoff->python, "-I", "-S", "-B",
-                            g_handoff->LibraryFile(kReporterFile), std::to_string(kJobFd)},
+  const ChildProcess child{g.handoff->python,
+                           {g.handoff->python, "-I", "-S", "-B",
+                            g.handoff->LibraryFile(kReporterFile), std::to_string(kJobFd)},
                            environ};
   int status;
   std::string error = RunChild(child, journal, &status);
@@ -244,19 +247,19 @@ void WriteFiles(const std::string& journal) {
   if (error.empty() && !told)
     error = child.program + " ended with status " + std::to_string(status);
   if (error.empty()) return;
-  Warning((g_handoff->record.empty() ? g_handoff->report : g_handoff->record) +
+  Warning((g.handoff->record.empty() ? g.handoff->report : g.handoff->record) +
           " was not written: " + error);
 }
 
 // What `atexit` calls last.
 PyObject* OnEnd(PyObject*, PyObject*) {
-  if (getpid() != g_process || !JournalOn()) Py_RETURN_NONE;
+  if (getpid() != g.process || !JournalOn()) Py_RETURN_NONE;
   const int64_t now = MonotonicNs();
   StopJournal();
-  if (g_journal->wants.threads) ExplainThreads();
-  if (!g_handoff->record.empty() || !g_handoff->report.empty()) {
+  if (g.journal->wants.threads) ExplainThreads();
+  if (!g.handoff->record.empty() || !g.handoff->report.empty()) {
     LookForSymbols();
-    WriteFiles(Serialize(*g_program, now));
+    WriteFiles(Serialize(*g.program, now));
   }
   PyErr_Clear();
   Py_RETURN_NONE;
@@ -292,22 +295,22 @@ void SetUpJournal(const Handoff& handoff, const Program& program, int64_t starte
   wants.requests = !handoff.record.empty();
   wants.costs = !handoff.report.empty();
   if (!wants.threads && !wants.requests && !wants.costs) return;
-  g_handoff = &handoff;
+  g.handoff = &handoff;
   auto* kept = new Program(program);
   if (!wants.requests) kept->WipeCommand();  // Only a record tells it.
-  g_program = kept;
-  g_process = getpid();
+  g.program = kept;
+  g.process = getpid();
   if (!CallAtExit()) {
     PyErr_Clear();
     return;
   }
   SetOwnFolder(OwnFolder(program));
-  g_journal = StartJournal(wants, started_ns);
+  g.journal = StartJournal(wants, started_ns);
 }
 
 void JournalProgram() {
   if (!JournalOn()) return;
-  g_path = SysList("path");
+  g.path = SysList("path");
   NoteProgram();
 }
 
