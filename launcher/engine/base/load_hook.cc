@@ -10,9 +10,9 @@ namespace {
 constexpr size_t kMost = 4;
 
 // importlib calls LoadUnlocked with nothing of ours.
-struct {
+constinit struct {
   Wrapped load_unlocked;
-  LoadListener listeners[kMost];
+  LoadListener listeners[kMost] = {};
   size_t count = 0;
 } g;
 

@@ -33,10 +33,11 @@ namespace {
 struct {
   Journal* journal = nullptr;
   const Handoff* handoff = nullptr;
-  const Program* program =
-      nullptr;  // As it was at the start: finalisation may have taken it apart.
+  // As it was at the start: finalisation may have taken it apart.
+  const Program* program = nullptr;
   pid_t process = 0;
-  std::vector<std::string> path;  // sys.path as the program found it, but for its first entry.
+  // sys.path as the program found it, but for its first entry.
+  std::vector<std::string>& path = *new std::vector<std::string>();
 } g;
 
 std::string Text(PyObject* str) {
