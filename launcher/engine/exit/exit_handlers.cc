@@ -15,6 +15,7 @@
 #include "launcher/engine/base/name_list.h"
 #include "launcher/engine/exit/exit_list.h"
 #include "launcher/engine/exit/library_ends.h"
+#include "launcher/engine/libc/exit_calls.h"
 
 extern "C" {
 extern struct _IO_FILE_plus* _IO_list_all;  // Of all streams: a list by FILE::_chain.
@@ -24,15 +25,11 @@ extern __attribute__((visibility("hidden"))) void* __dso_handle;
 namespace pylaunch::engine {
 namespace {
 
-using Handler = void (*)(void*);
-using RegisterCall = int (*)(Handler, void*, void*);
-using OnExit = int (*)(void (*)(int, void*), void*);
-
 struct Handlers {
   struct Record {
-    Handler function;
+    ExitFunction function;
     void* argument;
-    void* library;  // Its __dso_handle, an address inside of it; null for the executable.
+    void* library;
     bool quiet = false;
     bool done = false;
   };
@@ -48,7 +45,7 @@ struct Handlers {
 
 Handlers* g_handlers = nullptr;
 bool g_leave_out = false;
-bool g_all_recorded = true;
+bool g_list_known = true;
 
 // Twice for one record, where a handler that we run calls exit(3).
 void Run(void* pointer) {
@@ -59,21 +56,14 @@ void Run(void* pointer) {
   record->function(record->argument);
 }
 
-OnExit RealOnExit() {
-  static const auto real = reinterpret_cast<OnExit>(dlsym(RTLD_NEXT, "on_exit"));
-  return real;
-}
-
-Handlers::Record* Remember(Handler function, void* argument, void* library) {
+Handlers::Record* Remember(ExitFunction function, void* argument, void* library) {
   std::lock_guard<std::mutex> lock(g_handlers->mutex);
   g_handlers->records.push_back({function, argument, library});
   return &g_handlers->records.back();
 }
 
-int Register(Handler function, void* argument, void* library) {
-  static const auto real = reinterpret_cast<RegisterCall>(dlsym(RTLD_NEXT, "__cxa_atexit"));
-  if (g_handlers == nullptr) return real(function, argument, library);
-  return real(Run, Remember(function, argument, library), library);
+int Register(ExitFunction function, void* argument, void* library) {
+  return RegisterForExit(Run, Remember(function, argument, library), library);
 }
 
 void DoNothing(void*) {}
@@ -94,7 +84,7 @@ bool IsListRecorded() {
 }
 
 void NoteList() {
-  if (!g_handlers->list.Note()) g_all_recorded = false;
+  if (!g_handlers->list.Note()) g_list_known = false;
   g_handlers->listed = g_handlers->records.size();
 }
 
@@ -161,11 +151,13 @@ void EndProcess(int status, void*) {
 void RecordExitHandlers() {
   g_handlers = new Handlers;
   NoteList();
+  ListenToExitCalls(Register);
 }
 
 void MarkQuietLibraries(const std::string& folder) {
   if (g_handlers == nullptr) return;
-  if (!g_all_recorded || !IsListKnown() || !IsListRecorded()) g_all_recorded = false;
+  if (!g_list_known || !AllExitCallsTold() || !IsListKnown() || !IsListRecorded())
+    g_list_known = false;
   NoteList();
   g_handlers->plugin_folders = ReadNameList(folder + "/plugin_folders.txt");
   NameList names;
@@ -184,21 +176,7 @@ void MarkQuietLibraries(const std::string& folder) {
 void LeaveOutQuietHandlers() {
   g_leave_out = g_handlers != nullptr && IsOnlyThread() &&
                 !g_handlers->ends.IsAnyIn(g_handlers->plugin_folders);
-  if (g_leave_out && g_all_recorded) RealOnExit()(EndProcess, nullptr);
+  if (g_leave_out && g_list_known && AllExitCallsTold()) RegisterForExit(EndProcess);
 }
 
 }  // namespace pylaunch::engine
-
-extern "C" __attribute__((visibility("default"))) int __cxa_atexit(void (*function)(void*),
-                                                                   void* argument,
-                                                                   void* library) noexcept {
-  namespace engine = pylaunch::engine;
-  if (engine::g_handlers == nullptr && library != &__dso_handle) engine::g_all_recorded = false;
-  return engine::Register(function, argument, library);
-}
-
-extern "C" __attribute__((visibility("default"))) int on_exit(void (*function)(int, void*),
-                                                              void* argument) noexcept {
-  pylaunch::engine::g_all_recorded = false;
-  return pylaunch::engine::RealOnExit()(function, argument);
-}

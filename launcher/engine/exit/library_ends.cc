@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdint>
 
+#include "launcher/engine/base/loaded_object.h"
+
 namespace pylaunch::engine {
 namespace {
 
@@ -70,12 +72,10 @@ std::string_view FolderName(std::string_view path) {
 
 size_t CountUnloaded() {
   size_t count = 0;
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* to) {
-        *static_cast<size_t*>(to) = info->dlpi_subs;
-        return 1;
-      },
-      &count);
+  AnyLoadedObject([&](const dl_phdr_info& object) {
+    count = object.dlpi_subs;
+    return true;
+  });
   return count;
 }
 

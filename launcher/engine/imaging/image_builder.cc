@@ -40,13 +40,15 @@
 namespace pylaunch::engine {
 namespace {
 
-ProcessState* g_before = nullptr;
-std::string* g_memory_policy = nullptr;
-Resumption* g_resumption = nullptr;
-
-// Never freed: a restored process would copy these from the image, page by page, to do so.
-const ReadRecord* g_read = nullptr;
-const image::VariableReads* g_variables = nullptr;
+// What the start leaves for the capture. Never freed: a restored process would copy these from the
+// image, page by page, to do so.
+constinit struct {
+  ProcessState* before = nullptr;
+  std::string* memory_policy = nullptr;
+  Resumption* resumption = nullptr;
+  const ReadRecord* read = nullptr;
+  const image::VariableReads* variables = nullptr;
+} g;
 
 // Writes and publishes what the capturing process has made; in that process.
 class Publisher {
@@ -205,18 +207,18 @@ void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
     pthread_setattr_default_np(&attributes);
     pthread_attr_destroy(&attributes);
   }
-  g_resumption = new Resumption;
-  g_resumption->Note(argc, argv);
-  g_before = new ProcessState(ProcessState::Now());
-  g_memory_policy = new std::string(MemoryPolicy());
+  g.resumption = new Resumption;
+  g.resumption->Note(argc, argv);
+  g.before = new ProcessState(ProcessState::Now());
+  g.memory_policy = new std::string(MemoryPolicy());
 }
 
 void EndOfPreload() {
   StopRandomDraws();
   StopSignalReads();
   StopHostNameReads();
-  g_variables = new image::VariableReads(StopImageReads());
-  g_read = new ReadRecord(StopReadRecord());
+  g.variables = new image::VariableReads(StopImageReads());
+  g.read = new ReadRecord(StopReadRecord());
 }
 
 std::string InWords(const PreloadPlan& plan, const image::LateEntry& late) {
@@ -227,7 +229,7 @@ std::string InWords(const PreloadPlan& plan, const image::LateEntry& late) {
 const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
                                     const EntryWatch& watch) {
   TracingPause pause;
-  const ReadRecord& read = *g_read;
+  const ReadRecord& read = *g.read;
   Publisher publisher(*handoff);
   // It is what this attempt is judged by; another's under way says nothing yet.
   if (handoff->image_only && !image::IsBeingMade(handoff->image.folder)) publisher.ForgetNote();
@@ -240,8 +242,8 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
   }
   bool separated = false;
   if (refusal.empty()) {
-    const auto left = WhatWasLeft(*g_before, ProcessState::Now());
-    // Never freed, like g_read.
+    const auto left = WhatWasLeft(*g.before, ProcessState::Now());
+    // Never freed, like g.read.
     const auto& modules = *new std::set<std::string>(ModuleFiles());
     KeyMaker* maker = nullptr;
     Progress progress(handoff->image_only);
@@ -254,12 +256,12 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };
     request.begin = [&] { publisher.TakeTurn(request.wait); };
     request.prepare = [&] {
-      maker = new KeyMaker(*handoff, session, read, *g_variables, modules);
+      maker = new KeyMaker(*handoff, session, read, *g.variables, modules);
       session->Detach();
-      if (HasOtherMemoryPolicy(*g_memory_policy)) {
+      if (HasOtherMemoryPolicy(*g.memory_policy)) {
         return std::string("preloading chose the nodes that memory is on");
       }
-      return g_resumption->Prepare(handoff->image.hooks);
+      return g.resumption->Prepare(handoff->image.hooks);
     };
     request.finish = [&](const std::string& why, const std::vector<std::string>& mapped) {
       publisher.Publish(why, maker, mapped);
@@ -278,15 +280,15 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
   if (handoff->explain) {
     Explain(refusal.empty() ? "image: being made in " + handoff->image.folder
                             : "image: not made: " + refusal);
-    if (refusal.empty() && !g_variables->all.empty()) {
-      Explain("image: only for an environment that is wholly the same: " + g_variables->all);
+    if (refusal.empty() && !g.variables->all.empty()) {
+      Explain("image: only for an environment that is wholly the same: " + g.variables->all);
     }
   }
   return nullptr;
 }
 
 bool ResumeImage(const image::Restored& restored, Handoff* handoff) {
-  return g_resumption->Resume(restored, handoff);
+  return g.resumption->Resume(restored, handoff);
 }
 
 }  // namespace pylaunch::engine

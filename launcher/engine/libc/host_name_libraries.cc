@@ -1,11 +1,10 @@
 #include "launcher/engine/libc/host_name_libraries.h"
 
-#include <elf.h>
-#include <link.h>
-
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+
+#include "launcher/engine/base/loaded_object.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -14,11 +13,6 @@ constexpr std::string_view kLibraries = "\n"
 #include "host_name_libraries.inc"
     ;
 constexpr size_t kBuildIdSize = 20;  // SHA-1, as linkers make it.
-
-struct Search {
-  uintptr_t address;
-  bool listed;
-};
 
 bool IsListed(const unsigned char* id) {
   char line[2 * kBuildIdSize + 2];  // A newline before, a space behind.
@@ -49,30 +43,16 @@ bool HasListedId(const char* notes, size_t size) {
   return false;
 }
 
-int LookAt(dl_phdr_info* info, size_t, void* data) {
-  auto* search = static_cast<Search*>(data);
-  bool inside = false;
-  for (int i = 0; i < info->dlpi_phnum; ++i) {
-    const ElfW(Phdr)& part = info->dlpi_phdr[i];
-    const uintptr_t start = info->dlpi_addr + part.p_vaddr;
-    inside |= part.p_type == PT_LOAD && search->address - start < part.p_memsz;
-  }
-  if (!inside) return 0;
-  for (int i = 0; i < info->dlpi_phnum && !search->listed; ++i) {
-    const ElfW(Phdr)& part = info->dlpi_phdr[i];
-    search->listed =
-        part.p_type == PT_NOTE &&
-        HasListedId(reinterpret_cast<const char*>(info->dlpi_addr + part.p_vaddr), part.p_memsz);
-  }
-  return 1;
-}
-
 }  // namespace
 
 bool KeepsNoHostName(const void* caller) {
-  Search search = {reinterpret_cast<uintptr_t>(caller), false};
-  dl_iterate_phdr(LookAt, &search);
-  return search.listed;
+  bool listed = false;
+  VisitObjectOf(caller, [&](const dl_phdr_info& object) {
+    ForEachSegment(object, PT_NOTE, [&](const ElfW(Phdr) & segment, uintptr_t begin) {
+      listed = listed || HasListedId(reinterpret_cast<const char*>(begin), segment.p_memsz);
+    });
+  });
+  return listed;
 }
 
 }  // namespace pylaunch::engine

@@ -22,9 +22,12 @@ constexpr std::string_view kIgnorers = "\n"
 constexpr long kHostNameField = 1;  // Of five, in both results.
 constexpr long kFields = 5;
 
-bool g_on = false;
-Diverted g_posix_uname;  // os.uname, too.
-Wrapped g_platform_uname;
+// CPython and the C library call us with nothing of ours.
+constinit struct {
+  bool on = false;
+  Diverted posix_uname;  // os.uname, too.
+  Wrapped platform_uname;
+} g;
 
 std::string Utf8(PyObject* text) {
   const char* bytes = text != nullptr && PyUnicode_Check(text) ? PyUnicode_AsUTF8(text) : nullptr;
@@ -156,7 +159,7 @@ bool TakesAnotherField(PyObject* code, int call) {
 
 // Of what has called us.
 void NoteCaller() {
-  if (!g_on) return;  // Somebody has kept ours.
+  if (!g.on) return;  // Somebody has kept ours.
   PyFrameObject* frame = PyEval_GetFrame();
   if (frame != nullptr) {
     PyRef code = PyRef::Steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
@@ -170,12 +173,12 @@ void NoteCaller() {
 
 PyObject* PosixUname(PyObject* self, PyObject* nothing) {
   NoteCaller();
-  return g_posix_uname.Call(self, nothing);
+  return g.posix_uname.Call(self, nothing);
 }
 
 PyObject* PlatformUname(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   NoteCaller();
-  return g_platform_uname.Call(args, count, keywords);
+  return g.platform_uname.Call(args, count, keywords);
 }
 
 PyObject* Loaded(const char* name) {
@@ -185,12 +188,12 @@ PyObject* Loaded(const char* name) {
 
 void UnwrapPlatform() {
   PyObject* module = Loaded("platform");
-  if (module == nullptr || g_platform_uname.original == nullptr) return;
+  if (module == nullptr || g.platform_uname.original == nullptr) return;
   PyRef now = PyRef::Steal(PyObject_GetAttrString(module, "uname"));
   // Another one means that somebody put his own there.
   if (now && PyCFunction_Check(now.get()) &&
-      reinterpret_cast<PyCFunctionObject*>(now.get())->m_ml == &g_platform_uname.def) {
-    PyObject_SetAttrString(module, "uname", g_platform_uname.original);
+      reinterpret_cast<PyCFunctionObject*>(now.get())->m_ml == &g.platform_uname.def) {
+    PyObject_SetAttrString(module, "uname", g.platform_uname.original);
   }
   PyErr_Clear();
 }
@@ -198,26 +201,26 @@ void UnwrapPlatform() {
 }  // namespace
 
 void StartHostNameReads() {
-  g_on = true;
+  g.on = true;
   PyObject* posix = Loaded("posix");
-  if (posix == nullptr || !g_posix_uname.Install(posix, "uname", PosixUname)) {
+  if (posix == nullptr || !g.posix_uname.Install(posix, "uname", PosixUname)) {
     NoteQuestionOfStart(kHostName);  // Nobody would see it.
   }
   FollowPlatform();
 }
 
 void FollowPlatform() {
-  PyObject* platform = g_on && g_platform_uname.original == nullptr ? Loaded("platform") : nullptr;
+  PyObject* platform = g.on && g.platform_uname.original == nullptr ? Loaded("platform") : nullptr;
   if (platform == nullptr) return;
   // It is in sys.modules before it is whole.
   if (PyDict_GetItemString(PyModule_GetDict(platform), "uname") == nullptr) return;
-  if (!g_platform_uname.Install(platform, "uname", PlatformUname)) NoteQuestionOfStart(kHostName);
+  if (!g.platform_uname.Install(platform, "uname", PlatformUname)) NoteQuestionOfStart(kHostName);
   PyErr_Clear();
 }
 
 void StopHostNameReads() {
-  g_on = false;
-  g_posix_uname.Remove();
+  g.on = false;
+  g.posix_uname.Remove();
   UnwrapPlatform();
 }
 

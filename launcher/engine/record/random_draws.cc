@@ -17,11 +17,13 @@
 namespace pylaunch::engine {
 namespace {
 
-// The GIL protects these.
-const NameList* g_known = nullptr;    // Who may draw.
-const NameList* g_helpers = nullptr;  // Whose functions draw for those that call them.
-auto* g_draws = new std::set<RandomDraw>();
-size_t g_when = 0;
+// getrandom(2) calls us with nothing of ours. Protected by the GIL.
+struct {
+  const NameList* known = nullptr;    // Who may draw.
+  const NameList* helpers = nullptr;  // Whose functions draw for those that call them.
+  std::set<RandomDraw>* draws = new std::set<RandomDraw>();
+  size_t when = 0;
+} g;
 
 // The second pair is what frozen modules are called until the first ones are imported.
 constexpr std::string_view kImportlib[] = {"importlib._bootstrap", "importlib._bootstrap_external",
@@ -60,7 +62,7 @@ std::string WhoDraws(PyFrameObject* frame) {
     // No frame of the imported module: an extension, whose code has none.
     return function == "_find_and_load_unlocked" ? TextIn(object, "f_locals", "name") : "";
   }
-  return g_helpers->count(module) != 0 ? "" : module;
+  return g.helpers->count(module) != 0 ? "" : module;
 }
 
 PyFrameObject* InnermostFrame() { return PyThreadState_GetFrame(PyThreadState_Get()); }
@@ -96,9 +98,9 @@ void OnRandomCall(const void* caller, unsigned long size, unsigned flags) {
   const PyGILState_STATE state = PyGILState_Ensure();
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
-  if (g_known != nullptr && !IsIdleSeeding(size, flags)) {
+  if (g.known != nullptr && !IsIdleSeeding(size, flags)) {
     std::string who = WhoDraws();
-    if (!who.empty() && g_known->count(who) == 0) g_draws->insert({std::move(who), g_when});
+    if (!who.empty() && g.known->count(who) == 0) g.draws->insert({std::move(who), g.when});
   }
   PyErr_Restore(type, value, traceback);
   PyGILState_Release(state);
@@ -113,21 +115,21 @@ void StartRandomDraws(const std::string& folder) {
   for (const std::string& name : hooks ? *hooks : std::vector<std::string>()) {
     if (name.ends_with(kSuffix)) known->insert(name.substr(0, name.size() - kSuffix.size()));
   }
-  g_helpers = new NameList(ReadNameList(folder + "/random_helpers.txt"));
-  g_known = known;
+  g.helpers = new NameList(ReadNameList(folder + "/random_helpers.txt"));
+  g.known = known;
   ListenToRandomCalls(OnRandomCall);
 }
 
 void StopRandomDraws() {
   ListenToRandomCalls(nullptr);
   // A thread may be waiting for the GIL in OnRandomCall.
-  delete std::exchange(g_known, nullptr);
-  delete std::exchange(g_helpers, nullptr);
+  delete std::exchange(g.known, nullptr);
+  delete std::exchange(g.helpers, nullptr);
 }
 
 std::set<RandomDraw> RandomDraws() {
-  ++g_when;
-  return *g_draws;
+  ++g.when;
+  return *g.draws;
 }
 
 }  // namespace pylaunch::engine
