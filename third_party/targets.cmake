@@ -45,8 +45,4 @@ add_library(third_party::zstd ALIAS zstd::libzstd_static)
 
 if(BUILD_TESTING AND NOT PYLAUNCH_FUZZ)
   third_party_find(GTest)
-  find_package(benchmark QUIET)  # cache_bench alone needs it.
-  if(benchmark_FOUND)
-    third_party_check(benchmark ${benchmark_VERSION})
-  endif()
 endif()

@@ -67,8 +67,8 @@ struct Options {
 // --help-xoptions, --help-all, --check-hash-based-pycs) pass through; --help and --version are
 // ours, -h and -V Python's.
 //
-// INVALID_ARGUMENT: the message is a report in the house shape without "pylaunch: error: " in
-// front; an unknown long option names the nearest known one, ours or Python's.
+// INVALID_ARGUMENT: the message is a report in the house shape without what it begins with,
+// "pylaunch: error: "; an unknown long option names the nearest known one, ours or Python's.
 absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
                                      const std::vector<std::string>& environment);
 
