@@ -19,13 +19,12 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import quick
 
 ROOT = Path(__file__).resolve().parents[2]
 # PYLAUNCH_TEST_MODES=stock,warm runs some of them only; a fifth, `image`, only when it is named.
@@ -41,24 +40,24 @@ serial = pytest.mark.serial
 
 def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "serial: nothing may run beside it")
+    config.addinivalue_line("markers", "thorough(reason): --quick leaves it out")
 
 
 def pytest_addoption(parser) -> None:
+    words = "of each test those variants only that quick.py says: scripts/test without --all"
+    parser.addoption("--quick", action="store_true", help=words)
     words = "of each test's variants those that fall to the I-th of N (from 0), at least one"
     parser.addoption("--share", metavar="I/N", default="0/1", help=words)
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    """Leaves what --share says: of N runs each has every test, and each variant is in one of them."""
+    """Leaves what --quick and --share say."""
     at, of = map(int, config.getoption("--share").split("/"))
-    variants = defaultdict(list)
-    for item in items:
-        variants[item.nodeid.partition("[")[0]].append(item)
     kept = set()
-    for tests in variants.values():
-        # Without any order, so that a share does not always have the same value of a parameter.
-        tests.sort(key=lambda test: zlib.crc32(test.nodeid.encode()))
-        kept |= {test.nodeid for test in [*tests[at::of], tests[at % len(tests)]]}
+    for tests in quick.by_function(items).values():
+        if config.getoption("--quick"):
+            tests = quick.chosen(tests)
+        kept |= {test.nodeid for test in quick.share(tests, at, of)}
     config.hook.pytest_deselected(items=[x for x in items if x.nodeid not in kept])
     items[:] = [x for x in items if x.nodeid in kept]
 
