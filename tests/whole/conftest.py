@@ -40,24 +40,21 @@ serial = pytest.mark.serial
 
 def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "serial: nothing may run beside it")
-    config.addinivalue_line("markers", "thorough(reason): --quick leaves it out")
+    for name, words in quick.MARKS.items():
+        config.addinivalue_line("markers", f"{name}: {words}")
 
 
 def pytest_addoption(parser) -> None:
-    words = "of each test those variants only that quick.py says: scripts/test without --all"
+    words = "of each test those variants that quick.py says"
     parser.addoption("--quick", action="store_true", help=words)
-    words = "of each test's variants those that fall to the I-th of N (from 0), at least one"
-    parser.addoption("--share", metavar="I/N", default="0/1", help=words)
+    words = "of those what falls to the I-th of N further Pythons (from 0)"
+    parser.addoption("--turn", metavar="I/N", help=words)
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    """Leaves what --quick and --share say."""
-    at, of = map(int, config.getoption("--share").split("/"))
-    kept = set()
-    for tests in quick.by_function(items).values():
-        if config.getoption("--quick"):
-            tests = quick.chosen(tests)
-        kept |= {test.nodeid for test in quick.share(tests, at, of)}
+    turn = config.getoption("--turn")
+    turn = tuple(map(int, turn.split("/"))) if turn else None
+    kept = quick.selection(items, config.getoption("--quick"), turn)
     config.hook.pytest_deselected(items=[x for x in items if x.nodeid not in kept])
     items[:] = [x for x in items if x.nodeid in kept]
 
