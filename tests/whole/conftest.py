@@ -52,6 +52,7 @@ def pytest_addoption(parser) -> None:
 
 
 def pytest_collection_modifyitems(config, items) -> None:
+    config.stash[quick.COLLECTED] = list(items)
     turn = config.getoption("--turn")
     turn = tuple(map(int, turn.split("/"))) if turn else None
     kept = quick.selection(items, config.getoption("--quick"), turn)

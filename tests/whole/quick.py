@@ -21,6 +21,8 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
+# All that pytest has collected, before anything is left out.
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
 MARKS = {
     "slow": "takes long: --quick leaves one variant",
     "every_python": "depends on CPython's version most: with --turn, it is each Python's turn",
