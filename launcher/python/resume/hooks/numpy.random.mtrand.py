@@ -1,3 +1,4 @@
+# Versions: numpy==2.4.6
 """numpy's global generator, which numpy.random seeds from the system when it is imported."""
 
 _seeded_by_system = False
