@@ -124,9 +124,9 @@ PyObject* ResetLibrary(PyObject*, PyObject* arguments) {
 
 // For resume.py: whether a hook that begins with this line is for that module.
 PyObject* IsHookForModule(PyObject*, PyObject* arguments) {
-  const char *module, *file, *first_line;
-  if (!PyArg_ParseTuple(arguments, "sss", &module, &file, &first_line)) return nullptr;
-  return PyBool_FromLong(IsHookFor(module, file, first_line));
+  const char *module, *first_line, *file;
+  if (!PyArg_ParseTuple(arguments, "sss", &module, &first_line, &file)) return nullptr;
+  return PyBool_FromLong(IsHookFor(module, first_line, file));
 }
 
 PyMethodDef kIsHookFor = {"is_hook_for", IsHookForModule, METH_VARARGS, nullptr};

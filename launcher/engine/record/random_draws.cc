@@ -172,7 +172,7 @@ std::string FirstLine(const std::string& path) {
 
 }  // namespace
 
-bool IsHookFor(const std::string& module, const std::string& file, std::string_view first_line) {
+bool IsHookFor(const std::string& module, std::string_view first_line, const std::string& file) {
   return HookFor(module, first_line).HasModule(module, file);
 }
 

@@ -32,7 +32,7 @@ std::vector<std::string> DrawListsToReadAgain();
 
 // True if the hook for `module` that begins with that line was written for the version that is in
 // `file`: "# Versions: ", and what proves one.
-bool IsHookFor(const std::string& module, const std::string& file, std::string_view first_line);
+bool IsHookFor(const std::string& module, std::string_view first_line, const std::string& file);
 
 // What was recorded until now.
 std::set<RandomDraw> RandomDraws();

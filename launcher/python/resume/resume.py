@@ -42,10 +42,8 @@ def prepare(folder, first_process, terminals, buffered):
         path = os.path.join(folder, name)
         with open(path, encoding="utf-8") as file:
             source = file.read()
-        first_line = source.partition("\n")[0]
-        if not is_hook_for(
-            name.removesuffix(".py"), getattr(module, "__file__", None) or "", first_line
-        ):  # noqa: F821
+        known = source.partition("\n")[0], getattr(module, "__file__", None) or ""
+        if not is_hook_for(name.removesuffix(".py"), *known):  # noqa: F821 - the engine's
             continue
         code = compile(source, path, "exec")
         hook = {

@@ -16,7 +16,7 @@ from conftest import Tree
 from imaged import RACY, Imaged, restored
 from test_image_late import late, plan  # noqa: F401 - a fixture
 from test_image_random import COPY
-from test_image_shared import needs_root, _in_container
+from test_image_shared import _in_container, needs_root
 
 ROOT = Path(__file__).resolve().parents[3]
 LISTS = ROOT / "launcher/python/resume"
