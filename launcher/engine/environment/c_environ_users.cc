@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "launcher/engine/base/known_list.h"
 #include "launcher/engine/base/loaded_object.h"
-#include "launcher/engine/base/name_list.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -63,7 +63,7 @@ uintptr_t AddressOf(const char* function) {
 }  // namespace
 
 std::string EnvironUser(const std::string& known) {
-  const NameList names = ReadNameList(known);
+  const KnownList list = KnownList::Read(known);
   const uintptr_t uncounted[] = {AddressOf("Py_RunMain"), AddressOf("gnu_get_libc_version"),
                                  reinterpret_cast<uintptr_t>(&EnvironUser)};
   std::string found;
@@ -73,7 +73,7 @@ std::string EnvironUser(const std::string& known) {
     }
     const std::string_view path = object.dlpi_name;
     if (path.find("/ld-linux") != path.npos) return false;
-    if (names.count(path.substr(path.rfind('/') + 1)) > 0 || !UsesEnviron(object)) return false;
+    if (list.HasLibrary(path) || !UsesEnviron(object)) return false;
     found = path;
     return true;
   });
