@@ -38,7 +38,7 @@ OTHER_TREES = {
     "what is installed or built": "bin build lib64 site-packages dist-packages",
 }
 # The names of files that users have, in examples; and of files that every Python project has.
-EXAMPLES = """train.py study.py worker.py file.py configs.txt
+EXAMPLES = """train.py study.py worker.py warm.py file.py configs.txt
 requirements.txt conftest.py setup.py sitecustomize.py"""
 # Suffixes that only other people's files have here.
 OTHER_SUFFIXES = (".c", ".S", ".so", ".pyc", ".rst")
