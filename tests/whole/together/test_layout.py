@@ -276,6 +276,9 @@ def check_links(tree: Tree):
         if not path.startswith(("cache/", "image/", "launcher/", "scripts/")):
             continue
         text = tree.text(path)
+        for hit in re.finditer(r"docs/[\w-]+\.md", text):  # In messages, too.
+            if hit[0] not in tree.paths:
+                yield f"{path}:{_line_of(text, hit.start())}: {hit[0]} is not there"
         for hit in re.finditer(r"README(?:\.md)?,\s+[\"']([^\"']+)", text):
             if re.sub(r"\s+", "-", hit[1].lower()) not in _anchors(tree.text("README.md")):
                 yield f"{path}:{_line_of(text, hit.start())}: README has no '{hit[1]}'"
@@ -513,6 +516,7 @@ def test_a_good_tree_has_no_complaints(tmp_path):
         ("docs/a.md", "`launcher/engine/way`\n", "docs/a.md:1: launcher/engine/way names nothing"),
         # Links.
         ("docs/a.md", "[a](lost.md)\n", "docs/a.md:1: link to lost.md, which is not there"),
+        ("cache/a.cc", 'f("docs/lost.md tells");\n', "cache/a.cc:1: docs/lost.md is not there"),
         ("cache/a.h", '// README, "How fast"\n', "cache/a.h:1: README has no 'How fast'"),
         (
             "docs/a.md",
