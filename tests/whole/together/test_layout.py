@@ -22,6 +22,7 @@ from conftest import ROOT
 GENERATED_FOLDERS = ("build*", ".venv*", "dist", "train-output", ".git")
 GENERATED = ("__pycache__", ".*_cache", "*.pyc")
 WIDTH = 100
+README_LINES = 150
 SOURCES = (".cc", ".h")
 # Files whose comments are read, beside scripts, which have no suffix. `#` begins a comment in all
 # of them but C++'s, Python's (which has docstrings as well) and linker scripts'.
@@ -400,7 +401,10 @@ def check_documented(tree: Tree):
 
 
 def check_width(tree: Tree):
-    """Lines of documents have at most WIDTH columns; rows of tables and single words may not."""
+    """Lines of documents have at most WIDTH columns, rows of tables and single words aside; README
+    has at most README_LINES of them."""
+    if len(tree.text("README.md").splitlines()) > README_LINES:
+        yield f"README.md: more than {README_LINES} lines"
     for path in tree.documents:
         for at, line in enumerate(tree.text(path).splitlines(), 1):
             if len(line) > WIDTH and not line.startswith("|") and len(line.split()) > 1:
@@ -551,6 +555,7 @@ def test_a_good_tree_has_no_complaints(tmp_path):
         ),
         # Width.
         ("docs/a.md", "a " * 51 + "\n", "docs/a.md:1: 102 columns"),
+        ("README.md", "a\n" * 151, "README.md: more than 150 lines"),
     ],
 )
 def test_each_rule_fails(tmp_path, path, text, complaint):
