@@ -8,13 +8,13 @@
 #include <cstring>
 #include <string_view>
 
-#include "launcher/engine/base/name_list.h"
+#include "launcher/engine/base/known_list.h"
 
 namespace pylaunch::engine {
 namespace {
 
 struct Search {
-  NameList known;
+  KnownList known;
   uintptr_t python;  // Of a function of CPython...
   uintptr_t libc;    // ...of the C library...
   uintptr_t engine;  // ...and of ours.
@@ -87,7 +87,7 @@ int Look(dl_phdr_info* object, size_t, void* out) {
   }
   const std::string_view path = object->dlpi_name;
   if (path.find("/ld-linux") != path.npos) return 0;
-  if (search->known.count(path.substr(path.rfind('/') + 1)) > 0 || !UsesEnviron(*object)) return 0;
+  if (search->known.HasLibrary(path) || !UsesEnviron(*object)) return 0;
   search->found = path;
   return 1;
 }
@@ -99,7 +99,7 @@ uintptr_t AddressOf(const char* function) {
 }  // namespace
 
 std::string EnvironUser(const std::string& known) {
-  Search search{ReadNameList(known), AddressOf("Py_RunMain"), AddressOf("gnu_get_libc_version"),
+  Search search{KnownList::Read(known), AddressOf("Py_RunMain"), AddressOf("gnu_get_libc_version"),
                 reinterpret_cast<uintptr_t>(&EnvironUser), ""};
   dl_iterate_phdr(Look, &search);
   return search.found;

@@ -441,6 +441,7 @@ void HidePreloaded() {
   KeepFirstDicts();
   KeepThreadLocals();
   g_exit->module_index.Note(g_exit->fence);
+  g_exit->quiet_types.ProveLoaded();
   g_exit->noticed.clear();
   g_exit->fence.HideBefore();
   g_exit->fence.EmptyFreeLists(g_exit->callbacks.get());

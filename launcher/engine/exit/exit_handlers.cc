@@ -8,11 +8,10 @@
 #include <deque>
 #include <memory_resource>
 #include <mutex>
-#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 
-#include "launcher/engine/base/name_list.h"
+#include "launcher/engine/base/known_list.h"
 #include "launcher/engine/exit/exit_list.h"
 #include "launcher/engine/exit/library_ends.h"
 
@@ -41,7 +40,7 @@ struct Handlers {
   std::pmr::monotonic_buffer_resource memory{size_t{64} << 10};
   std::pmr::deque<Record> records{&memory};
   LibraryEnds ends;
-  NameList plugin_folders;
+  KnownList plugin_folders;
   ExitList list;
   size_t listed = 0;  // Records when the list was noted last.
 };
@@ -98,10 +97,10 @@ void NoteList() {
   g_handlers->listed = g_handlers->records.size();
 }
 
-bool IsQuiet(void* library, const NameList& names) {
+bool IsQuiet(void* library, KnownList* quiet) {
   Dl_info info;
   if (library == nullptr || dladdr(library, &info) == 0 || info.dli_fname == nullptr) return false;
-  return IsListed(info.dli_fname, names);
+  return quiet->HasLibrary(info.dli_fname);
 }
 
 // Each thread is a folder in it: a link more (proc_task_getattr in fs/proc/base.c).
@@ -167,18 +166,18 @@ void MarkQuietLibraries(const std::string& folder) {
   if (g_handlers == nullptr) return;
   if (!g_all_recorded || !IsListKnown() || !IsListRecorded()) g_all_recorded = false;
   NoteList();
-  g_handlers->plugin_folders = ReadNameList(folder + "/plugin_folders.txt");
-  NameList names;
+  g_handlers->plugin_folders = KnownList::Read(folder + "/plugin_folders.txt");
+  KnownList quiet, separate = KnownList::Read(folder + "/separate_libraries.txt");
   if (!g_handlers->ends.IsAnyIn(g_handlers->plugin_folders)) {
-    names = ReadNameList(folder + "/quiet_libraries.txt");
+    quiet = KnownList::Read(folder + "/quiet_libraries.txt");
   }
   std::unordered_map<void*, bool> known;
   for (Handlers::Record& record : g_handlers->records) {
     const auto [place, is_new] = known.try_emplace(record.library, false);
-    if (is_new) place->second = IsQuiet(record.library, names);
+    if (is_new) place->second = IsQuiet(record.library, &quiet);
     record.quiet = place->second;
   }
-  g_handlers->ends.Note(names, ReadNameList(folder + "/separate_libraries.txt"));
+  g_handlers->ends.Note(&quiet, &separate);
 }
 
 void LeaveOutQuietHandlers() {

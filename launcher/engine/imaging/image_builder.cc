@@ -20,6 +20,7 @@
 #include "image/restraint.h"
 #include "image/room.h"
 #include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/known_list.h"
 #include "launcher/engine/base/progress.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/report.h"
@@ -185,6 +186,18 @@ void ShowWriting(const std::string& temp, Progress* progress) {
                  std::to_string(written / kMiB) + "/" + std::to_string(size / kMiB) + " MiB");
 }
 
+// Which lists vouch for other versions of what is loaded.
+void ExplainListsToReadAgain(const std::string& folder) {
+  for (const char* name : {"quiet_libraries.txt", "separate_libraries.txt", "quiet_types.txt",
+                           "environ_libraries.txt"}) {
+    KnownList list = KnownList::Read(folder + "/" + name);
+    list.ProveLoaded();
+    for (const std::string& line : list.ToReadAgain()) Explain("image: " + line);
+  }
+  for (const std::string& line : DrawListsToReadAgain()) Explain("image: " + line);
+  for (const std::string& line : HostNameListToReadAgain()) Explain("image: " + line);
+}
+
 }  // namespace
 
 void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
@@ -279,6 +292,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     if (refusal.empty() && !g_variables->all.empty()) {
       Explain("image: only for an environment that is wholly the same: " + g_variables->all);
     }
+    ExplainListsToReadAgain(handoff->image.hooks);
   }
   return nullptr;
 }

@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "launcher/contract/handoff.h"
+#include "launcher/engine/base/known_list.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/wrap.h"
 #include "launcher/engine/record/file_record.h"
@@ -16,7 +18,7 @@
 namespace pylaunch::engine {
 namespace {
 
-constexpr std::string_view kIgnorers = "\n"
+constexpr std::string_view kIgnorers =
 #include "host_name_ignorers.inc"
     ;
 constexpr long kHostNameField = 1;  // Of five, in both results.
@@ -32,12 +34,18 @@ std::string Utf8(PyObject* text) {
   return bytes == nullptr ? "" : bytes;
 }
 
+KnownList* Ignorers() {
+  static auto* ignorers = new KnownList("host_name_ignorers.txt", kIgnorers);
+  return ignorers;
+}
+
 bool IsIgnorer(PyObject* code) {
   PyObject* globals = PyEval_GetGlobals();
-  const std::string module =
-      Utf8(globals == nullptr ? nullptr : PyDict_GetItemString(globals, "__name__"));
-  const std::string name = Utf8(reinterpret_cast<PyCodeObject*>(code)->co_name);
-  return kIgnorers.find("\n" + module + ":" + name + "\n") != kIgnorers.npos;
+  if (globals == nullptr) return false;
+  const std::string module = Utf8(PyDict_GetItemString(globals, "__name__"));
+  const std::string function = Utf8(reinterpret_cast<PyCodeObject*>(code)->co_name);
+  return Ignorers()->HasModule(module + ":" + function,
+                               Utf8(PyDict_GetItemString(globals, "__file__")));
 }
 
 // Where in the code, in bytes, the instruction stands that calls us.
@@ -214,6 +222,8 @@ void FollowPlatform() {
   if (!g_platform_uname.Install(platform, "uname", PlatformUname)) NoteQuestionOfStart(kHostName);
   PyErr_Clear();
 }
+
+std::vector<std::string> HostNameListToReadAgain() { return Ignorers()->ToReadAgain(); }
 
 void StopHostNameReads() {
   g_on = false;
