@@ -11,10 +11,14 @@ namespace {
 
 constexpr size_t kShortest = 8;
 
+// Likewise in launcher/python/report/preload_file.py; tests/unit/image/secret_names.txt is for
+// both.
 constexpr std::string_view kSecretWords[] = {"TOKEN", "KEY",      "SECRET",
                                              "PASS",  "PASSWORD", "PASSWD"};
 // What such a variable names is often no secret but a file or a method.
-constexpr std::string_view kPrivateWords[] = {"AUTH", "CREDENTIALS"};
+constexpr std::string_view kPrivateWords[] = {
+    "APIKEY", "AUTH",       "AUTHTOKEN",  "COOKIE",     "COOKIES", "CREDENTIAL", "CREDENTIALS",
+    "KEYS",   "PASSPHRASE", "PGPASSFILE", "PGPASSWORD", "SECRETS", "SESSION"};
 constexpr std::string_view kSwitches[] = {"0", "1", "NO", "ON", "OFF", "YES", "TRUE", "FALSE"};
 
 template <typename Words>

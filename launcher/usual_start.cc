@@ -19,6 +19,7 @@
 
 #include "image/system_call.h"
 #include "launcher/contract/handoff.h"
+#include "launcher/contract/python_options.h"
 
 namespace pylaunch {
 namespace {
@@ -133,12 +134,13 @@ bool IsUsualCommand(char** argv) {
     const char* letter = *word;
     if (letter[0] != '-' || letter[1] == '\0') return true;
     for (++letter; *letter != '\0'; ++letter) {
-      if (*letter == 'c' || *letter == 'm') return true;
-      if (*letter == 'W' || *letter == 'X') {
+      const PythonOption kind = KindOfPythonOption(*letter);
+      if (kind == PythonOption::kTakesProgram) return true;
+      if (kind == PythonOption::kTakesValue) {
         if (letter[1] == '\0' && *++word == nullptr) return true;
         break;
       }
-      if (!Contains("bBdhiOPqRsSuvVx?", *letter)) return false;  // -E and -I change what counts.
+      if (kind != PythonOption::kSwitch) return false;
     }
   }
   return true;

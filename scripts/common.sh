@@ -1,14 +1,19 @@
 # Sourced by the scripts here: what they share. REQUIRES: bash, `set -euo pipefail`, the repository root as working directory.
 
-readonly DEBIAN_PACKAGES=(
-  build-essential cmake ninja-build pkg-config
-  libabsl-dev libcli11-dev libexpected-dev libxxhash-dev libzstd-dev nlohmann-json3-dev python3-dev python3-venv
-)
-readonly TEST_PACKAGES=(clang-format libbenchmark-dev libgmock-dev libgtest-dev)
-
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
 as_root() { if [[ $(id -u) == 0 ]]; then "$@"; else sudo "$@"; fi; }
+
+# Installs the packages that third_party/versions.cmake lists for the uses given: build, test, fuzz.
+install_dependencies() {
+  local use listed packages=()
+  for use in "$@"; do
+    mapfile -t listed < <(awk -v first="third_party_needs($use" '$1 == first { print $2 }' third_party/versions.cmake)
+    ((${#listed[@]})) || { say "error: third_party/versions.cmake lists nothing for '$use'"; return 1; }
+    packages+=("${listed[@]}")
+  done
+  install_debian_packages "${packages[@]}"
+}
 
 # Asks dpkg first: quick, and no root needed, when there is nothing to do.
 install_debian_packages() {

@@ -12,6 +12,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_split.h"
+#include "launcher/contract/python_options.h"
 #include "launcher/contract/text.h"
 
 // Reading order: kOwnOptions says what there is, CommandLine parts our words from Python's,
@@ -63,9 +64,6 @@ constexpr OwnOption kOwnOptions[] = {
 constexpr std::string_view kHashPycs = "--check-hash-based-pycs";
 constexpr std::string_view kPythonLongOptions[] = {kHashPycs, "--help-all", "--help-env",
                                                    "--help-xoptions"};
-// Python's options without a value that leave more options to come (3.10 to 3.13's SHORT_OPTS less
-// c, m, W, X and J).
-constexpr std::string_view kPythonSwitches = "bBdEhiIOPqRsStuvVx?";
 
 constexpr std::array<std::string_view, 5> kCacheModes = {"auto", "readonly", "sealed", "refresh",
                                                          "off"};
@@ -162,20 +160,29 @@ class CommandLine {
   bool ShortOptions(std::string_view letters) {
     PassOn();
     for (size_t i = 0; i < letters.size(); ++i) {
-      const char letter = letters[i];
-      if (letter == 'E' || letter == 'I') ignore_environment_ = true;
-      if (letter == 'W' || letter == 'X') {
-        if (i + 1 == letters.size()) PassOnValue();
-        return true;
+      switch (KindOfPythonOption(letters[i])) {
+        case PythonOption::kSwitch:
+          break;
+        case PythonOption::kIsolating:
+          ignore_environment_ = true;
+          break;
+        case PythonOption::kTakesValue:
+          if (i + 1 == letters.size()) PassOnValue();
+          return true;
+        case PythonOption::kTakesProgram:
+          return false;
+        case PythonOption::kNone:
+          return letters[i] == '-' && LateLongOption(letters.substr(i));
       }
-      if (letter == '-') {  // getopt.c takes the rest of "-B-help-all" for a long option.
-        const std::string name = Cat("-", letters.substr(i));
-        if (name == kHashPycs) PassOnValue();
-        return IsPythonLong(name);
-      }
-      if (kPythonSwitches.find(letter) == kPythonSwitches.npos) return false;
     }
     return true;
+  }
+
+  // getopt.c takes the rest of "-B-help-all" for a long option.
+  bool LateLongOption(std::string_view rest) {
+    const std::string name = Cat("-", rest);
+    if (name == kHashPycs) PassOnValue();
+    return IsPythonLong(name);
   }
 
   absl::Status LongOption(std::string_view word) {

@@ -34,7 +34,12 @@ ORDINARY_LOADERS = {
     "zipimporter",
 }
 PLAIN_VALUE = re.compile(r"[\w.,:/+@%-]{0,80}\Z", re.ASCII)
-SECRET_NAME = re.compile(r"KEY|TOKEN$|_TOKEN_|SECRET|PASS|AUTH|CREDENTIAL|COOKIE|SESSION", re.I)
+# As IsPrivateName in image/secrets.cc; tests/unit/image/secret_names.txt is for both.
+PRIVATE_WORD = re.compile(
+    "(?<![^_])(APIKEY|AUTH(TOKEN)?|COOKIES?|CREDENTIALS?|KEYS?|PASS(PHRASE|WD|WORD)?"
+    "|PGPASS(FILE|WORD)|SECRETS?|SESSION|TOKEN)(?![^_])",
+    re.I,
+)
 
 
 @dataclass
@@ -248,6 +253,11 @@ def _given(log: Journal) -> list[str]:
     return lines
 
 
+def is_private_name(name: str) -> bool:
+    """True if a whole word of the variable's name says that its value is not to be repeated."""
+    return PRIVATE_WORD.search(name) is not None
+
+
 def _variables(log: Journal) -> list[str]:
     """What the program set before an import; preload comes before the program does."""
     first: dict[str, str] = {}
@@ -259,7 +269,7 @@ def _variables(log: Journal) -> list[str]:
     for name, value in first.items():
         if name in given or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             continue
-        if PLAIN_VALUE.match(value) and not SECRET_NAME.search(name):
+        if PLAIN_VALUE.match(value) and not is_private_name(name):
             lines.append(f"{name}?={value}")
         else:
             withheld.append(f"# {name}?=")
