@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PYLAUNCH = Path(os.environ.get("PYLAUNCH_BIN", ROOT / "build" / "pylaunch")).absolute()
 TRAIN = ["--preload", ROOT / "examples" / "configs.txt", ROOT / "examples" / "train.py"]
 AS_PID_1 = ["unshare", "--pid", "--fork", "--mount-proc"]
