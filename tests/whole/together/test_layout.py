@@ -226,7 +226,7 @@ def _somebody_elses(word: str, packages: set[str]) -> bool:
     first, name = word.partition("/")[0], word.rpartition("/")[2]
     if word != name and (len(first) == 1 or first in packages):
         return True  # a/b.py is an example.
-    if "NAME" in word:
+    if re.search(r"NAME|MODULE", word):
         return True  # A placeholder.
     if any(first in trees.split() for trees in OTHER_TREES.values()):
         return True
