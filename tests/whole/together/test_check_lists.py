@@ -77,6 +77,16 @@ def test_the_project_s_own_environment_is_known():
     assert lines(result, "✓ numpy") and not unknown, result.stdout
 
 
+def test_a_source_that_a_list_knows_by_its_digest(bare, tmp_path):
+    install(tmp_path, "tqdm", "1", "tqdm/utils.py")
+    (tmp_path / "tqdm/utils.py").write_text("@wraps\ndef envwrap(prefix):\n    return prefix\n")
+    result = check(bare, folder=tmp_path)
+    (line,) = lines(result, "tqdm.utils:envwrap")
+    assert re.fullmatch(r"✗ \S+ of digest \w{16} has to be read for environ_prefixes.txt", line)
+    (line,) = lines(check(sys.executable), "tqdm.utils:envwrap")
+    assert line.startswith("✓ ") and line.endswith(": environ_prefixes.txt"), line
+
+
 def test_help_and_what_is_no_python(tmp_path):
     helped = check("--help")
     assert helped.returncode == 0 and "docs/lists.md" in helped.stdout
