@@ -297,11 +297,11 @@ absl::Status ReadArguments(const Options& options, Handoff* handoff) {
 
 // What needs no Python; nullopt: it is not asked for.
 std::optional<int> RunTool(const Options& options, const Handoff& handoff) {
+  if (!options.stats && !options.verify && !options.prune) return std::nullopt;
   const CachePlace cache = {handoff.cache_folder, WhyNoCacheFolder(Getenv)};
   if (options.stats) return Stats(cache, environ, options.json);
   if (options.verify) return Verify(cache, environ, options.json);
-  if (options.prune) return Prune(cache, handoff.cache_size, options.json);
-  return std::nullopt;
+  return Prune(cache, handoff.cache_size, options.json);
 }
 
 absl::StatusOr<PythonHome> ChoosePython(const Options& options, const OwnFiles& own,

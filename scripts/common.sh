@@ -36,12 +36,15 @@ sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13) and os.path.exists(head
 PYTHON
 }
 
-# The python3 on PATH, else Debian's; as an executable, seen through pyenv's shims.
+# The executable of $1, seen through environments and pyenv's shims.
+base_python() { "$1" -I -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'; }
+
+# The executable of the python3 on PATH, else Debian's.
 choose_python() {
   local python
   for python in python3 /usr/bin/python3; do
     if usable_python "$python"; then
-      "$python" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'
+      base_python "$python"
       return
     fi
   done
