@@ -1,6 +1,7 @@
 // The start that nearly all are, before and without the C library: no option and no variable of
 // ours but the cache folder's, an environment or PATH that leads straight to a CPython. glibc's own
-// start-up takes 0.5 ms, twice what is left to do (README, "How fast"); a start of python takes 10.
+// start-up takes 0.5 ms, twice what is left to do; a start of python takes 10
+// (docs/performance.md).
 //
 // Everything here is what Main (main.cc) would do. Wherever it is not plain what that is, this
 // gives up, the C library starts, and Main does it: an unusual start, not an error. Nothing that

@@ -51,7 +51,7 @@ struct Handoff {
   bool fast_exit = false;
   bool wait_for_seal = false;
   bool image_only = false;  // --image-build: no program runs.
-  // A restored process that is to end where the program would begin (engine/image_trial.h).
+  // A restored process that is to end where the program would begin (imaging/image_trial.h).
   bool image_trial = false;
   std::string export_to;  // --export and --import: absolute; no program runs.
   std::string import_from;

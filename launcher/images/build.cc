@@ -29,7 +29,7 @@ constexpr size_t kMaxNote = 4096;
 constexpr size_t kMaxKey = size_t{256} << 20;
 constexpr std::chrono::milliseconds kUntilSettled{2200};  // cache/stamp.h, kRacyWindowNs.
 constexpr char kHint[] =
-    "programs start without an image meanwhile; README, 'The image', tells what prevents one";
+    "programs start without an image meanwhile; docs/image.md tells what prevents one";
 
 int Refuse(const std::string& cause, const char* hint = kHint) {
   std::fprintf(stderr,
