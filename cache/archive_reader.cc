@@ -229,8 +229,8 @@ std::optional<FolderEntry> ArchiveReader::Rep::FolderAt(uint32_t place) {
   const auto& [raw, following] = *found;
   const char* offsets = following.data() + raw.path_size;
   const size_t offsets_size = (size_t{raw.name_count} + 1) * sizeof(uint32_t);
-  // The checksum proves that nothing was damaged, not that the writer was right; PackedNames follows
-  // these without looking.
+  // The checksum proves that nothing was damaged, not that the writer was right; PackedNames
+  // follows these without looking.
   uint32_t last = 0;
   for (size_t at = 0; at < offsets_size; at += sizeof(uint32_t)) {
     const auto offset = format::Load<uint32_t>(offsets + at);
