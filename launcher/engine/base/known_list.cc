@@ -128,6 +128,12 @@ std::string CPythonOf(std::string_view root) {
   return std::string(folder.starts_with(kPython) ? folder.substr(kPython.size()) : "");
 }
 
+std::string Joined(const std::set<std::string, std::less<>>& words) {
+  std::string joined;
+  for (const std::string& word : words) joined.append(joined.empty() ? "" : ", ").append(word);
+  return joined;
+}
+
 // The version of `what` that is here; empty: nothing tells.
 std::string VersionHere(std::string_view what, const std::string& root, std::string_view file) {
   if (what == kBuildId) return BuildIdOfLoaded(file);
@@ -178,30 +184,25 @@ void KnownList::AddLine(std::string_view line) {
 }
 
 bool KnownList::Judge(std::string_view key, std::string_view file) {
-  std::string other;
+  std::string other_version, other_build;
   const auto [begin, end] = entries_.equal_range(key);
   for (auto at = begin; at != end; ++at) {
-    const Entry& entry = at->second;
-    const std::optional<std::string> root = Root(Stem(file), entry.path);
+    const std::optional<std::string> root = Root(Stem(file), at->second.path);
     if (!root) continue;
-    for (const Proof& proof : entry.proofs) {
+    for (const Proof& proof : at->second.proofs) {
       const std::string here = VersionHere(proof.what, *root, file);
-      if (here.empty()) continue;
       if (proof.versions.count(here) != 0) return true;
-      if (proof.what == kBuildId && !other.empty()) continue;
-      other = name_ + " knows " + proof.what;
+      if (here.empty()) continue;
       if (proof.what == kBuildId) {
-        other = name_ + " knows other builds of " + std::string(key) + " than " + std::string(file);
-        other += ", build-id " + here;
-        continue;
+        other_build = " knows other builds of ";
+        other_build.append(key).append(" than ").append(file).append(", build-id ").append(here);
+      } else {
+        other_version = " knows " + proof.what + " " + Joined(proof.versions) + ", here is " + here;
       }
-      for (const std::string& version : proof.versions) {
-        other += (&version == &*proof.versions.begin() ? " " : ", ") + version;
-      }
-      other += ", here is " + here;
     }
   }
-  if (!other.empty()) to_read_.insert(std::move(other));
+  const std::string& other = other_version.empty() ? other_build : other_version;
+  if (!other.empty()) to_read_.insert(name_ + other);
   return false;
 }
 
