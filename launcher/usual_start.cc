@@ -128,7 +128,8 @@ Process ReadProcess(uint64_t* stack) {
   return process;
 }
 
-// True if every word up to the program is a plain one of Python's (CommandLine in command_words.cc).
+// True if every word up to the program is a plain one of Python's (CommandLine in
+// command_words.cc).
 bool IsUsualCommand(char** argv) {
   if (argv[0] == nullptr) return false;
   for (char** word = argv + 1; *word != nullptr; ++word) {
