@@ -63,7 +63,7 @@ uintptr_t AddressOf(const char* function) {
 }  // namespace
 
 std::string EnvironUser(const std::string& known) {
-  const KnownList list = KnownList::Read(known);
+  KnownList list = KnownList::Read(known);  // It keeps what it was asked.
   const uintptr_t uncounted[] = {AddressOf("Py_RunMain"), AddressOf("gnu_get_libc_version"),
                                  reinterpret_cast<uintptr_t>(&EnvironUser)};
   std::string found;
