@@ -58,6 +58,8 @@ def pytest_collection_modifyitems(config, items) -> None:
     kept = quick.selection(items, config.getoption("--quick"), turn)
     config.hook.pytest_deselected(items=[x for x in items if x.nodeid not in kept])
     items[:] = [x for x in items if x.nodeid in kept]
+    # pytest-xdist gives each worker a stretch; who has done takes from the end of another's.
+    items.sort(key=lambda item: item.get_closest_marker("one_worker") is None)
 
 
 # A shell starts background jobs with the first two ignored, nohup with the third, and programs would inherit that.

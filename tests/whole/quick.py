@@ -25,6 +25,7 @@ import pytest
 COLLECTED = pytest.StashKey[list[pytest.Item]]()
 MARKS = {
     "slow": "takes long: --quick leaves one variant",
+    "one_worker": "what it needs takes minutes to make: at the front, where one worker has it all",
     "every_python": "depends on CPython's version most: with --turn, it is each Python's turn",
 }
 
