@@ -125,7 +125,8 @@ void OnRandomCall(const void* caller, unsigned long size, unsigned flags) {
   PyErr_Fetch(&type, &value, &traceback);
   if (g.lists != nullptr && !IsIdleSeeding(size, flags)) {
     std::string who = WhoDraws();
-    if (!who.empty() && g.lists->hooks.count(who) == 0) g.asked_later->insert({std::move(who), g.when});
+    if (!who.empty() && g.lists->hooks.count(who) == 0)
+      g.asked_later->insert({std::move(who), g.when});
   }
   PyErr_Restore(type, value, traceback);
   PyGILState_Release(state);
