@@ -95,7 +95,7 @@ class Pruner {
   void RemoveLeftovers() {
     std::erase_if(others_, [this](const Holding& other) {
       if (other.standing != Standing::kLeftover) return false;
-      if (env_.Unlink(other.path)) outcome_.leftovers.push_back(other.path);
+      if (IsAsListed(other) && env_.Unlink(other.path)) outcome_.leftovers.push_back(other.path);
       return true;
     });
   }
@@ -179,8 +179,19 @@ class Pruner {
     return gone;
   }
 
+  // Since it was listed somebody may have used it, or put another in its place.
+  bool IsAsListed(const Holding& other) {
+    std::optional<struct stat> st;
+    const auto look = [&](const std::string& path) {
+      if (auto found = env_.Stat(path); found && !st) st = *found;
+    };
+    if (!other.companions.empty()) look(other.companions.front());
+    look(other.path);
+    return !st || NanosecondsOf(st->st_mtim) == other.last_use_ns;
+  }
+
   bool RemoveOther(const Holding& other) {
-    if (other.pinned) return false;
+    if (other.pinned || !IsAsListed(other)) return false;
     for (const std::string& path : other.companions) (void)env_.Unlink(path);
     return env_.Unlink(other.path).has_value() || !env_.Stat(other.path);
   }

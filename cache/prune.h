@@ -34,6 +34,8 @@ enum class Standing : uint8_t {
 struct Holding {
   std::string path;
   uint64_t bytes = 0;  // With all that goes with it.
+  // Of what others keep, the modification time of the first companion that is there, else of
+  // `path`: what has another one by the time it is to go stays.
   int64_t last_use_ns = 0;
   Standing standing = Standing::kUnknown;
   // Of what others keep: files that go before it, if they are there.

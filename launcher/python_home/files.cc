@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "cache/descriptor.h"
+#include "cache/stat_proof.h"
 #include "launcher/contract/text.h"
 
 #define XXH_INLINE_ALL
@@ -34,10 +35,9 @@ std::string Absolute(std::string_view path) {
 std::optional<FileState> Look(const std::string& path) {
   struct stat state;
   if (path.empty() || stat(path.c_str(), &state) != 0) return std::nullopt;
-  constexpr int64_t kSecond = 1'000'000'000;
-  return FileState{{{static_cast<int64_t>(state.st_dev), static_cast<int64_t>(state.st_ino),
-                     static_cast<int64_t>(state.st_size),
-                     state.st_mtim.tv_sec * kSecond + state.st_mtim.tv_nsec}},
+  const cache::StatProof proof = cache::StatProofOf(state);
+  return FileState{{{static_cast<int64_t>(proof.device), static_cast<int64_t>(proof.inode),
+                     static_cast<int64_t>(proof.size), proof.mtime_ns}},
                    state.st_mode};
 }
 

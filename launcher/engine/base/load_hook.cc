@@ -38,6 +38,10 @@ bool Install() {
 
 bool ListenToLoads(const LoadListener& listener) {
   if (g.load_unlocked.original == nullptr && !Install()) return false;
+  if (g.count == kMost) {
+    PyErr_SetString(PyExc_SystemError, "too many listen to loads");
+    return false;
+  }
   g.listeners[g.count++] = listener;
   return true;
 }

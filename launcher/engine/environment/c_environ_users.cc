@@ -3,7 +3,10 @@
 #include <dlfcn.h>
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "launcher/engine/base/known_list.h"
 #include "launcher/engine/base/loaded_object.h"
@@ -63,21 +66,24 @@ uintptr_t AddressOf(const char* function) {
 }  // namespace
 
 std::string EnvironUser(const std::string& known) {
-  KnownList list = KnownList::Read(known);  // It keeps what it was asked.
   const uintptr_t uncounted[] = {AddressOf("Py_RunMain"), AddressOf("gnu_get_libc_version"),
                                  reinterpret_cast<uintptr_t>(&EnvironUser)};
-  std::string found;
+  std::vector<std::string> users;
   AnyLoadedObject([&](const dl_phdr_info& object) {
     for (const uintptr_t address : uncounted) {
       if (Holds(object, address)) return false;
     }
     const std::string_view path = object.dlpi_name;
     if (path.find("/ld-linux") != path.npos) return false;
-    if (list.HasLibrary(path) || !UsesEnviron(object)) return false;
-    found = path;
-    return true;
+    if (UsesEnviron(object)) users.emplace_back(path);
+    return false;
   });
-  return found;
+  // The list looks for files, which is nothing to do under the loader's lock.
+  KnownList list = KnownList::Read(known);
+  for (std::string& user : users) {
+    if (!list.HasLibrary(user)) return std::move(user);
+  }
+  return "";
 }
 
 }  // namespace pylaunch::engine

@@ -285,7 +285,8 @@ void KeyMaker::DropFoldersToHere(Proofs* proofs) const {
 // Their own proofs say the same (image/folder_names.h).
 void KeyMaker::DropFoldersLookedInto(Proofs* proofs) const {
   std::erase_if(*proofs, [&](const image::FileProof& proof) {
-    const bool folder = proof.state.rights != cache::Rights();
+    // One that is proved to be no link, either, says more than the listing does.
+    const bool folder = proof.state.rights != cache::Rights() && !proof.link;
     const auto asked = read_.paths.find(proof.path);
     const bool listed = asked != read_.paths.end() && asked->second.names.has_value();
     return folder && (listed || folders_.count(proof.path) != 0);

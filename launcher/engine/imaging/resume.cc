@@ -124,9 +124,10 @@ PyObject* ResetLibrary(PyObject*, PyObject* arguments) {
 
 // For resume.py: whether a hook that begins with this line is for that module.
 PyObject* IsHookForModule(PyObject*, PyObject* arguments) {
-  const char *module, *first_line, *file;
-  if (!PyArg_ParseTuple(arguments, "sss", &module, &first_line, &file)) return nullptr;
-  return PyBool_FromLong(IsHookFor(module, first_line, file));
+  const char *name, *first_line;
+  PyObject* module;
+  if (!PyArg_ParseTuple(arguments, "ssO", &name, &first_line, &module)) return nullptr;
+  return PyBool_FromLong(IsHookFor(name, first_line, module));
 }
 
 PyMethodDef kIsHookFor = {"is_hook_for", IsHookForModule, METH_VARARGS, nullptr};

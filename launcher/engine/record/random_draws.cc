@@ -125,8 +125,8 @@ void OnRandomCall(const void* caller, unsigned long size, unsigned flags) {
   PyErr_Fetch(&type, &value, &traceback);
   if (g.lists != nullptr && !IsIdleSeeding(size, flags)) {
     std::string who = WhoDraws();
-    if (!who.empty() && g.lists->hooks.count(who) == 0)
-      g.asked_later->insert({std::move(who), g.when});
+    const bool is_renewed = g.lists->hooks.count(who) != 0;
+    if (!who.empty() && !is_renewed) g.asked_later->insert({std::move(who), g.when});
   }
   PyErr_Restore(type, value, traceback);
   PyGILState_Release(state);
@@ -136,7 +136,8 @@ PyObject* Loaded(const std::string& module) {
   return PyDict_GetItemString(PyImport_GetModuleDict(), module.c_str());
 }
 
-// Empty: nothing tells.
+// Empty: nothing tells. So nobody vouches for what is compiled into CPython: SQLite's generator
+// (hooks/_sqlite3.py) may be out of reach there.
 std::string FileOf(PyObject* module) {
   if (module == nullptr) return "";
   PyRef file = PyRef::Steal(PyObject_GetAttrString(module, "__file__"));
@@ -149,13 +150,14 @@ std::string FileOf(PyObject* module) {
 // Whom the lists vouch for can be asked only now: an extension that draws in its import is not in
 // sys.modules yet. A module whose hook was written for other versions counts as having drawn.
 void AskLists() {
-  for (const RandomDraw& draw : *g.asked_later) {
+  std::set<RandomDraw> asked;  // A module's __getattr__ may run, and others draw meanwhile.
+  asked.swap(*g.asked_later);
+  for (const RandomDraw& draw : asked) {
     if (!g.lists->known.Names(draw.module) ||
         !g.lists->known.HasModule(draw.module, FileOf(Loaded(draw.module)))) {
       g.draws->insert(draw);
     }
   }
-  g.asked_later->clear();
   for (auto at = g.lists->hooks.begin(); at != g.lists->hooks.end();) {
     auto& [name, hook] = *at;
     PyObject* module = Loaded(name);
@@ -177,8 +179,8 @@ std::string FirstLine(const std::string& path) {
 
 }  // namespace
 
-bool IsHookFor(const std::string& module, std::string_view first_line, const std::string& file) {
-  return HookFor(module, first_line).HasModule(module, file);
+bool IsHookFor(const std::string& name, std::string_view first_line, PyObject* module) {
+  return HookFor(name, first_line).HasModule(name, FileOf(module));
 }
 
 void StartRandomDraws(const std::string& folder) {

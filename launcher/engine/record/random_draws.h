@@ -30,9 +30,9 @@ void StopRandomDraws();
 // What those lists know in other versions than were loaded, in sentences; once it has stopped.
 std::vector<std::string> DrawListsToReadAgain();
 
-// True if the hook for `module` that begins with that line was written for the version that is in
-// `file`: "# Versions: ", and what proves one.
-bool IsHookFor(const std::string& module, std::string_view first_line, const std::string& file);
+// True if the hook of that name that begins with that line was written for the version that
+// `module` is: "# Versions: ", and what proves one.
+bool IsHookFor(const std::string& name, std::string_view first_line, PyObject* module);
 
 // What was recorded until now.
 std::set<RandomDraw> RandomDraws();

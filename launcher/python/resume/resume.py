@@ -42,9 +42,10 @@ def prepare(folder, first_process, terminals, buffered):
         path = os.path.join(folder, name)
         with open(path, encoding="utf-8") as file:
             source = file.read()
-        known = source.partition("\n")[0], getattr(module, "__file__", None) or ""
-        if not is_hook_for(name.removesuffix(".py"), *known):  # noqa: F821 - the engine's
-            continue
+        first_line = source.partition("\n")[0]
+        if not is_hook_for(name.removesuffix(".py"), first_line, module):  # noqa: F821 - the engine's
+            # Late, or nobody has looked: no image, where what it keeps cannot be renewed.
+            raise RuntimeError(f"{name} renews another version of the module than is loaded")
         code = compile(source, path, "exec")
         hook = {
             "__name__": "pylaunch_hook",

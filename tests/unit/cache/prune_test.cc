@@ -66,7 +66,13 @@ class PruneTest : public testing::Test {
     other.last_use_ns = PosixFileEnv().NowNs() - unused_for * 1'000'000'000;
     WriteAll(other.path, "x");
     WriteAll(other.companions[0], "x");
+    Touch(other.companions[0], other.last_use_ns);
     return other;
+  }
+  static void Touch(const std::string& path, int64_t ns) {
+    const timespec time = {ns / 1'000'000'000, ns % 1'000'000'000};
+    const timespec times[] = {time, time};
+    ASSERT_EQ(utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
   }
   static bool Exists(const std::string& path) { return std::filesystem::exists(path); }
 
@@ -177,6 +183,19 @@ TEST_F(PruneTest, WhatOthersKeepCountsAndGoesByItsLastUse) {
   EXPECT_EQ(outcome.bytes_after, all.bytes_before - 65'536);
   EXPECT_FALSE(Exists(old.path) || Exists(old.companions[0]));
   EXPECT_TRUE(Exists(archive) && Exists(request.others[0].path));
+}
+
+// The list may be older than what it tells of: the sealer's is.
+TEST_F(PruneTest, WhatWasUsedOrWrittenSinceItWasListedStays) {
+  PruneRequest request = Bound(1);
+  request.others = {MakeOther("used", 1000), MakeOther("half", 1000)};
+  request.others[1].standing = Standing::kLeftover;
+  for (const Holding& other : request.others) Touch(other.companions[0], PosixFileEnv().NowNs());
+  const PruneOutcome outcome = PruneAs(request);
+  EXPECT_TRUE(outcome.removed.empty() && outcome.leftovers.empty());
+  for (const Holding& other : request.others) {
+    EXPECT_TRUE(Exists(other.path) && Exists(other.companions[0]));
+  }
 }
 
 TEST_F(PruneTest, DeadOthersGoAndStaleOnesGoFirst) {

@@ -34,7 +34,7 @@ std::string Wide(const std::u32string& text, size_t width) {
 }
 
 // tests/whole/journal/test_secret_names.py holds --record to the same names.
-TEST(Secrets, AWholeWordOfTheNameSaysSo) {
+TEST(Secrets, TheNameSaysSo) {
   std::ifstream file(PYLAUNCH_SECRET_NAMES);
   std::map<std::string, int> seen;
   for (std::string line; std::getline(file, line);) {

@@ -10,7 +10,7 @@ KINDS = dict(reversed(x.partition(" ")[::2]) for x in LINES if not x.startswith(
 
 
 @pytest.mark.parametrize(("name", "kind"), KINDS.items(), ids=KINDS)
-def test_a_whole_word_of_the_name_says_so(monkeypatch, name, kind):
+def test_the_name_says_so(monkeypatch, name, kind):
     monkeypatch.syspath_prepend(ROOT / "launcher/python")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     from report.preload_file import is_private_name
