@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Tree
-from imaged import RACY, Imaged, restored
+from imaged import RACY, Imaged, reason, restored
 from test_image_late import late, plan  # noqa: F401 - a fixture
 from test_image_random import COPY
 from test_image_shared import _in_container, needs_root
@@ -135,6 +135,16 @@ def test_a_hook_s_module_is_late_though_nobody_saw_it_draw(plan):  # noqa: F811
     (start.lib / "torch-9.9.dist-info").mkdir()
     start.settle()
     assert late(start()) == {"--preload:1:1: 'import torch'": "drew random numbers: torch"}
+
+
+def test_nothing_renews_what_site_imported_in_another_version(plan):  # noqa: F811
+    """Nobody watches while site runs, with nothing to preload."""
+    files = {"torch/__init__.py": "value = 1\n", "sitecustomize.py": "import torch\n"}
+    start = plan(files, [], "pass")
+    (start.lib / "torch-9.9.dist-info").mkdir()
+    runs = [start(), start(), start()]
+    assert not any(map(restored, runs)) and not start.image.images()
+    assert "torch.py renews another version" in reason(runs[-1])
 
 
 @pytest.mark.parametrize("kind", INSTALLED)
