@@ -50,7 +50,7 @@ Result<format::Header> ReadHeader(const MappedFile& file, const std::string& pat
 
 }  // namespace
 
-bool NameList::Contains(std::string_view name) const {
+bool PackedNames::Contains(std::string_view name) const {
   uint32_t low = 0, high = count_;
   while (low < high) {
     const uint32_t middle = low + (high - low) / 2;
@@ -65,7 +65,7 @@ bool NameList::Contains(std::string_view name) const {
   return false;
 }
 
-std::string_view NameList::operator[](uint32_t i) const {
+std::string_view PackedNames::operator[](uint32_t i) const {
   const char* slot = offsets_ + size_t{i} * sizeof(uint32_t);
   const auto begin = format::Load<uint32_t>(slot);
   const auto end = format::Load<uint32_t>(slot + sizeof(uint32_t));
@@ -229,8 +229,8 @@ std::optional<FolderEntry> ArchiveReader::Rep::FolderAt(uint32_t place) {
   const auto& [raw, following] = *found;
   const char* offsets = following.data() + raw.path_size;
   const size_t offsets_size = (size_t{raw.name_count} + 1) * sizeof(uint32_t);
-  // The checksum proves that nothing was damaged, not that the writer was right; NameList follows
-  // these without looking.
+  // The checksum proves that nothing was damaged, not that the writer was right; PackedNames
+  // follows these without looking.
   uint32_t last = 0;
   for (size_t at = 0; at < offsets_size; at += sizeof(uint32_t)) {
     const auto offset = format::Load<uint32_t>(offsets + at);
@@ -240,7 +240,7 @@ std::optional<FolderEntry> ArchiveReader::Rep::FolderAt(uint32_t place) {
   return FolderEntry{
       .path = following.substr(0, raw.path_size),
       .stamp = {.mtime_ns = raw.mtime_ns, .ctime_ns = raw.ctime_ns, .inode = raw.inode},
-      .names = NameList(offsets, offsets + offsets_size, raw.name_count)};
+      .names = PackedNames(offsets, offsets + offsets_size, raw.name_count)};
 }
 
 // What cannot be read is a slot that leads nowhere.

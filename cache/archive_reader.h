@@ -30,11 +30,11 @@ struct ModuleEntry {
 
 // The names in a folder that an import can ask for: sorted bytewise, in place. Valid as long as the
 // reader.
-class NameList {
+class PackedNames {
  public:
-  NameList() = default;
+  PackedNames() = default;
   // `offsets` has count + 1 little-endian uint32 offsets into `bytes`.
-  NameList(const char* offsets, const char* bytes, uint32_t count)
+  PackedNames(const char* offsets, const char* bytes, uint32_t count)
       : offsets_(offsets), bytes_(bytes), count_(count) {}
   // O(log n), no allocation.
   bool Contains(std::string_view name) const;
@@ -50,7 +50,7 @@ class NameList {
 struct FolderEntry {
   std::string_view path;
   FolderStamp stamp;
-  NameList names;
+  PackedNames names;
 };
 
 // Reads one archive. The file is mapped once and never written; an archive that another process

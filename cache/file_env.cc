@@ -16,7 +16,9 @@
 #include <thread>
 #include <utility>
 
+#include "cache/descriptor.h"
 #include "cache/guarded_copy.h"
+#include "cache/stat_proof.h"
 
 namespace pylaunch::cache {
 namespace {
@@ -40,27 +42,12 @@ tl::unexpected<Error> WriteError(const char* doing, const std::string& path, int
   return SysError(ErrorCode::kIo, doing, path, err);
 }
 
-class Fd {
- public:
-  explicit Fd(int fd) : fd_(fd) {}
-  ~Fd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&&) = delete;
-  bool ok() const { return fd_ >= 0; }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-Fd OpenFd(const std::string& path, int flags, mode_t mode = 0) {
+Descriptor OpenFd(const std::string& path, int flags, mode_t mode = 0) {
   int fd;
   do {
     fd = open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY, mode);
   } while (fd < 0 && errno == EINTR);
-  return Fd(fd);
+  return Descriptor(fd);
 }
 
 std::string RandomHex() {
@@ -78,7 +65,7 @@ std::string RandomHex() {
 
 class PosixWritableFile final : public WritableFile {
  public:
-  PosixWritableFile(Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+  PosixWritableFile(Descriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
 
   Result<void> Append(std::string_view data) override {
     auto done = WriteAt(end_, data);
@@ -106,17 +93,17 @@ class PosixWritableFile final : public WritableFile {
   const std::string& path() const override { return path_; }
 
  private:
-  Fd fd_;
+  Descriptor fd_;
   std::string path_;
   uint64_t end_ = 0;
 };
 
 class PosixFileLock final : public FileLock {
  public:
-  explicit PosixFileLock(Fd fd) : fd_(std::move(fd)) {}
+  explicit PosixFileLock(Descriptor fd) : fd_(std::move(fd)) {}
 
  private:
-  Fd fd_;  // Closing it releases the lock, unless a forked child holds a copy.
+  Descriptor fd_;  // Closing it releases the lock, unless a forked child holds a copy.
 };
 
 // One try to take the lock: true if taken or not to be had here, false if another holds it.
@@ -146,7 +133,7 @@ bool StillAt(int fd, const std::string& path) {
 class PosixEnv final : public FileEnv {
  public:
   Result<MappedFile> Map(const std::string& path) override {
-    const Fd fd = OpenFd(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    const Descriptor fd = OpenFd(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     if (!fd.ok() && errno == ELOOP) {
       return MakeError(ErrorCode::kUntrusted, path + ": is a symbolic link");
     }
@@ -170,7 +157,7 @@ class PosixEnv final : public FileEnv {
   }
 
   Result<std::string> ReadFile(const std::string& path, size_t limit) override {
-    const Fd fd = OpenFd(path, O_RDONLY | O_NONBLOCK);
+    const Descriptor fd = OpenFd(path, O_RDONLY | O_NONBLOCK);
     if (!fd.ok()) return ReadError("cannot open", path, errno);
     struct stat st;
     if (fstat(fd.get(), &st) != 0) return ReadError("cannot stat", path, errno);
@@ -186,7 +173,7 @@ class PosixEnv final : public FileEnv {
     for (int tries = 0; tries < 100; ++tries) {
       temp = path;
       temp.append(kTempInfix).append(RandomHex());
-      Fd fd = OpenFd(temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+      Descriptor fd = OpenFd(temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
       if (fd.ok()) {
         fchmod(fd.get(), 0600);  // A umask may have taken the owner's own bits.
         return std::make_unique<PosixWritableFile>(std::move(fd), std::move(temp));
@@ -215,7 +202,7 @@ class PosixEnv final : public FileEnv {
   }
 
   Result<void> SyncFolder(const std::string& path) override {
-    const Fd fd = OpenFd(path, O_RDONLY | O_DIRECTORY);
+    const Descriptor fd = OpenFd(path, O_RDONLY | O_DIRECTORY);
     if (!fd.ok()) return WriteError("cannot open", path, errno);
     if (fsync(fd.get()) != 0) return WriteError("cannot sync", path, errno);
     return {};
@@ -260,7 +247,7 @@ class PosixEnv final : public FileEnv {
     // Polling, because flock(2) has no timeout and a library has no signal of its own to break it.
     auto pause = std::chrono::milliseconds(1);
     while (true) {
-      Fd fd = OpenFd(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+      Descriptor fd = OpenFd(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
       if (!fd.ok()) return WriteError("cannot open", path, errno);
       auto taken = TryFlock(fd.get(), path);
       if (!taken) return tl::unexpected(taken.error());
@@ -278,7 +265,7 @@ class PosixEnv final : public FileEnv {
   int64_t NowNs() override {
     timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
-    return static_cast<int64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
+    return NanosecondsOf(ts);
   }
 
  private:

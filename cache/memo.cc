@@ -10,7 +10,7 @@ namespace {
 
 // Adds the proof of `path`, and of what is under it. False: see ProveTree.
 bool Prove(FileEnv& env, const std::string& path, std::string_view skip, size_t limit,
-           std::vector<FileProof>* proofs) {
+           std::vector<Dependency>* proofs) {
   if (proofs->size() >= limit) return false;
   const int64_t read_at_ns = env.NowNs();
   const auto st = env.Stat(path);
@@ -31,7 +31,7 @@ bool Prove(FileEnv& env, const std::string& path, std::string_view skip, size_t 
 
 std::string Memo::Serialize() const {
   WireWriter out;
-  out.List(files, [&out](const FileProof& file) {
+  out.List(files, [&out](const Dependency& file) {
     out.String(file.path);
     out.Number(file.stamp);
   });
@@ -42,7 +42,7 @@ std::string Memo::Serialize() const {
 std::optional<Memo> Memo::Parse(std::string_view bytes) {
   WireReader in(bytes);
   Memo memo;
-  in.List(&memo.files, [&in](FileProof* file) {
+  in.List(&memo.files, [&in](Dependency* file) {
     in.String(&file->path);
     in.Number(&file->stamp);
   });
@@ -51,15 +51,15 @@ std::optional<Memo> Memo::Parse(std::string_view bytes) {
   return memo;
 }
 
-std::optional<std::vector<FileProof>> ProveTree(FileEnv& env, const std::string& root,
-                                                std::string_view skip, size_t limit) {
-  std::vector<FileProof> proofs;
+std::optional<std::vector<Dependency>> ProveTree(FileEnv& env, const std::string& root,
+                                                 std::string_view skip, size_t limit) {
+  std::vector<Dependency> proofs;
   if (!Prove(env, root, skip, limit, &proofs)) return std::nullopt;
   return proofs;
 }
 
-bool StillHolds(FileEnv& env, const std::vector<FileProof>& files) {
-  return std::all_of(files.begin(), files.end(), [&env](const FileProof& file) {
+bool StillHolds(FileEnv& env, const std::vector<Dependency>& files) {
+  return std::all_of(files.begin(), files.end(), [&env](const Dependency& file) {
     const auto st = env.Stat(file.path);
     return st && SourceStampOf(*st) == file.stamp;
   });

@@ -21,13 +21,14 @@ namespace pylaunch::cache {
 inline constexpr std::string_view kMemoPrefix = "memo:";
 inline bool IsMemoKey(std::string_view path) { return path.starts_with(kMemoPrefix); }
 
-struct FileProof {
+// A file or folder that a result depends on.
+struct Dependency {
   std::string path;   // Absolute.
   SourceStamp stamp;  // Of a folder too.
 };
 
 struct Memo {
-  std::vector<FileProof> files;
+  std::vector<Dependency> files;
   std::string result;  // Bytes that mean nothing here.
 
   std::string Serialize() const;
@@ -38,11 +39,11 @@ struct Memo {
 // The proofs of `root` and of everything under it, entries named `skip` left out; symbolic links
 // are followed. Nothing: something cannot be read, `limit` entries are not enough, or a stamp could
 // not prove anything later (see IsProvable), because it was taken too soon after the change.
-std::optional<std::vector<FileProof>> ProveTree(FileEnv& env, const std::string& root,
-                                                std::string_view skip, size_t limit);
+std::optional<std::vector<Dependency>> ProveTree(FileEnv& env, const std::string& root,
+                                                 std::string_view skip, size_t limit);
 
 // True if every file and folder is still what the stamps say. One stat an entry.
-bool StillHolds(FileEnv& env, const std::vector<FileProof>& files);
+bool StillHolds(FileEnv& env, const std::vector<Dependency>& files);
 
 }  // namespace pylaunch::cache
 

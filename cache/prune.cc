@@ -1,8 +1,6 @@
 #include "cache/prune.h"
 
-#include <linux/magic.h>
 #include <stdlib.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,16 +20,9 @@ namespace {
 
 constexpr std::string_view kSuffix = ".pla";
 constexpr std::string_view kDelta = ".delta.pla";
-constexpr std::string_view kImage = ".img";
-constexpr std::string_view kKey = ".key";
 constexpr std::string_view kNote = ".note";
-constexpr std::string_view kLate = ".late";
 constexpr int64_t kHourNs = 3600LL * 1'000'000'000;
-constexpr int64_t kWeekNs = 7 * 24 * kHourNs;
-constexpr int64_t kMonthNs = 30 * 24 * kHourNs;
-constexpr uint64_t kStatBlock = 512;  // stat(2), whatever the file system's own is.
 
-using Holding = PruneOutcome::Holding;
 using Holdings = std::vector<Holding>;
 
 // As the kernel names mapped files.
@@ -40,28 +31,9 @@ std::string RealPath(const std::string& path) {
   return real == nullptr ? path : real.get();
 }
 
-// Not in linux/magic.h: cifs (fs/smb/client/cifsfs.h), Lustre, GPFS, Ceph (fs/ceph/super.h).
-bool IsOnNetwork(const std::string& folder) {
-  struct statfs fs;
-  if (statfs(folder.c_str(), &fs) != 0) return false;
-  constexpr uint32_t kNetworks[] = {
-      NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,  SMB2_SUPER_MAGIC, CIFS_SUPER_MAGIC, AFS_FS_MAGIC,
-      V9FS_MAGIC,      FUSE_SUPER_MAGIC, 0x0bd00bd0,       0x47504653,       CEPH_SUPER_MAGIC};
-  return std::find(std::begin(kNetworks), std::end(kNetworks), static_cast<uint32_t>(fs.f_type)) !=
-         std::end(kNetworks);
-}
-
-bool IsMine(const struct stat& st) { return geteuid() == 0 || st.st_uid == geteuid(); }
-
-// Names in `folder`; none if it does not exist.
-Result<std::vector<std::string>> Names(FileEnv& env, const std::string& folder) {
-  auto names = env.ListFolder(folder);
-  if (!names && names.error().code == ErrorCode::kNotFound) return std::vector<std::string>();
-  return names;
-}
-
 // The archives in `folder`, each with its additions.
-Holdings Archives(FileEnv& env, const std::string& folder, const std::vector<std::string>& names) {
+Holdings ArchivesOf(FileEnv& env, const std::string& folder,
+                    const std::vector<std::string>& names) {
   std::map<std::string, Holding> archives;
   for (std::string name : names) {
     if (!name.ends_with(kSuffix)) continue;
@@ -82,31 +54,19 @@ Holdings Archives(FileEnv& env, const std::string& folder, const std::vector<std
 
 bool IsArchive(const Holding& holding) { return holding.path.ends_with(kSuffix); }
 
-std::string Beside(const std::string& image, std::string_view suffix) {
-  return image.substr(0, image.size() - kImage.size()).append(suffix);
-}
-
 class Pruner {
  public:
   Pruner(FileEnv& env, const PruneRequest& request)
-      : env_(env),
-        request_(request),
-        images_folder_(request.folder + "/" + kImagesFolder),
-        on_network_(request.on_network.value_or(IsOnNetwork(request.folder))) {}
+      : env_(env), request_(request), others_(request.others) {}
 
   Result<PruneOutcome> Run() {
-    const auto names = Names(env_, request_.folder);
-    if (!names) return tl::unexpected(names.error());
-    const auto images = Names(env_, images_folder_);
-    // Who has just written something bounds what can be seen.
-    if (!images && request_.all_dead) return tl::unexpected(images.error());
-    RemoveLeftovers(request_.folder, *names);
-    archives_ = Archives(env_, request_.folder, *names);
-    if (images) {
-      RemoveLeftovers(images_folder_, *images);
-      ListImages(*images);
-    }
-    for (const Holdings* list : {&archives_, &images_}) {
+    const auto names = env_.ListFolder(request_.folder);
+    const bool there = names || names.error().code != ErrorCode::kNotFound;
+    if (!names && there) return tl::unexpected(names.error());
+    if (names) RemoveTemporary(*names);
+    if (names) archives_ = ArchivesOf(env_, request_.folder, *names);
+    RemoveLeftovers();
+    for (const Holdings* list : {&archives_, &others_}) {
       for (const Holding& holding : *list) outcome_.bytes_before += holding.bytes;
     }
     outcome_.bytes_after = outcome_.bytes_before;
@@ -122,48 +82,22 @@ class Pruner {
     return request_.max_bytes != 0 && outcome_.bytes_after > request_.max_bytes;
   }
 
-  bool OlderThan(const struct stat& st, int64_t life_ns) const {
-    return env_.NowNs() - SourceStampOf(st).mtime_ns > life_ns;
-  }
-
-  // A key or an image without the other, or a note, is what a writer leaves that is at work, or
-  // has been killed.
-  bool IsLeftover(const std::string& path, const struct stat& st) const {
-    if (IsTempName(BaseOf(path))) return OlderThan(st, kTempLifeNs);
-    if (FolderOf(path) != images_folder_) return false;
-    const std::string stem = path.substr(0, path.rfind('.'));
-    if (path.ends_with(kNote) || path.ends_with(kLate)) return OlderThan(st, kWeekNs);
-    const bool half = (path.ends_with(kImage) && !env_.Stat(stem + std::string(kKey))) ||
-                      (path.ends_with(kKey) && !env_.Stat(stem + std::string(kImage)));
-    return half && OlderThan(st, kTempLifeNs);
-  }
-
-  void RemoveLeftovers(const std::string& folder, const std::vector<std::string>& names) {
+  void RemoveTemporary(const std::vector<std::string>& names) {
     for (const std::string& name : names) {
-      const bool candidate = IsTempName(name) || name.ends_with(kImage) || name.ends_with(kKey) ||
-                             name.ends_with(kNote) || name.ends_with(kLate);
-      if (!candidate) continue;
-      const std::string path = folder + "/" + name;
+      if (!IsTempName(name)) continue;
+      const std::string path = request_.folder + "/" + name;
       const auto st = env_.Stat(path);
-      if (!st || !IsMine(*st) || !IsLeftover(path, *st)) continue;
-      if (env_.Unlink(path)) outcome_.leftovers.push_back(path);
+      const bool old = st && env_.NowNs() - NanosecondsOf(st->st_mtim) > kTempLifeNs;
+      if (old && IsMine(*st) && env_.Unlink(path)) outcome_.leftovers.push_back(path);
     }
   }
 
-  void ListImages(const std::vector<std::string>& names) {
-    for (const std::string& name : names) {
-      if (!name.ends_with(kImage)) continue;
-      Holding image;
-      image.path = images_folder_ + "/" + name;
-      const auto st = env_.Stat(image.path);
-      const auto key = env_.Stat(Beside(image.path, kKey));
-      if (!st || !IsMine(*st)) continue;
-      image.bytes = static_cast<uint64_t>(st->st_blocks) * kStatBlock;
-      if (key) image.bytes += static_cast<uint64_t>(key->st_blocks) * kStatBlock;
-      image.last_use_ns = SourceStampOf(key ? *key : *st).mtime_ns;
-      if (key && request_.judge) image.standing = request_.judge(image.path);
-      images_.push_back(std::move(image));
-    }
+  void RemoveLeftovers() {
+    std::erase_if(others_, [this](const Holding& other) {
+      if (other.standing != Standing::kLeftover) return false;
+      if (IsAsListed(other) && env_.Unlink(other.path)) outcome_.leftovers.push_back(other.path);
+      return true;
+    });
   }
 
   void JudgeArchives() {
@@ -175,7 +109,7 @@ class Pruner {
   }
 
   void RemoveDead() {
-    for (Holdings* list : {&archives_, &images_}) {
+    for (Holdings* list : {&archives_, &others_}) {
       for (Holding& holding : *list) {
         const bool go =
             holding.standing == Standing::kDead && (request_.all_dead || !IsArchive(holding));
@@ -186,16 +120,16 @@ class Pruner {
   }
 
   void RemoveTooMany() {
-    std::sort(images_.begin(), images_.end(), GoesBefore);
-    for (size_t i = 0; request_.max_images != 0 && i + request_.max_images < images_.size(); ++i) {
-      Remove(&images_[i]);
+    std::sort(others_.begin(), others_.end(), GoesBefore);
+    for (size_t i = 0; request_.max_others != 0 && i + request_.max_others < others_.size(); ++i) {
+      Remove(&others_[i]);
     }
-    std::erase_if(images_, [](const Holding& holding) { return holding.path.empty(); });
+    std::erase_if(others_, [](const Holding& holding) { return holding.path.empty(); });
   }
 
   void RemoveOldest() {
     Holdings all = std::move(archives_);
-    std::move(images_.begin(), images_.end(), std::back_inserter(all));
+    std::move(others_.begin(), others_.end(), std::back_inserter(all));
     std::sort(all.begin(), all.end(), GoesBefore);
     for (Holding& holding : all) {
       if (!TooMuch()) return;
@@ -204,7 +138,7 @@ class Pruner {
   }
 
   // Times of last use are noted once an hour, so that an archive which is in use all the time may
-  // seem older than an image that was made just now; and every image is a start's worth less.
+  // seem older than something that was made just now; and without an archive every start is slow.
   static bool GoesBefore(const Holding& a, const Holding& b) {
     const auto rank = [](const Holding& holding) {
       const int64_t handicap = IsArchive(holding) ? 0 : kHourNs;
@@ -219,7 +153,7 @@ class Pruner {
   // Takes `holding` over, whatever comes of it, unless it is none of this request's business.
   void Remove(Holding* holding) {
     if (holding->path == request_.keep) return;
-    const bool gone = IsArchive(*holding) ? RemoveArchive(holding->path) : RemoveImage(*holding);
+    const bool gone = IsArchive(*holding) ? RemoveArchive(holding->path) : RemoveOther(*holding);
     if (gone) outcome_.bytes_after -= holding->bytes;
     (gone ? outcome_.removed : outcome_.in_use).push_back(std::move(*holding));
     holding->path.clear();
@@ -245,20 +179,26 @@ class Pruner {
     return gone;
   }
 
-  // The key first: without it nobody starts from the image any more.
-  bool RemoveImage(const Holding& image) {
-    const bool ours = image.standing == Standing::kAlive || image.standing == Standing::kStale;
-    if (on_network_ && !ours && env_.NowNs() - image.last_use_ns < kMonthNs) return false;
-    (void)env_.Unlink(Beside(image.path, kKey));
-    (void)env_.Unlink(Beside(image.path, kNote));
-    return env_.Unlink(image.path).has_value() || !env_.Stat(image.path);
+  // Since it was listed somebody may have used it, or put another in its place.
+  bool IsAsListed(const Holding& other) {
+    std::optional<struct stat> st;
+    const auto look = [&](const std::string& path) {
+      if (auto found = env_.Stat(path); found && !st) st = *found;
+    };
+    if (!other.companions.empty()) look(other.companions.front());
+    look(other.path);
+    return !st || NanosecondsOf(st->st_mtim) == other.last_use_ns;
+  }
+
+  bool RemoveOther(const Holding& other) {
+    if (other.pinned || !IsAsListed(other)) return false;
+    for (const std::string& path : other.companions) (void)env_.Unlink(path);
+    return env_.Unlink(other.path).has_value() || !env_.Stat(other.path);
   }
 
   FileEnv& env_;
   const PruneRequest& request_;
-  const std::string images_folder_;
-  const bool on_network_;
-  Holdings archives_, images_;
+  Holdings archives_, others_;
   std::vector<std::string> mapped_;
   bool mapped_known_ = false;
   PruneOutcome outcome_;
@@ -282,16 +222,10 @@ std::vector<std::string> MappedArchives(FileEnv& env, const std::string& folder)
 }
 
 bool IsTempName(std::string_view name) {
-  constexpr std::string_view kTemp = ".tmp";
-  const size_t base = std::min(name.rfind(kTemp), name.size());
-  if (IsTempNameFor(name, name.substr(0, base))) return true;
-  // An image's: NAME.img.PID.tmp.
-  if (!name.ends_with(kTemp)) return false;
-  name.remove_suffix(kTemp.size());
-  const size_t dot = std::min(name.rfind('.'), name.size());
-  return name.substr(0, dot).ends_with(kImage) && dot + 1 < name.size() &&
-         name.find_first_not_of("0123456789", dot + 1) == name.npos;
+  return IsTempNameFor(name, name.substr(0, std::min(name.rfind(".tmp"), name.size())));
 }
+
+bool IsMine(const struct stat& st) { return geteuid() == 0 || st.st_uid == geteuid(); }
 
 Result<PruneOutcome> Prune(FileEnv& env, const PruneRequest& request) {
   return Pruner(env, request).Run();

@@ -1,10 +1,10 @@
 #ifndef PYLAUNCH_CACHE_PRUNE_H_
 #define PYLAUNCH_CACHE_PRUNE_H_
 
+#include <sys/stat.h>
+
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,60 +21,63 @@ inline constexpr uint64_t kDefaultMaxBytes = uint64_t{4} << 30;
 // How old a temporary file is that nobody writes any more.
 inline constexpr int64_t kTempLifeNs = 3600LL * 1'000'000'000;
 
-// Images of preloaded processes lie in this folder of the cache folder: NAME.img with its key
-// (NAME.key), or NAME.note, which says why there is none, and NAME.late, which its maker goes by.
-// What is in them is not known here; their time of last use is the key's mtime.
-inline constexpr char kImagesFolder[] = "images";
-
-// What the caller knows of an image.
-enum class Standing {
+// What is known of something that lies in the folder.
+enum class Standing : uint8_t {
   kUnknown,
-  kAlive,  // Of this host and boot.
-  kStale,  // Likewise, but something that it was made of has changed.
-  kDead,   // Nothing on this host can ever start from it.
+  kAlive,     // Of this host and boot.
+  kStale,     // Likewise, but something that it was made of has changed.
+  kDead,      // Nothing on this host can ever start from it, or an archive's environment is gone.
+  kLeftover,  // What a killed writer left.
+};
+
+// An archive with its additions, or what others keep in the folder.
+struct Holding {
+  std::string path;
+  uint64_t bytes = 0;  // With all that goes with it.
+  // Of what others keep, the modification time of the first companion that is there, else of
+  // `path`: what has another one by the time it is to go stays.
+  int64_t last_use_ns = 0;
+  Standing standing = Standing::kUnknown;
+  // Of what others keep: files that go before it, if they are there.
+  std::vector<std::string> companions;
+  bool pinned = false;  // It must stay: somebody out of sight may use it.
 };
 
 struct PruneRequest {
   std::string folder;
-  uint64_t max_bytes = 0;  // Of archives and images together, as they lie on disk; 0: no bound.
-  std::string keep;        // The archive or image that was just written; may be empty.
-  std::function<Standing(const std::string& image)> judge;  // Empty: all unknown.
-  size_t max_images = 0;                                    // 0: any number.
-  std::optional<bool> on_network;  // Nothing: as the file system of `folder` tells.
-  bool all_dead = false;  // Archives of environments that are gone go although there is room.
+  uint64_t max_bytes = 0;       // Of all together; 0: no bound.
+  std::string keep;             // The path of what was just written; may be empty.
+  std::vector<Holding> others;  // What lies there besides archives (image/holdings.h).
+  size_t max_others = 0;        // 0: any number.
+  bool all_dead = false;        // Archives of environments that are gone go although there is room.
 };
 
 struct PruneOutcome {
-  struct Holding {
-    std::string path;    // The archive's or the image's.
-    uint64_t bytes = 0;  // With its additions, its key.
-    int64_t last_use_ns = 0;
-    Standing standing = Standing::kUnknown;  // kDead for archives of an environment that is gone.
-  };
   std::vector<Holding> removed;        // In the order in which they went.
-  std::vector<Holding> in_use;         // Would have gone, but a process has it mapped.
-  std::vector<std::string> leftovers;  // Removed: what killed writers left, old notes.
+  std::vector<Holding> in_use;         // Would have gone, but a process has it mapped, or pinned.
+  std::vector<std::string> leftovers;  // Removed: what killed writers left.
   uint64_t bytes_before = 0;
   uint64_t bytes_after = 0;
 };
 
-// Removes archives and images from `folder` until the rest is within the bounds: first what is
+// Removes archives and others from `folder` until the rest is within the bounds: first what is
 // dead, then what is stale, then that whose last use is longest ago. Never an archive that a
-// process of this user on this host has mapped, nor `keep`. A process elsewhere that uses a removed
-// archive goes on with it. Of an image only the name goes, and who runs from it keeps it; but not
-// so on another host, so that on a network's file system only images of this boot go, and those
-// that were not used for a month. Files of other users are neither counted nor removed, but for
-// root.
+// process of this user on this host has mapped, nor what is pinned, nor `keep`. A process elsewhere
+// that uses a removed archive goes on with it. Archives of other users are neither counted nor
+// removed, but for root.
 //
-// Whatever the bounds: dead images go, and so do temporary files and halves of images after an
-// hour, and notes and NAME.late after a week. kIo: the folder cannot be listed.
+// Whatever the bounds: others that are dead or left over go, and so do temporary files of archives
+// after an hour. kIo: the folder cannot be listed.
 Result<PruneOutcome> Prune(FileEnv& env, const PruneRequest& request);
 
 // The archives in `folder` that a process has mapped, by what /proc tells.
 std::vector<std::string> MappedArchives(FileEnv& env, const std::string& folder);
 
-// True for a name that only a writer's temporary file has: an archive's, an image's or a key's.
+// True for a name that only a temporary file of FileEnv::CreateTemp has.
 bool IsTempName(std::string_view name);
+
+// True if this process's user may remove what is another's, or `st` is his.
+bool IsMine(const struct stat& st);
 
 }  // namespace pylaunch::cache
 

@@ -16,6 +16,7 @@
 #include "cache/format.h"
 #include "cache/memo.h"
 #include "cache/prune.h"
+#include "cache/pyc.h"
 
 namespace pylaunch::cache {
 namespace {
@@ -28,32 +29,6 @@ constexpr uint64_t kSmallArchive = 2 << 20;
 // How much of a large one its additions may come to.
 constexpr uint64_t kDeltaShare = 4;
 constexpr uint64_t kUsualRatio = 3;  // Of marshal data to its frame.
-
-// A .pyc's header (PEP 552): magic, flags (0: checked by time stamp), mtime, size.
-constexpr size_t kPycHeader = 16;
-
-// The mtime as CPython writes it: os.stat's float, cut to seconds. Near the end of a second the
-// float is already the next one.
-uint32_t PycMtime(int64_t mtime_ns) {
-  int64_t seconds = mtime_ns / 1'000'000'000, rest = mtime_ns % 1'000'000'000;
-  if (rest < 0) {
-    rest += 1'000'000'000;
-    --seconds;
-  }
-  const double mtime = static_cast<double>(seconds) + 1e-9 * static_cast<double>(rest);
-  return static_cast<uint32_t>(static_cast<int64_t>(mtime));
-}
-
-// The marshal data of a .pyc that CPython would load for a source of this stamp.
-std::optional<std::string_view> CodeOfPyc(std::string_view pyc, const SourceStamp& stamp,
-                                          uint32_t magic) {
-  if (pyc.size() <= kPycHeader) return {};
-  if (format::Load<uint32_t>(pyc.data()) != magic) return {};
-  if (format::Load<uint32_t>(pyc.data() + 4) != 0) return {};
-  if (format::Load<uint32_t>(pyc.data() + 8) != PycMtime(stamp.mtime_ns)) return {};
-  if (format::Load<uint32_t>(pyc.data() + 12) != static_cast<uint32_t>(stamp.size)) return {};
-  return pyc.substr(kPycHeader);
-}
 
 // False if the disk says that the stamp no longer holds. An error that does not say so (a network
 // drive that hangs) keeps the entry: its reader will ask again before it trusts it.
@@ -313,14 +288,16 @@ Result<void> Merge::AddNew(const ModuleRecord& module) {
     return writer_->AddFrame(module.path, module.stamp, digest, module.frame, module.raw_size);
   }
   const auto pyc = env_.ReadFile(module.pyc_path, kPycHeader + format::kMaxRawSize);
-  const auto code = pyc ? CodeOfPyc(*pyc, module.stamp, job_.key.magic) : std::nullopt;
-  if (!code) {
+  const bool current = pyc && pyc->size() > kPycHeader &&
+                       PycStateOf(*pyc, module.stamp, job_.key.magic) == PycState::kCurrent;
+  if (!current) {
     ++outcome_.dropped;
     return {};
   }
   if (auto made = NeedWriter(); !made) return made;
   ++outcome_.added;
-  return writer_->AddModule(module.path, module.stamp, digest, *code);
+  return writer_->AddModule(module.path, module.stamp, digest,
+                            std::string_view(*pyc).substr(kPycHeader));
 }
 
 // The old code under the new stamp, if the digest still proves it.
@@ -375,7 +352,7 @@ void RemoveStaleTemps(FileEnv& env, const std::string& archive) {
     if (!IsTempNameFor(name, BaseOf(archive)) && !IsTempNameFor(name, delta)) continue;
     const std::string path = folder + "/" + name;
     const auto st = env.Stat(path);
-    if (st && env.NowNs() - SourceStampOf(*st).mtime_ns > kTempLifeNs) (void)env.Unlink(path);
+    if (st && env.NowNs() - NanosecondsOf(st->st_mtim) > kTempLifeNs) (void)env.Unlink(path);
   }
 }
 
@@ -422,6 +399,7 @@ Result<SealOutcome> Seal(FileEnv& env, const SealJob& job) try {
     PruneRequest request;
     request.folder = folder;
     request.max_bytes = job.max_bytes;
+    request.others = job.others;
     request.keep = job.archive_path;
     (void)Prune(env, request);
   }

@@ -8,6 +8,7 @@
 
 #include "cache/error.h"
 #include "cache/file_env.h"
+#include "cache/prune.h"
 #include "cache/stamp.h"
 
 namespace pylaunch::cache {
@@ -45,6 +46,7 @@ struct SealJob {
   BuildKey key;
   bool discard_existing = false;      // --cache-mode=refresh: start from nothing.
   uint64_t max_bytes = 0;             // Of the archive's folder; 0: no bound.
+  std::vector<Holding> others;        // What lies there besides archives.
   std::vector<ModuleRecord> modules;  // In order of first use.
   std::vector<FolderRecord> folders;
 

@@ -11,7 +11,7 @@ namespace pylaunch::cache {
 namespace {
 
 constexpr std::string_view kJobMagic = "PLSJ";
-constexpr uint32_t kJobVersion = 2;
+constexpr uint32_t kJobVersion = 3;
 
 }  // namespace
 
@@ -44,6 +44,14 @@ std::string SealJob::Serialize() const {
     out.Number<uint64_t>(folder.names.size());
     for (const std::string& name : folder.names) out.String(name);
   }
+  out.List(others, [&out](const Holding& other) {
+    out.String(other.path);
+    out.Number(other.bytes);
+    out.Number(other.last_use_ns);
+    out.Number(other.standing);
+    out.List(other.companions, [&out](const std::string& path) { out.String(path); });
+    out.Number<uint8_t>(other.pinned);
+  });
   return out.Take();
 }
 
@@ -83,6 +91,16 @@ Result<SealJob> SealJob::Parse(std::string_view bytes) {
     in.Number(&folder->stamp);
     in.Number(&folder->read_at_ns);
     in.List(&folder->names, [&in](std::string* name) { in.String(name); });
+  });
+  in.List(&job.others, [&in](Holding* other) {
+    in.String(&other->path);
+    in.Number(&other->bytes);
+    in.Number(&other->last_use_ns);
+    in.Number(&other->standing);
+    in.List(&other->companions, [&in](std::string* path) { in.String(path); });
+    uint8_t pinned;
+    in.Number(&pinned);
+    other->pinned = pinned != 0;
   });
   if (!in.AtEnd()) return MakeError(ErrorCode::kCorrupt, "truncated or overlong seal job");
   return job;

@@ -10,10 +10,6 @@
 namespace pylaunch::cache {
 namespace {
 
-int64_t Nanoseconds(const timespec& ts) {
-  return static_cast<int64_t>(ts.tv_sec) * 1'000'000'000 + ts.tv_nsec;
-}
-
 // Both are one line afterwards, and different texts stay different.
 void AppendEscaped(std::string_view text, std::string* out) {
   for (const char c : text) {
@@ -38,7 +34,7 @@ constexpr std::string_view kEnvironment = " environment=";
 }  // namespace
 
 int64_t LastUseNs(const struct stat& st) {
-  return std::max(Nanoseconds(st.st_atim), Nanoseconds(st.st_mtim));
+  return std::max(NanosecondsOf(st.st_atim), NanosecondsOf(st.st_mtim));
 }
 
 SourceDigest DigestOf(std::string_view source) {
@@ -47,16 +43,16 @@ SourceDigest DigestOf(std::string_view source) {
 }
 
 SourceStamp SourceStampOf(const struct stat& st) {
-  return {.mtime_ns = Nanoseconds(st.st_mtim),
-          .size = static_cast<uint64_t>(st.st_size),
-          .ctime_ns = Nanoseconds(st.st_ctim),
-          .inode = st.st_ino};
+  const StatProof proof = StatProofOf(st);
+  return {.mtime_ns = proof.mtime_ns,
+          .size = proof.size,
+          .ctime_ns = proof.ctime_ns,
+          .inode = proof.inode};
 }
 
 FolderStamp FolderStampOf(const struct stat& st) {
-  return {.mtime_ns = Nanoseconds(st.st_mtim),
-          .ctime_ns = Nanoseconds(st.st_ctim),
-          .inode = static_cast<uint64_t>(st.st_ino)};
+  const StatProof proof = StatProofOf(st);
+  return {.mtime_ns = proof.mtime_ns, .ctime_ns = proof.ctime_ns, .inode = proof.inode};
 }
 
 std::string BuildKey::Text() const {

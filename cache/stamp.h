@@ -7,14 +7,17 @@
 #include <string>
 #include <string_view>
 
+#include "cache/stat_proof.h"
+
 namespace pylaunch::cache {
 
-// Identifies one state of a source file. Modification time and size are what CPython's own .pyc
-// files go by (PEP 3147, importlib's `SourceLoader.path_stats`); here in nanoseconds. They are not
-// enough for "never wrong": reproducible builds and image layers give all files one time, and then
-// two folders can be swapped unseen. So also the inode, which moves with a file, and ctime, which
-// nobody can set. The price: where uv hard-links packages from its cache, making another
-// environment changes ctime, and the modules are read and kept anew.
+// Identifies one state of a source file: what of its StatProof an archive keeps. Modification time
+// and size are what CPython's own .pyc files go by (PEP 3147, importlib's
+// `SourceLoader.path_stats`); here in nanoseconds. They are not enough for "never wrong":
+// reproducible builds and image layers give all files one time, and then two folders can be swapped
+// unseen. So also the inode, which moves with a file, and ctime, which nobody can set. The price:
+// where uv hard-links packages from its cache, making another environment changes ctime, and the
+// modules are read and kept anew. No device: its number changes from boot to boot.
 struct SourceStamp {
   int64_t mtime_ns = 0;
   uint64_t size = 0;

@@ -16,6 +16,8 @@
 #include "cache/descriptor.h"
 #include "cache/stamp.h"
 #include "image/format.h"
+#include "image/holdings.h"
+#include "image/image_files.h"
 #define XXH_INLINE_ALL
 #include "xxhash.h"
 
@@ -25,16 +27,10 @@ namespace {
 using cache::FileEnv;
 using cache::Standing;
 
-constexpr std::string_view kImage = ".img";
-constexpr std::string_view kNote = ".note";
 constexpr size_t kMaxKey = size_t{256} << 20;
 constexpr size_t kMaxNote = 4096;
 constexpr int64_t kTouchAfterNs = 3600LL * 1'000'000'000;
 constexpr uint64_t kStatBlock = 512;
-
-std::string KeyPath(const std::string& image) {
-  return image.substr(0, image.size() - kImage.size()) + ".key";
-}
 
 bool IsZero(const char* page, size_t size) {
   return page[0] == '\0' && std::memcmp(page, page + 1, size - 1) == 0;
@@ -63,27 +59,20 @@ bool AddPages(int fd, uint64_t begin, uint64_t end, uint64_t* sum) {
 
 bool IsFile(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
-const std::string& ValueOf(const Facts& facts, const std::string& name) {
-  static const std::string none;
-  const auto fact = std::find_if(facts.begin(), facts.end(),
-                                 [&](const Fact& other) { return other.name == name; });
-  return fact == facts.end() ? none : fact->value;
-}
-
 // Why nothing on this host can start from an image of these facts again; empty if something can.
 std::string WhyDead(const Facts& facts) {
   const Facts machine = MachineFacts();
-  for (const char* name : {"boot id", "kernel", "vdso", "processor"}) {
+  for (const char* name : {kBoot, kKernel, kVdso, kProcessor}) {
     if (ValueOf(facts, name) != ValueOf(machine, name)) return std::string(name) + " changed";
   }
-  for (const std::string& path : {ValueOf(facts, "python"), ValueOf(facts, "program folder")}) {
+  for (const std::string& path : {ValueOf(facts, kPython), ValueOf(facts, kProgramFolder)}) {
     if (!path.empty() && !IsFile(path)) return path + " is gone";
   }
-  const std::string& engine = ValueOf(facts, "engine");
+  const std::string& engine = ValueOf(facts, kEngine);
   if (!IsFile(engine)) return engine + " is gone";
-  if (ValueOf(facts, "engine file") != Text(StateOf(engine))) return engine + " changed";
+  if (ValueOf(facts, kEngineFile) != Text(StateOf(engine))) return engine + " changed";
   const std::string restorer = cache::FolderOf(engine) + "/" + kRestorer;
-  if (ValueOf(facts, "restorer") != Text(StateOf(restorer))) return restorer + " changed";
+  if (ValueOf(facts, kRestorerFile) != Text(StateOf(restorer))) return restorer + " changed";
   return "";
 }
 
@@ -98,7 +87,7 @@ Facts Common(const Facts& made, const Facts& now) {
   for (const Fact& fact : made) {
     const bool known = std::any_of(now.begin(), now.end(),
                                    [&](const Fact& other) { return other.name == fact.name; });
-    if (known || fact.name.starts_with("variable ")) common.push_back(fact);
+    if (known || fact.name.starts_with(kVariable)) common.push_back(fact);
   }
   return common;
 }
@@ -131,7 +120,7 @@ void JudgeSummary(char** environment, ImageSummary* image) {
 }
 
 void ReadKey(FileEnv& env, ImageSummary* image) {
-  const std::string path = KeyPath(image->path);
+  const std::string path = KeyOf(image->path);
   auto bytes = env.ReadFile(path, kMaxKey);
   if (!bytes) {
     image->error = bytes.error();
@@ -151,19 +140,19 @@ ImageSummary Summarize(FileEnv& env, const std::string& path, const struct stat&
   image.path = path;
   image.bytes = static_cast<uint64_t>(st.st_size);
   image.disk_bytes = static_cast<uint64_t>(st.st_blocks) * kStatBlock;
-  image.created_ns = cache::SourceStampOf(st).mtime_ns;
+  image.created_ns = cache::NanosecondsOf(st.st_mtim);
   image.last_use_ns = image.created_ns;
   image.foreign = st.st_uid != geteuid() && geteuid() != 0;
-  if (const auto key = env.Stat(KeyPath(path))) {
+  if (const auto key = env.Stat(KeyOf(path))) {
     image.disk_bytes += static_cast<uint64_t>(key->st_blocks) * kStatBlock;
-    image.last_use_ns = cache::SourceStampOf(*key).mtime_ns;
+    image.last_use_ns = cache::NanosecondsOf(key->st_mtim);
   }
   return image;
 }
 
 void Check(FileEnv& env, ImageSummary* image) {
   const auto wrong = [image](const std::string& what) { image->wrong.push_back(what); };
-  for (const std::string& path : {image->path, KeyPath(image->path)}) {
+  for (const std::string& path : {image->path, KeyOf(image->path)}) {
     const auto st = env.Stat(path);
     if (st && (st->st_mode & 022) != 0) wrong(path + ": others may write it");
   }
@@ -180,12 +169,12 @@ void Check(FileEnv& env, ImageSummary* image) {
 
 Leftover LeftoverOf(FileEnv& env, const std::string& path, const struct stat& st) {
   return {path, static_cast<uint64_t>(st.st_blocks) * kStatBlock,
-          env.NowNs() - cache::SourceStampOf(st).mtime_ns, ""};
+          env.NowNs() - cache::NanosecondsOf(st.st_mtim), ""};
 }
 
 }  // namespace
 
-const std::string& ImageSummary::Value(const std::string& fact) const {
+const std::string& ImageSummary::Value(std::string_view fact) const {
   return ValueOf(key.facts, fact);
 }
 
@@ -205,13 +194,14 @@ cache::Result<Collection> Collect(FileEnv& env, const std::string& folder, char*
     const std::string path = folder + "/" + name;
     const auto st = env.Stat(path);
     if (!st) continue;
-    if (cache::IsTempName(name) || (name.ends_with(kImage) && !has(KeyPath(name)))) {
+    if (cache::IsTempName(name) || IsUnfinished(name) ||
+        (name.ends_with(kImageSuffix) && !has(KeyOf(name)))) {
       collection.temporary.push_back(LeftoverOf(env, path, *st));
-    } else if (name.ends_with(kNote)) {
+    } else if (name.ends_with(kNoteSuffix)) {
       collection.notes.push_back(LeftoverOf(env, path, *st));
       const auto text = env.ReadFile(path, kMaxNote);
       collection.notes.back().why = text ? *text : text.error().message;
-    } else if (name.ends_with(kImage)) {
+    } else if (name.ends_with(kImageSuffix)) {
       ImageSummary image = Summarize(env, path, *st);
       if (!image.foreign) ReadKey(env, &image);
       if (!image.foreign && !image.error) JudgeSummary(environment, &image);
@@ -225,9 +215,8 @@ cache::Result<Collection> Collect(FileEnv& env, const std::string& folder, char*
 std::vector<Divergence> Divergences(const Collection& collection) {
   std::map<std::string, std::vector<const Facts*>> families;
   for (const ImageSummary& image : collection.images) {
-    const std::string_view name = cache::BaseOf(image.path);
     if (image.foreign || image.error) continue;
-    families[std::string(name.substr(0, name.find('-')))].push_back(&image.key.facts);
+    families[FamilyOf(image.path)].push_back(&image.key.facts);
   }
   std::vector<Divergence> divergences;
   for (const auto& [family, images] : families) {
@@ -255,8 +244,7 @@ Standing Judge(const std::string& path, bool gone_is_dead) {
   ReadKey(cache::PosixFileEnv(), &image);
   if (image.error) return Standing::kUnknown;
   JudgeSummary(nullptr, &image);
-  const std::string boot(kBoot);
-  const bool other = IsOfAnotherBoot(image.Value(boot), ValueOf(MachineFacts(), boot));
+  const bool other = IsOfAnotherBoot(image.Value(kBoot), ValueOf(MachineFacts(), kBoot));
   return image.standing == Standing::kDead && !other && !gone_is_dead ? Standing::kStale
                                                                       : image.standing;
 }
@@ -264,12 +252,21 @@ Standing Judge(const std::string& path, bool gone_is_dead) {
 cache::Result<cache::PruneOutcome> PruneCache(FileEnv& env, const std::string& cache_folder,
                                               uint64_t max_bytes, const std::string& keep,
                                               bool thoroughly) {
+  HoldingsQuery query;
+  query.cache_folder = cache_folder;
+  query.judge = [thoroughly](const std::string& path) { return Judge(path, thoroughly); };
+  auto images = HoldingsOf(env, query);
+  // Who has just written something bounds what can be seen.
+  if (!images && thoroughly) {
+    const auto names = env.ListFolder(cache_folder);  // Its own fault is told before the images'.
+    return tl::unexpected(names ? images.error() : names.error());
+  }
   cache::PruneRequest request;
   request.folder = cache_folder;
   request.max_bytes = max_bytes;
   request.keep = keep;
-  request.judge = [thoroughly](const std::string& path) { return Judge(path, thoroughly); };
-  request.max_images = kMaxImages;
+  if (images) request.others = std::move(*images);
+  request.max_others = kMaxImages;
   request.all_dead = thoroughly;
   return cache::Prune(env, request);
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cache/error.h"
@@ -34,7 +35,7 @@ struct ImageSummary {
   std::string difference;
   std::vector<std::string> wrong;  // Only after Check: one line each.
 
-  const std::string& Value(const std::string& fact) const;  // Or an empty string.
+  const std::string& Value(std::string_view fact) const;  // Or an empty string.
 };
 
 // What the folder holds besides images: a refusal (`why`: the note's text), or what a writer that
@@ -64,7 +65,7 @@ struct Divergence {
     std::string fact;
     size_t values = 0;  // How many there are; that an image does not have the fact is one, too.
   };
-  std::string family;  // ImageFiles::family
+  std::string family;  // FamilyOf
   size_t images = 0;
   std::vector<Item> items;  // Those with most values first.
 };

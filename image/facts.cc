@@ -1,3 +1,5 @@
+#include "image/facts.h"
+
 #include <cpuid.h>
 #include <elf.h>
 #include <fcntl.h>
@@ -14,12 +16,17 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <vector>
 
-#include "image/key.h"
+#include "cache/descriptor.h"
+#include "image/kernel_files.h"
+#define XXH_INLINE_ALL
+#include "xxhash.h"
 
 namespace pylaunch::image {
 namespace {
@@ -56,7 +63,7 @@ constexpr std::string_view kReadUnseen[] = {
     "TZDIR"};
 constexpr std::string_view kPrefixesReadUnseen[] = {"LC_", "LD_", "MALLOC_", "PYTHON"};
 
-const std::string kVariable = "variable ";
+constexpr uint64_t kSeed = 0x70796c61756e6368;
 
 bool IsVolatile(std::string_view name) {
   return std::find(std::begin(kVolatile), std::end(kVolatile), name) != std::end(kVolatile);
@@ -76,10 +83,8 @@ bool IsReadUnseen(std::string_view name) {
 
 std::string ReadText(const char* path) {
   std::array<char, 4096> buffer;
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return "";
-  const ssize_t n = read(fd, buffer.data(), buffer.size());
-  close(fd);
+  const cache::Descriptor file(open(path, O_RDONLY | O_CLOEXEC));
+  const ssize_t n = read(file.get(), buffer.data(), buffer.size());
   return n > 0 ? std::string(buffer.data(), static_cast<size_t>(n)) : "";
 }
 
@@ -188,11 +193,44 @@ std::string Umask() {
 
 }  // namespace
 
+std::string TerminalFact(int stream) {
+  return "whether stream " + std::to_string(stream) + " is a terminal";
+}
+
+std::string IgnoredFact(int signal) {
+  // signal(7); above are those of real time.
+  constexpr const char* kNames[] = {
+      "HUP",  "INT",  "QUIT", "ILL",    "TRAP",   "ABRT",  "BUS",  "FPE",  "KILL", "USR1", "SEGV",
+      "USR2", "PIPE", "ALRM", "TERM",   "STKFLT", "CHLD",  "CONT", "STOP", "TSTP", "TTIN", "TTOU",
+      "URG",  "XCPU", "XFSZ", "VTALRM", "PROF",   "WINCH", "IO",   "PWR",  "SYS"};
+  const auto index = static_cast<size_t>(signal) - 1;
+  const bool named = index < std::size(kNames);
+  return (named ? std::string("whether SIG") + kNames[index]
+                : "whether signal " + std::to_string(signal)) +
+         " is ignored";
+}
+
+std::string Hashed(std::string_view value) {
+  const XXH128_hash_t hash = XXH3_128bits_withSeed(value.data(), value.size(), kSeed);
+  std::array<char, 33> text;
+  std::snprintf(text.data(), text.size(), "%016llx%016llx",
+                static_cast<unsigned long long>(hash.high64),
+                static_cast<unsigned long long>(hash.low64));
+  return text.data();
+}
+
+const std::string& ValueOf(const Facts& facts, std::string_view name) {
+  static const std::string none;
+  const auto fact = std::find_if(facts.begin(), facts.end(),
+                                 [&](const Fact& other) { return other.name == name; });
+  return fact == facts.end() ? none : fact->value;
+}
+
 Facts MachineFacts() {
-  return {{std::string(kBoot), Boot()},
-          {"kernel", Kernel()},
-          {"vdso", Vdso()},
-          {"processor", Processor()},
+  return {{kBoot, Boot()},
+          {kKernel, Kernel()},
+          {kVdso, Vdso()},
+          {kProcessor, Processor()},
           {"online processors", ReadText("/sys/devices/system/cpu/online")},
           {"processor affinity", Affinity()},
           {"user", std::to_string(geteuid()) + ":" + std::to_string(getegid()) + ":" +
@@ -211,7 +249,7 @@ Facts EnvironmentFacts(char** environment) {
     const std::string_view entry = *environment;
     if (entry.starts_with("PYLAUNCH_")) continue;
     const size_t equals = std::min(entry.find('='), entry.size());
-    facts.push_back({kVariable + std::string(entry.substr(0, equals)), Hashed(entry)});
+    facts.push_back({std::string(kVariable).append(entry.substr(0, equals)), Hashed(entry)});
   }
   // The order is the starter's whim; the first of two settings counts, so these keep theirs.
   std::stable_sort(facts.begin(), facts.end(),
@@ -230,6 +268,41 @@ Facts Counting(const Facts& environment, const VariableReads& reads) {
     }
   }
   return counting;
+}
+
+Facts Asked(const Facts& askable, const std::vector<std::string>& names) {
+  Facts asked;
+  std::copy_if(askable.begin(), askable.end(), std::back_inserter(asked), [&](const Fact& fact) {
+    return std::find(names.begin(), names.end(), fact.name) != names.end();
+  });
+  for (const std::string& name : names) {
+    if (!name.starts_with(kKernelFile)) continue;
+    if (auto fact = KernelFileFact(std::string_view(name).substr(kKernelFile.size()))) {
+      asked.push_back(std::move(*fact));
+    }
+  }
+  return asked;
+}
+
+std::string Difference(const Facts& made, const Facts& now) {
+  for (const Fact& fact : now) {
+    const auto old = std::find_if(made.begin(), made.end(),
+                                  [&](const Fact& other) { return other.name == fact.name; });
+    if (old == made.end()) return fact.name + " is new";
+    if (old->value != fact.value) return fact.name + " changed";
+  }
+  for (const Fact& fact : made) {
+    const bool gone = std::none_of(now.begin(), now.end(),
+                                   [&](const Fact& other) { return other.name == fact.name; });
+    if (gone) return fact.name + " is gone";
+  }
+  return "";
+}
+
+size_t CountMissing(const Facts& facts, const Facts& in) {
+  return static_cast<size_t>(std::count_if(facts.begin(), facts.end(), [&in](const auto& fact) {
+    return std::find(in.begin(), in.end(), fact) == in.end();
+  }));
 }
 
 }  // namespace pylaunch::image

@@ -3,25 +3,27 @@
 
 #include <sys/stat.h>
 
-#include <cstdint>
 #include <string>
+
+#include "cache/stat_proof.h"
 
 namespace pylaunch::image {
 
-// What of stat(2) proves that a file is the same and unchanged; all 0 if there is none.
-struct FileState {
-  uint64_t device = 0, inode = 0, size = 0;
-  int64_t mtime_ns = 0, ctime_ns = 0;
+// What proves that a file is the same and unchanged; all 0 if there is none. An image holds for one
+// boot of one host, so that all of stat's proof counts; `rights` where that says nothing of them.
+struct FileState : cache::StatProof {
+  cache::Rights rights;
   bool operator==(const FileState&) const = default;
 };
+// Without rights, whose change sets ctime.
 FileState StateOf(const struct stat& st);
 // True if nothing but the time of change differs, as after a chmod(1).
 bool DifferInCtimeAlone(const FileState& a, FileState b);
 FileState StateOf(const std::string& path);
 
-// The same of what may be asked about without being read. Of a folder: its mode and its owner,
-// since names that come and go change the rest all the time, and one that was removed and made anew
-// is as good. Of a device, a socket or a pipe: which device, mode and owner, since whoever uses it
+// The same of what may be asked about without being read. Of a folder: its rights alone, since
+// names that come and go change the rest all the time, and one that was removed and made anew is as
+// good. Of a device, a socket or a pipe: which device, and its rights, since whoever uses it
 // changes the rest. All else is as StateOf has it.
 FileState AskedOf(const struct stat& st);
 // `link`: of the path itself where it is a symbolic link (lstat(2)), so that its text is proved,

@@ -15,7 +15,7 @@
 namespace pylaunch::image {
 
 inline constexpr char kMagic[8] = {'P', 'Y', 'L', 'I', 'M', 'G', '\r', '\n'};
-inline constexpr uint32_t kFormat = 8;
+inline constexpr uint32_t kFormat = 9;
 inline constexpr uint64_t kPage = 4096;
 
 enum class PieceKind : uint32_t {
@@ -94,10 +94,10 @@ struct Restored {
 inline constexpr uint64_t kRestorerAddress = 0x3f00000000;
 inline constexpr uint64_t kTableAddress = 0x3f80000000;
 
-// How the restoring program is told what to do, in the variable that the engine takes away again
-// (launcher/contract/handoff.h): "<handoff fd>:<image fd>:<pid>:<attempt, one digit>:<python>".
+// How often the restoring program lets the kernel draw a layout that the image may fit into.
 inline constexpr int kMaxAttempts = 8;
-// Its exit code where it could become neither the image's process nor that Python.
+// Its exit code where it could become neither the image's process nor the Python that its variable
+// names (handoff_variable.h).
 inline constexpr int kCannotRun = 2;
 
 }  // namespace pylaunch::image

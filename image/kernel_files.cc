@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "cache/descriptor.h"
+#include "cache/file_env.h"
+
 namespace pylaunch::image {
 namespace {
 
@@ -57,7 +60,7 @@ bool IsOneOf(const Names& names, std::string_view name) {
 constexpr std::string_view kOwnGroups = "/proc/self/cgroup";
 
 bool IsDecided(std::string_view path) {
-  const std::string_view name = path.substr(path.rfind('/') + 1);
+  const std::string_view name = cache::BaseOf(path);
   if (path == kOwnGroups) return true;
   if (path.starts_with("/proc/sys/")) return !IsOneOf(kCounters, path);
   if (path.starts_with("/sys/fs/cgroup/")) return IsOneOf(kLimits, name);
@@ -82,15 +85,14 @@ bool IsOfProcess(std::string_view path) {
 
 std::string State(const std::string& path) {
   if (!IsDecided(path)) return access(path.c_str(), F_OK) == 0 ? "there" : "absent";
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return errno == ENOENT ? "absent" : "error " + std::to_string(errno);
+  const cache::Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file.ok()) return errno == ENOENT ? "absent" : "error " + std::to_string(errno);
   constexpr size_t kMost = 64 * 1024;
   std::string text(kMost, '\0');
   size_t size = 0;
-  for (ssize_t n; size < kMost && (n = read(fd, text.data() + size, kMost - size)) > 0;) {
+  for (ssize_t n; size < kMost && (n = read(file.get(), text.data() + size, kMost - size)) > 0;) {
     size += static_cast<size_t>(n);
   }
-  close(fd);
   return Hashed(std::string_view(text).substr(0, size));
 }
 

@@ -5,15 +5,13 @@
 #include <string>
 #include <string_view>
 
-#include "image/key.h"
+#include "image/facts.h"
 
 // Files that the kernel makes up. Their stamps prove nothing: kernfs leaves them as they were when
-// a limit of a control group is changed, procfs has new ones for every inode that it forgets.
+// a limit of a control group is changed, procfs has new ones for every inode that it forgets. Their
+// facts are called kKernelFile and a path.
 
 namespace pylaunch::image {
-
-// How the names of these facts begin.
-inline constexpr std::string_view kKernelFile = "kernel file ";
 
 // True for a path under /proc or /sys.
 bool IsKernelFile(std::string_view path);

@@ -1,18 +1,9 @@
 #include "image/key.h"
 
-#include <dirent.h>
+#include <utility>
 
-#include <algorithm>
-#include <array>
-#include <cctype>
-#include <cstdio>
-#include <iterator>
-#include <memory>
-
-#include "cache/stamp.h"
 #include "cache/wire.h"
 #include "image/format.h"
-#include "image/kernel_files.h"
 #include "image/packed_proofs.h"
 #define XXH_INLINE_ALL
 #include "xxhash.h"
@@ -21,26 +12,6 @@ namespace pylaunch::image {
 namespace {
 
 constexpr std::string_view kKeyMagic = "PYLKEY\r\n";
-constexpr uint64_t kSeed = 0x70796c61756e6368;
-
-std::string Hex(uint64_t number) {
-  std::array<char, 17> text;
-  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(number));
-  return text.data();
-}
-
-uint64_t HashOf(const Facts& facts) {
-  std::string text;
-  for (const Fact& fact : facts) text += fact.name + '\0' + fact.value + '\0';
-  return XXH3_64bits(text.data(), text.size());
-}
-
-// .pth files are read by `site` when it meets the folder.
-// importlib.metadata finds distributions by the names of their folders.
-bool Matters(std::string_view name) {
-  return IsImportable(name) || name.ends_with(".pth") || name.ends_with(".dist-info") ||
-         name.ends_with(".egg-info") || name.ends_with(".egg-link");
-}
 
 void Write(cache::WireWriter* out, const KeyHead& head) {
   out->List(head.facts, [out](const Fact& fact) {
@@ -95,86 +66,7 @@ std::optional<Prefix> ParsePrefix(std::string_view bytes) {
 
 uint64_t HashOf(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
-FileState FolderState(const std::string& path) {
-  struct stat st;
-  if (stat(path.c_str(), &st) != 0) return FileState();
-  FileState state = StateOf(st);
-  state.size = AskedOf(st).size;
-  return state;
-}
-
-// Mode and owner; where there is no folder, 0.
-bool HasSameRights(const FileState& a, const FileState& b) { return a.size == b.size; }
-
-bool Holds(const FolderProof& proof) {
-  const FileState now = FolderState(proof.path);
-  if (now == proof.state) return true;
-  if (!HasSameRights(now, proof.state)) return false;
-  const FolderNames names = NamesIn(proof.path);
-  return (proof.all ? names.all : names.importable) == proof.names;
-}
-
 }  // namespace
-
-// What is before the first dot is the name that an import asks for. As an import by importlib or
-// runpy can ask for any, every file with a module's suffix counts. What has none may be a package,
-// but also any folder of results: there the name must be one that an import statement can have.
-bool IsImportable(std::string_view name) {
-  if (name == "__pycache__") return false;
-  const std::string_view stem = name.substr(0, name.find('.'));
-  const std::string_view rest = name.substr(stem.size());
-  if (stem.empty()) return false;
-  if (!rest.empty()) return rest == ".py" || rest == ".pyc" || rest.ends_with(".so");
-  return std::isdigit(static_cast<unsigned char>(stem[0])) == 0 &&
-         std::all_of(stem.begin(), stem.end(),
-                     [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c >= 0x80; });
-}
-
-// Independent of the order that readdir gives.
-FolderNames NamesIn(const std::string& path) {
-  FolderNames names;
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()), closedir);
-  if (!dir) return names;
-  names = {1, 1};
-  while (const dirent* entry = readdir(dir.get())) {
-    const std::string_view name = entry->d_name;
-    if (name == "__pycache__") continue;  // Comes with the first import, and proves nothing.
-    const uint64_t hash = XXH3_64bits_withSeed(name.data(), name.size(), entry->d_type);
-    names.all += hash;
-    // A file without a suffix is no module; a folder may be a package.
-    const bool folder = entry->d_type != DT_REG;
-    if (Matters(name) && (folder || name.find('.') != name.npos)) names.importable += hash;
-  }
-  return names;
-}
-
-Facts Asked(const Facts& askable, const std::vector<std::string>& names) {
-  Facts asked;
-  std::copy_if(askable.begin(), askable.end(), std::back_inserter(asked), [&](const Fact& fact) {
-    return std::find(names.begin(), names.end(), fact.name) != names.end();
-  });
-  for (const std::string& name : names) {
-    if (!name.starts_with(kKernelFile)) continue;
-    if (auto fact = KernelFileFact(std::string_view(name).substr(kKernelFile.size()))) {
-      asked.push_back(std::move(*fact));
-    }
-  }
-  return asked;
-}
-
-std::string Hashed(std::string_view value) {
-  const XXH128_hash_t hash = XXH3_128bits_withSeed(value.data(), value.size(), kSeed);
-  return Hex(hash.high64) + Hex(hash.low64);
-}
-
-FolderProof ProveFolder(const std::string& path, int64_t read_at_ns, bool all) {
-  const FileState state = FolderState(path);
-  const FolderNames names = NamesIn(path);
-  FolderProof proof{path, state, all ? names.all : names.importable, all};
-  const bool absent = proof.state == FileState();
-  if (!absent && !cache::IsProvable(proof.state.ctime_ns, read_at_ns)) proof.state.ctime_ns = -1;
-  return proof;
-}
 
 std::string Key::Serialize() const {
   cache::WireWriter head_out;
@@ -237,62 +129,19 @@ std::optional<Key> Key::Parse(std::string bytes) {
   return key;
 }
 
-std::string Difference(const Facts& made, const Facts& now) {
-  for (const Fact& fact : now) {
-    const auto old = std::find_if(made.begin(), made.end(),
-                                  [&](const Fact& other) { return other.name == fact.name; });
-    if (old == made.end()) return fact.name + " is new";
-    if (old->value != fact.value) return fact.name + " changed";
-  }
-  for (const Fact& fact : made) {
-    const bool gone = std::none_of(now.begin(), now.end(),
-                                   [&](const Fact& other) { return other.name == fact.name; });
-    if (gone) return fact.name + " is gone";
-  }
-  return "";
-}
-
 std::string FirstChange(const Key& key) {
   // Thousands of stat(2) calls are most of a start's time.
   std::string folder;
   const std::string file = FirstChanged(key.files, [&] {
-    const auto changed = std::find_if_not(key.folders.begin(), key.folders.end(), Holds);
-    if (changed == key.folders.end()) return;
-    const bool same = HasSameRights(FolderState(changed->path), changed->state);
-    folder = (same ? "the names in " : "") + changed->path;
+    for (const FolderProof& proof : key.folders) {
+      folder = ChangeOf(proof);
+      if (!folder.empty()) return;
+    }
   });
-  if (!file.empty()) return file + " changed";
-  return folder.empty() ? "" : folder + " changed";
+  const std::string& changed = file.empty() ? folder : file;
+  return changed.empty() ? "" : changed + " changed";
 }
 
 uint64_t TableHash(std::string_view bytes) { return HashOf(bytes); }
-
-std::string ImageOf(std::string_view key) {
-  return std::string(key.substr(0, key.size() - kKeySuffix.size())) + ".img";
-}
-
-namespace {
-
-std::string StemFor(const std::string& folder, const Facts& command, const Facts& facts) {
-  return folder + "/" + Hex(HashOf(command)) + "-" + Hex(HashOf(facts));
-}
-
-}  // namespace
-
-ImageFiles FilesFor(const std::string& folder, const Facts& command, const Facts& all) {
-  ImageFiles files;
-  files.family = Hex(HashOf(command));
-  files.key = StemFor(folder, command, all) + std::string(kKeySuffix);
-  files.image = ImageOf(files.key);
-  return files;
-}
-
-std::string NoteFor(const std::string& folder, const Facts& command, const Facts& facts) {
-  return StemFor(folder, command, facts) + ".note";
-}
-
-std::string LateFor(const std::string& folder, const Facts& command, const Facts& facts) {
-  return StemFor(folder, command, facts) + ".late";
-}
 
 }  // namespace pylaunch::image

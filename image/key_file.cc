@@ -68,12 +68,6 @@ cache::Result<std::vector<std::string>> KeysOf(const std::string& folder, const 
   return keys;
 }
 
-size_t CountMissing(const Facts& facts, const Facts& in) {
-  return static_cast<size_t>(std::count_if(facts.begin(), facts.end(), [&in](const auto& fact) {
-    return std::find(in.begin(), in.end(), fact) == in.end();
-  }));
-}
-
 Facts FactsNow(const ImageOrder& order, const KeyHead& head) {
   Facts facts = order.facts;
   for (Fact& fact : Counting(order.environment, head.reads)) {

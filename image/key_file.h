@@ -10,6 +10,7 @@
 
 #include "cache/descriptor.h"
 #include "cache/error.h"
+#include "image/image_files.h"
 #include "image/key.h"
 #include "image/order.h"
 
@@ -41,9 +42,6 @@ class KeyFile {
 
 // The paths of all keys of a command's images in `folder`; none if it does not exist.
 cache::Result<std::vector<std::string>> KeysOf(const std::string& folder, const Facts& command);
-
-// How many of `facts` do not stand in `in`.
-size_t CountMissing(const Facts& facts, const Facts& in);
 
 // The facts that must stand in `head` for a start as `order` is.
 Facts FactsNow(const ImageOrder& order, const KeyHead& head);

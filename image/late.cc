@@ -21,12 +21,11 @@ constexpr std::string_view kLateMagic = "PYLLATE\n";
 // Empty: there is none, or it is not to be trusted.
 std::string ReadOwn(const std::string& path) {
   struct stat st;
-  const int fd = OpenOwn(path, &st);
-  if (fd < 0) return "";
+  const cache::Descriptor file = OpenOwn(path, &st);
+  if (!file.ok()) return "";
   std::string bytes(static_cast<size_t>(st.st_size), '\0');
-  const ssize_t n = read(fd, bytes.data(), bytes.size());
+  const ssize_t n = read(file.get(), bytes.data(), bytes.size());
   bytes.resize(n > 0 ? static_cast<size_t>(n) : 0);
-  close(fd);
   return bytes;
 }
 

@@ -10,16 +10,16 @@
 
 namespace pylaunch::image {
 
-int OpenOwn(const std::string& path, struct stat* st) {
-  const int fd = open(path.c_str(), O_RDONLY | O_NOFOLLOW);
-  if (fd < 0) return -1;
-  if (fstat(fd, st) == 0 && S_ISREG(st->st_mode) && (st->st_uid == geteuid() || st->st_uid == 0) &&
-      cache::WhyNotTrusted(cache::PosixFileEnv(), *st, path).empty()) {
-    return fd;
-  }
-  close(fd);
+cache::Descriptor OpenOwn(const std::string& path, struct stat* st) {
+  cache::Descriptor file(open(path.c_str(), O_RDONLY | O_NOFOLLOW));
+  if (!file.ok()) return file;
+  const bool own = fstat(file.get(), st) == 0 && S_ISREG(st->st_mode) &&
+                   (st->st_uid == geteuid() || st->st_uid == 0) &&
+                   cache::WhyNotTrusted(cache::PosixFileEnv(), *st, path).empty();
+  if (own) return file;
+  file.Close();
   errno = EPERM;
-  return -1;
+  return file;
 }
 
 }  // namespace pylaunch::image

@@ -5,12 +5,14 @@
 
 #include <string>
 
+#include "cache/descriptor.h"
+
 namespace pylaunch::image {
 
 // Opens for reading a regular file, no link, that nobody but this user and root can have written,
 // and stats it. Who else may read it is for its owner to say. The descriptor is kept across execve.
-// -1 with errno set: EPERM where another can have written it.
-int OpenOwn(const std::string& path, struct stat* st);
+// Not ok() with errno set: EPERM where another can have written it.
+cache::Descriptor OpenOwn(const std::string& path, struct stat* st);
 
 }  // namespace pylaunch::image
 

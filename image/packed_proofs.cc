@@ -65,6 +65,26 @@ std::string_view ReadText(cache::WireReader* in) {
   return text.ends_with('\0') ? text.substr(0, text.size() - 1) : std::string_view();
 }
 
+// Most files have no rights, and each start reads all of them.
+constexpr uint8_t kLink = 1, kWithRights = 2;
+
+void WriteState(cache::WireWriter* out, bool link, const FileState& state) {
+  const bool rights = state.rights != cache::Rights();
+  out->Number(static_cast<uint8_t>((link ? kLink : 0) | (rights ? kWithRights : 0)));
+  out->Number<cache::StatProof>(state);
+  if (rights) out->Number(state.rights);
+}
+
+FileState ReadState(cache::WireReader* in, bool* link) {
+  uint8_t bits;
+  in->Number(&bits);
+  *link = (bits & kLink) != 0;
+  FileState state;
+  in->Number<cache::StatProof>(&state);
+  if ((bits & kWithRights) != 0) in->Number(&state.rights);
+  return state;
+}
+
 struct Index {
   uint32_t files = 0;
   uint32_t groups = 0;
@@ -79,14 +99,13 @@ std::optional<std::string> ChangedInGroup(std::string_view bytes) {
   in.Number(&count);
   for (uint64_t i = 0; i < count && in.ok(); ++i) {
     const std::string_view path = ReadText(&in);
-    uint8_t link;
-    FileState state, now;
-    in.Number(&link);
-    in.Number(&state);
+    bool link;
+    const FileState state = ReadState(&in, &link);
+    FileState now;
     struct stat st;
     if ((full || opened.ok()) && !path.empty() &&
-        fstatat(full ? AT_FDCWD : opened.get(), path.data(), &st,
-                link != 0 ? AT_SYMLINK_NOFOLLOW : 0) == 0) {
+        fstatat(full ? AT_FDCWD : opened.get(), path.data(), &st, link ? AT_SYMLINK_NOFOLLOW : 0) ==
+            0) {
       now = AskedOf(st);
     }
     if (now != state) return std::string(folder) + (full ? "" : "/") + std::string(path);
@@ -131,8 +150,7 @@ std::string PackProofs(const std::vector<FileProof>& files) {
       out.Number<uint64_t>(count);
       for (size_t i = first; i < first + count; ++i) {
         WriteText(&out, std::string_view(below[i]->path).substr(cut));
-        out.Number(uint8_t{below[i]->link});
-        out.Number(below[i]->state);
+        WriteState(&out, below[i]->link, below[i]->state);
       }
       groups.push_back(out.Take());
     }

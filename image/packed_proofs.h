@@ -16,8 +16,9 @@ namespace pylaunch::image {
 // the most part the way from the root.
 //
 // u32 files | u32 groups | for each group: u64 where it begins | then each group: folder, u64
-// number, and of each file its path from the folder on, a u8 that is 1 for a link, and its
-// FileState. Strings after a u64 of their length, with a NUL that it counts.
+// number, and of each file its path from the folder on, a u8 of bits (1: link, 2: with rights), its
+// StatProof, and its Rights if it has some, as folders do. Strings after a u64 of their length,
+// with a NUL that it counts.
 std::string PackProofs(const std::vector<FileProof>& files);
 
 size_t CountProofs(std::string_view packed);

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "image/format.h"
+#include "image/handoff_variable.h"
 #include "image/system_call.h"
 
 namespace pylaunch::image {
@@ -61,15 +62,6 @@ struct Arguments {
   uint64_t vdso;
 };
 
-constexpr char kVariable[] = "PYLAUNCH_HANDOFF=";
-
-char* HandoffValue(char* entry) {
-  for (const char* name = kVariable; *name != '\0'; ++name, ++entry) {
-    if (*entry != *name) return nullptr;
-  }
-  return entry;
-}
-
 Arguments ReadArguments(uint64_t* stack) {
   Arguments arguments = {};
   arguments.argc = static_cast<int64_t>(stack[0]);
@@ -83,20 +75,6 @@ Arguments ReadArguments(uint64_t* stack) {
     if (auxv->a_type == AT_SYSINFO_EHDR) arguments.vdso = auxv->a_un.a_val;
   }
   return arguments;
-}
-
-// The field `index` of the variable, where it stands.
-char* Field(char* value, int index) {
-  for (; index > 0 && *value != '\0'; ++value) {
-    if (*value == ':') --index;
-  }
-  return value;
-}
-
-int Number(const char* text) {
-  int number = 0;
-  for (; *text >= '0' && *text <= '9'; ++text) number = number * 10 + (*text - '0');
-  return number;
 }
 
 class Restorer {
@@ -275,17 +253,18 @@ void Execute(const char* path, const Arguments& arguments) {
 
 [[noreturn]] void Main(uint64_t* stack) {
   Arguments arguments = ReadArguments(stack);
-  if (arguments.handoff == nullptr) Exit(kCannotRun);
-  const int image = Number(Field(arguments.handoff, 1));
-  char* attempt = Field(arguments.handoff, 3);
-  Restorer restorer(arguments, image);
+  HandoffVariable handoff;
+  const bool told =
+      arguments.handoff != nullptr && ParseHandoffVariable(arguments.handoff, &handoff);
+  if (!told || handoff.attempt == nullptr) Exit(kCannotRun);
+  Restorer restorer(arguments, handoff.second);
   const Outcome outcome = restorer.Run();
   if (outcome == Outcome::kDone) restorer.Jump();
-  if (outcome == Outcome::kCollision && *attempt < '0' + kMaxAttempts) {
-    ++*attempt;  // The kernel draws another layout.
+  if (outcome == Outcome::kCollision && *handoff.attempt < '0' + kMaxAttempts) {
+    ++*handoff.attempt;  // The kernel draws another layout.
     Execute("/proc/self/exe", arguments);
   }
-  Execute(Field(arguments.handoff, 4), arguments);
+  Execute(handoff.python, arguments);
   Exit(kCannotRun);
 }
 

@@ -1,18 +1,15 @@
 #include "image/restraint.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <optional>
 
-#include "cache/descriptor.h"
 #include "cache/file_env.h"
-#include "cache/prune.h"
+#include "image/folder_lock.h"
+#include "image/image_files.h"
 #include "image/key_file.h"
 
 namespace pylaunch::image {
@@ -41,8 +38,8 @@ bool IsForThisStart(const ImageOrder& order, const KeyHead& head) {
 
 // What was killed has left something.
 bool CleanUp(const std::string& folder) {
-  const cache::Descriptor lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  const bool locked = lock.ok() && flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
+  FolderLock lock(folder);
+  const bool locked = lock.Take(/*wait=*/false);
   if (locked) RemoveUnfinished(folder);
   return locked;
 }
@@ -66,16 +63,12 @@ void RemoveUnfinished(const std::string& folder) {
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
     const std::string path = folder + "/" + name;
     struct stat st;
-    const bool image = name.find(".img.") != name.npos && cache::IsTempName(name);
-    if (image && lstat(path.c_str(), &st) == 0 && st.st_uid == user) unlink(path.c_str());
+    if (IsUnfinished(name) && lstat(path.c_str(), &st) == 0 && st.st_uid == user)
+      unlink(path.c_str());
   }
 }
 
-bool IsBeingMade(const std::string& folder) {
-  const cache::Descriptor lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!lock.ok()) return false;
-  return flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-}
+bool IsBeingMade(const std::string& folder) { return FolderLock(folder).IsTaken(); }
 
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
   cache::FileEnv& env = cache::PosixFileEnv();

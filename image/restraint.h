@@ -18,7 +18,7 @@ namespace pylaunch::image {
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order);
 
 // Removes what is left in `folder` of this user's images whose writers were killed. REQUIRES: the
-// lock on `folder` that writers hold (launcher/engine/imaging/image_builder.cc, TakeTurn).
+// lock on `folder` that writers hold (folder_lock.h).
 void RemoveUnfinished(const std::string& folder);
 
 // True if somebody is making an image in `folder`.

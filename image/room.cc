@@ -13,7 +13,7 @@
 #include <string_view>
 
 #include "image/capture.h"
-#include "image/key.h"
+#include "image/image_files.h"
 
 namespace pylaunch::image {
 namespace {

@@ -32,7 +32,7 @@ struct RoomNeeded {
 RoomNeeded NeededFor(uint64_t own, bool in_memory);
 
 struct Room {
-  // Why there is none, in words that begin with key.h's kNoRoom; empty: there is.
+  // Why there is none, in words that begin with image_files.h's kNoRoom; empty: there is.
   std::string why_not;
   // There is, but not for what the kernel keeps of a file that is being written: it is to be
   // written out and let go of at once.

@@ -5,16 +5,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <string>
 
 namespace pylaunch::image {
 namespace {
 
 constexpr size_t kShortest = 8;
 
+// Likewise in launcher/python/report/preload_file.py; tests/unit/image/secret_names.txt is for
+// both.
 constexpr std::string_view kSecretWords[] = {"TOKEN", "KEY",      "SECRET",
                                              "PASS",  "PASSWORD", "PASSWD"};
-// What such a variable names is often no secret but a file or a method.
-constexpr std::string_view kPrivateWords[] = {"AUTH", "CREDENTIALS"};
+// A value that is withheld in vain (KEYBOARD) costs a line to fill in, one that is told a secret:
+// so they count anywhere in a name (DBPASSWORD, OPENAI_KEY2, HTTP_AUTHORIZATION).
+constexpr std::string_view kPrivateParts[] = {"KEY",  "SECRET",     "PASS",   "TOKEN",
+                                              "AUTH", "CREDENTIAL", "COOKIE", "SESSION"};
+// TOKENIZERS_PARALLELISM, MAX_TOKENS: what language models count.
+constexpr std::string_view kCounted[] = {"TOKENIZER", "TOKENS", "TOKENIZE"};
 constexpr std::string_view kSwitches[] = {"0", "1", "NO", "ON", "OFF", "YES", "TRUE", "FALSE"};
 
 template <typename Words>
@@ -128,7 +135,13 @@ void Add(std::pmr::string form, std::pmr::vector<std::pmr::string>* forms) {
 bool IsSecretName(std::string_view name) { return HasWord(kSecretWords, name); }
 
 bool IsPrivateName(std::string_view name) {
-  return IsSecretName(name) || HasWord(kPrivateWords, name);
+  std::string upper(name);
+  for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  for (const std::string_view counted : kCounted) {
+    for (size_t at; (at = upper.find(counted)) != upper.npos;) upper.erase(at, counted.size());
+  }
+  return std::any_of(std::begin(kPrivateParts), std::end(kPrivateParts),
+                     [&upper](std::string_view part) { return upper.find(part) != upper.npos; });
 }
 
 bool IsShortSecret(std::string_view name, std::string_view value) {

@@ -12,7 +12,8 @@ namespace pylaunch::image {
 
 // A whole word of the name says so: HF_TOKEN and api_key, not TOKENIZERS_PARALLELISM.
 bool IsSecretName(std::string_view name);
-// The same and more: a name whose value is not to be repeated in a log.
+// The same and more: a name whose value is not to be repeated in a log or a file. A part of it says
+// so: DBPASSWORD, OPENAI_KEY2, and KEYBOARD too.
 bool IsPrivateName(std::string_view name);
 
 // True if a copy of the secret `name` could not be told from other memory, for `value` has less

@@ -25,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "cache/check.h"
 #include "cache/prune.h"
+#include "image/image_files.h"
 #include "launcher/command_line/helpers.h"
 #include "launcher/command_line/options.h"
 #include "launcher/command_line/output_file.h"
@@ -209,6 +210,19 @@ int MemoryFile(const std::string& bytes) {
   return FilledPipe(bytes);
 }
 
+// Values of kHandoffVariable.
+std::string ForEngine(int handoff, int engine) {
+  std::string value;
+  PutEngineHandoff(handoff, engine, getpid(), [&value](char c) { value += c; });
+  return value;
+}
+
+std::string ForImage(int handoff, int image, const std::string& python) {
+  std::string value;
+  PutImageHandoff(handoff, image, getpid(), python.c_str(), [&value](char c) { value += c; });
+  return value;
+}
+
 int Version(const PythonHome& home) {
   std::printf("Python %s (pylaunch %s, engine cpython-%d.%d, archive format %d)\n",
               home.version.c_str(), PYLAUNCH_VERSION, home.major, home.minor,
@@ -217,8 +231,12 @@ int Version(const PythonHome& home) {
 }
 
 // Becomes the Python that is examined, without the engine: what is wrong must be Python's own.
-int Doctor(const Options& options, const PythonHome& home, const Handoff& handoff,
-           Environment& environment) {
+int Doctor(const Options& options, const PythonHome& home, const OwnFiles& own,
+           const Handoff& handoff, Environment& environment) {
+  if (own.library.empty()) {
+    return Fail(absl::NotFoundError(
+        absl::StrCat("there is no doctor", Obstacle{own.cause, own.hint}.Report())));
+  }
   int fd = MemoryFile(DoctorRequest(options, home, handoff.plan));
   if (fd < 0) {
     return Fail(absl::InternalError(absl::StrCat("no memory file: ", std::strerror(errno))));
@@ -235,7 +253,7 @@ ImageQuery QueryFor(const Options& options, const std::string& engine, const Han
           engine,
           handoff.LibraryFile(image::kRestorer),
           handoff.LibraryFile(kResumeFolder),
-          cache.empty() ? "" : cache + "/" + cache::kImagesFolder,
+          cache.empty() ? "" : cache + "/" + image::kImagesFolder,
           options.explain};
 }
 
@@ -275,6 +293,140 @@ void Spare(const Helper& helper, Handoff* handoff) {
   }
 }
 
+// What is to be preloaded, and what is to be written.
+absl::Status ReadArguments(const Options& options, Handoff* handoff) {
+  for (const Options::PreloadArgument& p : options.preload) {
+    absl::Status status = AddPreloadArgument(p.text, p.source, &handoff->plan);
+    if (!status.ok()) return status;
+  }
+  for (auto& [option, file, to] : {std::tie("--record", options.record, handoff->record),
+                                   std::tie("--report", options.report, handoff->report),
+                                   std::tie("--export", options.export_to, handoff->export_to)}) {
+    if (file.empty()) continue;
+    absl::StatusOr<std::string> path = OutputFile(option, file);
+    if (!path.ok()) return path.status();
+    to = *path;
+  }
+  return absl::OkStatus();
+}
+
+// What needs no Python; nullopt: it is not asked for.
+std::optional<int> RunTool(const Options& options, const Handoff& handoff) {
+  if (!options.stats && !options.verify && !options.prune) return std::nullopt;
+  const CachePlace cache = {handoff.cache_folder, WhyNoCacheFolder(Getenv)};
+  if (options.stats) return Stats(cache, environ, options.json);
+  if (options.verify) return Verify(cache, environ, options.json);
+  return Prune(cache, handoff.cache_size, options.json);
+}
+
+absl::StatusOr<PythonHome> ChoosePython(const Options& options, const OwnFiles& own,
+                                        const std::string& cache_folder) {
+  HomeQuery query{options.python, own.self, cache_folder, Getenv};
+  query.exact_version = options.version || options.explain || options.doctor;
+  NoFileSizeSignal no_signal;  // What it finds, it writes down.
+  return FindPython(query);
+}
+
+// Says why nothing will be archived, if --explain asks.
+void ExplainCache(const Options& options, const std::string& folder) {
+  if (!options.explain || !(folder.empty() || options.cache_mode == CacheMode::kOff)) return;
+  std::fprintf(stderr, "pylaunch: explain: archive: none: %s\n",
+               folder.empty() ? WhyNoCacheFolder(Getenv).c_str() : "--cache-mode off");
+}
+
+// All that the engine is told, but for the image.
+void FillHandoff(const Options& options, const PythonHome& home, Handoff* handoff) {
+  handoff->python = StartedBesidePth(options.python_argv[0].c_str(), home);
+  if (handoff->python.empty()) handoff->python = home.executable;
+  if (options.cache_mode == CacheMode::kOff) handoff->cache_folder.clear();
+  handoff->cache_readonly = options.cache_mode == CacheMode::kReadonly;
+  handoff->cache_sealed = options.cache_mode == CacheMode::kSealed;
+  handoff->cache_refresh = options.cache_mode == CacheMode::kRefresh;
+  handoff->explain = options.explain;
+  handoff->fast_exit = options.fast_exit.value_or(options.image || options.image_build);
+  handoff->wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
+  handoff->json = options.json;
+  handoff->import_from = options.import_from;
+  handoff->build = options.build;
+}
+
+// Sets `image` to the descriptor of one to start from, if there is one. Returns the exit code if
+// this process is done with that.
+std::optional<int> ChooseImage(const Options& options, const std::string& engine, Handoff* handoff,
+                               int* image) {
+  if (options.build || !(options.image || options.image_build)) return std::nullopt;
+  const ImageQuery query = QueryFor(options, engine, *handoff);
+  if (options.image_build) {
+    const std::optional<int> done = BuildImage(query, environ, options.json);
+    if (done) return done;
+    handoff->image_only = true;
+  }
+  *image = LookUpImage(query, handoff);
+  if (handoff->image_only && *image >= 0) return 0;  // Somebody else was quicker.
+  return std::nullopt;
+}
+
+// Becomes the Python alone; what only the engine can do fails.
+int LaunchWithout(const Obstacle& obstacle, const PythonHome& home, Options& options,
+                  Environment& environment) {
+  if (options.needs_engine()) {
+    return Fail(absl::FailedPreconditionError(
+        absl::StrCat("cannot enter ", home.executable, obstacle.Report())));
+  }
+  const std::string why =
+      obstacle.hint.empty() ? absl::StrCat(": ", obstacle.cause) : obstacle.Report();
+  std::fprintf(stderr, "pylaunch: warning: running %s without pylaunch%s\n",
+               home.executable.c_str(), why.c_str());
+  options.python_argv[0] = home.executable;
+  return Exec(home.executable, options.python_argv, environment);
+}
+
+// Becomes the Python with the engine in it, or an image of one.
+int Launch(const PythonHome& home, const std::string& engine, int engine_fd, int image_turn,
+           Options& options, Handoff& handoff, Environment& environment) {
+  const std::optional<Helper> helper = SparedHelper(options);
+  if (helper && !helper->imports) options.image = false;
+  FillHandoff(options, home, &handoff);
+  int image = -1;
+  if (const auto done = ChooseImage(options, engine, &handoff, &image)) return *done;
+  if (helper && image < 0 && handoff.image.folder.empty()) Spare(*helper, &handoff);
+  // Others wait for what this process makes; else the descriptor ends with this program.
+  if (image_turn >= 0 && image < 0 && !handoff.image.folder.empty()) {
+    fcntl(image_turn, F_SETFD, 0);
+    handoff.image_turn = image_turn;
+  }
+  if (options.build) {  // What follows Python's options are the builder's arguments.
+    options.python_argv.insert(
+        options.python_argv.begin() + static_cast<std::ptrdiff_t>(options.program), {"-c", ""});
+  }
+  const int fd = MemoryFile(handoff.Serialize());
+  if (fd < 0) {
+    return LaunchWithout({absl::StrCat("no memory file: ", std::strerror(errno)), ""}, home,
+                         options, environment);
+  }
+  environment.Prepend("LD_PRELOAD",
+                      engine_fd < 0 ? engine : absl::StrCat("/proc/self/fd/", engine_fd));
+  if (image >= 0) {
+    environment.Set(kHandoffVariable, ForImage(fd, image, home.executable));
+    Exec(handoff.LibraryFile(image::kRestorer), options.python_argv, environment);
+  }
+  environment.Set(kHandoffVariable, ForEngine(fd, engine_fd));
+  return Exec(home.executable, options.python_argv, environment);
+}
+
+// Comes back in each worker, and where none are wanted; else the exit code of them all.
+// `image_turn`: see Role.
+std::optional<int> BecomeWorker(const Options& options, int* image_turn) {
+  if (!options.workers.wanted() || options.needs_engine() || options.doctor) return std::nullopt;
+  const absl::StatusOr<WorkerPlan> workers = PlanWorkers(options.workers);
+  if (!workers.ok()) return Fail(workers.status());
+  const Role role =
+      Supervise({options.workers, options.json, options.explain, options.image}, *workers);
+  if (!role.is_worker) return role.exit_code;
+  *image_turn = role.image_turn;
+  return std::nullopt;
+}
+
 int Main(int argc, char** argv) {
   std::vector<std::string> args(argv, argv + argc);
   std::vector<std::string> variables;
@@ -291,35 +443,14 @@ int Main(int argc, char** argv) {
   }
 
   Handoff handoff;
-  for (const Options::PreloadArgument& p : options->preload) {
-    absl::Status status = AddPreloadArgument(p.text, p.source, &handoff.plan);
-    if (!status.ok()) return Fail(status);
-  }
-  for (auto& [option, file, to] : {std::tie("--record", options->record, handoff.record),
-                                   std::tie("--report", options->report, handoff.report),
-                                   std::tie("--export", options->export_to, handoff.export_to)}) {
-    if (file.empty()) continue;
-    absl::StatusOr<std::string> path = OutputFile(option, file);
-    if (!path.ok()) return Fail(path.status());
-    to = *path;
-  }
+  if (absl::Status status = ReadArguments(*options, &handoff); !status.ok()) return Fail(status);
   const OwnFiles own = FindOwnFiles(argv[0]);
   handoff.library = own.library;
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
-  const std::string why_none = handoff.cache_folder.empty() ? WhyNoCacheFolder(Getenv) : "";
   handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
-  if (options->stats) return Stats({handoff.cache_folder, why_none}, environ, options->json);
-  if (options->verify) return Verify({handoff.cache_folder, why_none}, environ, options->json);
-  if (options->prune) {
-    return Prune({handoff.cache_folder, why_none}, handoff.cache_size, options->json);
-  }
+  if (const auto code = RunTool(*options, handoff)) return *code;
 
-  HomeQuery query{options->python, own.self, handoff.cache_folder, Getenv};
-  query.exact_version = options->version || options->explain || options->doctor;
-  absl::StatusOr<PythonHome> home = [&query] {
-    NoFileSizeSignal no_signal;  // What it finds, it writes down.
-    return FindPython(query);
-  }();
+  absl::StatusOr<PythonHome> home = ChoosePython(*options, own, handoff.cache_folder);
   if (!home.ok()) return Fail(home.status());
   if (options->version) return Version(*home);
   if (options->explain) {
@@ -328,91 +459,20 @@ int Main(int argc, char** argv) {
   }
 
   int image_turn = -1;
-  if (options->workers.wanted() && !options->needs_engine() && !options->doctor) {
-    absl::StatusOr<WorkerPlan> workers = PlanWorkers(options->workers);
-    if (!workers.ok()) return Fail(workers.status());
-    const Role role =
-        Supervise({options->workers, options->json, options->explain, options->image}, *workers);
-    if (!role.is_worker) return role.exit_code;
-    image_turn = role.image_turn;
-  }
+  if (const auto code = BecomeWorker(*options, &image_turn)) return *code;
   Environment environment(environ);
   environment.Apply(handoff.plan.environment);
-  if (options->doctor) {
-    if (!own.library.empty()) return Doctor(*options, *home, handoff, environment);
-    return Fail(absl::NotFoundError(
-        absl::StrCat("there is no doctor", Obstacle{own.cause, own.hint}.Report())));
-  }
+  if (options->doctor) return Doctor(*options, *home, own, handoff, environment);
   if (!options->ignore_environment) {  // They are about this process; its children write nothing.
     environment.Remove("PYLAUNCH_RECORD");
     environment.Remove("PYLAUNCH_REPORT");
   }
-  std::string engine = handoff.LibraryFile(EngineName(*home));
+  const std::string engine = handoff.LibraryFile(EngineName(*home));
   Obstacle obstacle = WhyNotEnter(*home, own, engine);
   const int engine_fd = obstacle.cause.empty() ? EngineDescriptor(engine, &obstacle) : -1;
-  int fd = -1;
-  int image = -1;
-  if (obstacle.cause.empty()) {
-    handoff.python = StartedBesidePth(argv[0], *home);
-    if (handoff.python.empty()) handoff.python = home->executable;
-    if (options->cache_mode == CacheMode::kOff) handoff.cache_folder.clear();
-    handoff.cache_readonly = options->cache_mode == CacheMode::kReadonly;
-    handoff.cache_sealed = options->cache_mode == CacheMode::kSealed;
-    handoff.cache_refresh = options->cache_mode == CacheMode::kRefresh;
-    handoff.explain = options->explain;
-    if (options->explain && handoff.cache_folder.empty()) {
-      std::fprintf(stderr, "pylaunch: explain: archive: none: %s\n",
-                   why_none.empty() ? "--cache-mode off" : why_none.c_str());
-    }
-    const std::optional<Helper> helper = SparedHelper(*options);
-    if (helper && !helper->imports) options->image = false;
-    handoff.fast_exit = options->fast_exit.value_or(options->image || options->image_build);
-    handoff.wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
-    handoff.json = options->json;
-    handoff.import_from = options->import_from;
-    if (options->build) {
-      handoff.build = true;
-      // What follows Python's options are the builder's arguments.
-      options->python_argv.insert(
-          options->python_argv.begin() + static_cast<std::ptrdiff_t>(options->program), {"-c", ""});
-    } else if (options->image || options->image_build) {
-      const ImageQuery query = QueryFor(*options, engine, handoff);
-      if (options->image_build) {
-        const std::optional<int> done = BuildImage(query, environ, options->json);
-        if (done) return *done;
-        handoff.image_only = true;
-      }
-      image = LookUpImage(query, &handoff);
-      if (image < 0 && !handoff.image.folder.empty()) handoff.image_turn = image_turn;
-      if (handoff.image_only && image >= 0) return 0;  // Somebody else was quicker.
-    }
-    if (helper && image < 0 && handoff.image.folder.empty()) Spare(*helper, &handoff);
-    // Nobody waits for what is not made; else it is the engine's.
-    if (image_turn >= 0) fcntl(image_turn, F_SETFD, handoff.image_turn < 0 ? FD_CLOEXEC : 0);
-    fd = MemoryFile(handoff.Serialize());
-    if (fd < 0) obstacle.cause = absl::StrCat("no memory file: ", std::strerror(errno));
-  }
-  if (!obstacle.cause.empty() && options->needs_engine()) {
-    return Fail(absl::FailedPreconditionError(
-        absl::StrCat("cannot enter ", home->executable, obstacle.Report())));
-  }
-  if (!obstacle.cause.empty()) {
-    const std::string why =
-        obstacle.hint.empty() ? absl::StrCat(": ", obstacle.cause) : obstacle.Report();
-    std::fprintf(stderr, "pylaunch: warning: running %s without pylaunch%s\n",
-                 home->executable.c_str(), why.c_str());
-    options->python_argv[0] = home->executable;
-  } else {
-    environment.Prepend("LD_PRELOAD",
-                        engine_fd < 0 ? engine : absl::StrCat("/proc/self/fd/", engine_fd));
-    if (image >= 0) {
-      environment.Set(kHandoffVariable,
-                      absl::StrCat(fd, ":", image, ":", getpid(), ":0:", home->executable));
-      Exec(handoff.LibraryFile(image::kRestorer), options->python_argv, environment);
-    }
-    environment.Set(kHandoffVariable, absl::StrCat(fd, ":", engine_fd, ":", getpid()));
-  }
-  return Exec(home->executable, options->python_argv, environment);
+  if (!obstacle.cause.empty()) return LaunchWithout(obstacle, *home, *options, environment);
+  ExplainCache(*options, handoff.cache_folder);
+  return Launch(*home, engine, engine_fd, image_turn, *options, handoff, environment);
 }
 
 }  // namespace

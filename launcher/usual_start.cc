@@ -1,6 +1,7 @@
 // The start that nearly all are, before and without the C library: no option and no variable of
 // ours but the cache folder's, an environment or PATH that leads straight to a CPython. glibc's own
-// start-up takes 0.5 ms, twice what is left to do (README, "How fast"); a start of python takes 10.
+// start-up takes 0.5 ms, twice what is left to do; a start of python takes 10
+// (docs/performance.md).
 //
 // Everything here is what Main (main.cc) would do. Wherever it is not plain what that is, this
 // gives up, the C library starts, and Main does it: an unusual start, not an error. Nothing that
@@ -19,6 +20,7 @@
 
 #include "image/system_call.h"
 #include "launcher/contract/handoff.h"
+#include "launcher/contract/python_options.h"
 
 namespace pylaunch {
 namespace {
@@ -126,19 +128,21 @@ Process ReadProcess(uint64_t* stack) {
   return process;
 }
 
-// True if every word up to the program is a plain one of Python's (CommandLine in options.cc).
+// True if every word up to the program is a plain one of Python's (CommandLine in
+// command_words.cc).
 bool IsUsualCommand(char** argv) {
   if (argv[0] == nullptr) return false;
   for (char** word = argv + 1; *word != nullptr; ++word) {
     const char* letter = *word;
     if (letter[0] != '-' || letter[1] == '\0') return true;
     for (++letter; *letter != '\0'; ++letter) {
-      if (*letter == 'c' || *letter == 'm') return true;
-      if (*letter == 'W' || *letter == 'X') {
+      const PythonOption kind = KindOfPythonOption(*letter);
+      if (kind == PythonOption::kTakesProgram) return true;
+      if (kind == PythonOption::kTakesValue) {
         if (letter[1] == '\0' && *++word == nullptr) return true;
         break;
       }
-      if (!Contains("bBdhiOPqRsSuvVx?", *letter)) return false;  // -E and -I change what counts.
+      if (kind != PythonOption::kSwitch) return false;
     }
   }
   return true;
@@ -308,10 +312,7 @@ bool IsBesidePth(const Process& process, uint64_t minor) {
   return !file.good() || IsReadable(file.Add("._pth").get());
 }
 
-bool AddPath(const Text& path, Text* handoff) {
-  handoff->Add(path.get());
-  return path.good() && handoff->good() && !Contains(path.get(), kUsualSeparator);
-}
+bool CanHandOn(const Text& path) { return path.good() && !Contains(path.get(), kUsualSeparator); }
 
 // Returns where this is not the usual start.
 void TryUsualStart(const Process& process) {
@@ -332,13 +333,12 @@ void TryUsualStart(const Process& process) {
   Text cache;
   FindCache(variables, &cache);
 
+  if (!CanHandOn(search.python()) || !CanHandOn(library) || !CanHandOn(cache)) return;
   Text handoff;
-  handoff.Add(kHandoffVariable).Add("=").Add(kUsualMark).Add(":");
-  handoff.Add(static_cast<uint64_t>(SystemCall(__NR_getpid))).Add(":");
-  if (!AddPath(search.python(), &handoff) || !AddPath(library, &handoff.Add(kUsualSeparator)) ||
-      !AddPath(cache, &handoff.Add(kUsualSeparator))) {
-    return;
-  }
+  handoff.Add(kHandoffVariable).Add('=');
+  PutUsualHandoff(SystemCall(__NR_getpid), search.python().get(), library.get(), cache.get(),
+                  [&handoff](char c) { handoff.Add(c); });
+  if (!handoff.good()) return;
   Text preload;
   preload.Add("LD_PRELOAD=").Add(engine.get());
   if (variables.preload != nullptr) {

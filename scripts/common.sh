@@ -1,14 +1,19 @@
 # Sourced by the scripts here: what they share. REQUIRES: bash, `set -euo pipefail`, the repository root as working directory.
 
-readonly DEBIAN_PACKAGES=(
-  build-essential cmake ninja-build pkg-config
-  libabsl-dev libcli11-dev libexpected-dev libxxhash-dev libzstd-dev nlohmann-json3-dev python3-dev python3-venv
-)
-readonly TEST_PACKAGES=(clang-format libbenchmark-dev libgmock-dev libgtest-dev)
-
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
 as_root() { if [[ $(id -u) == 0 ]]; then "$@"; else sudo "$@"; fi; }
+
+# Installs the packages that third_party/versions.cmake lists for the uses given: build, test, fuzz.
+install_dependencies() {
+  local use listed packages=()
+  for use in "$@"; do
+    mapfile -t listed < <(awk -v first="third_party_needs($use" '$1 == first { print $2 }' third_party/versions.cmake)
+    ((${#listed[@]})) || { say "error: third_party/versions.cmake lists nothing for '$use'"; return 1; }
+    packages+=("${listed[@]}")
+  done
+  install_debian_packages "${packages[@]}"
+}
 
 # Asks dpkg first: quick, and no root needed, when there is nothing to do.
 install_debian_packages() {
@@ -31,12 +36,15 @@ sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13) and os.path.exists(head
 PYTHON
 }
 
-# The python3 on PATH, else Debian's; as an executable, seen through pyenv's shims.
+# The executable of $1, seen through environments and pyenv's shims.
+base_python() { "$1" -I -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'; }
+
+# The executable of the python3 on PATH, else Debian's.
 choose_python() {
   local python
   for python in python3 /usr/bin/python3; do
     if usable_python "$python"; then
-      "$python" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'
+      base_python "$python"
       return
     fi
   done

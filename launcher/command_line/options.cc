@@ -4,7 +4,6 @@
 #include <array>
 #include <exception>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <sstream>
 #include <utility>
@@ -12,21 +11,15 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_split.h"
+#include "launcher/command_line/command_words.h"
 #include "launcher/contract/text.h"
 
-// Reading order: kOwnOptions says what there is, CommandLine parts our words from Python's,
-// OwnParser gives ours to CLI11. A start that uses none of our options never builds a CLI11 app.
+// Reading order: kOwnOptions says what there is, PartWords (command_words.h) parts our words from
+// Python's, OwnParser gives ours to CLI11. A start that uses none of our options never builds a
+// CLI11 app.
 
 namespace pylaunch {
 namespace {
-
-struct OwnOption {
-  const char* name;
-  const char* value;  // What --help calls the value; null: a switch.
-  const char* twin;   // Environment variable; null: none.
-  const char* help;
-  bool of_workers = false;  // It goes with --workers.
-};
 
 constexpr OwnOption kOwnOptions[] = {
     {"--preload", "ARG", "PYLAUNCH_PRELOAD",
@@ -52,9 +45,10 @@ constexpr OwnOption kOwnOptions[] = {
      "archive what ARGS name (else --preload, else all); end"},
     {"--export", "FILE", "PYLAUNCH_EXPORT", "write this Python's archive to FILE, and end"},
     {"--import", "FILE", "PYLAUNCH_IMPORT", "add what --export wrote to the archive; end"},
-    {"--stats", nullptr, "PYLAUNCH_STATS", "show what archives and images hold, or check it; end"},
+    {"--stats", nullptr, "PYLAUNCH_STATS",
+     "show what archives and images hold; check it; bound it"},
     {"--verify", nullptr, "PYLAUNCH_VERIFY", ""},
-    {"--prune", nullptr, "PYLAUNCH_PRUNE", "cut that folder down to --cache-size, and end"},
+    {"--prune", nullptr, "PYLAUNCH_PRUNE", ""},
     {"--doctor", nullptr, "PYLAUNCH_DOCTOR", "examine the environment, and end; 1 if it is ill"},
     {"--json", nullptr, nullptr, "let these report as JSON"},
     {"--distributed", nullptr, "PYLAUNCH_DISTRIBUTED",
@@ -78,167 +72,8 @@ constexpr OwnOption kOwnOptions[] = {
     {"--version", nullptr, nullptr, ""},
 };
 
-// CPython 3.11's long options; Python judges what stands behind them.
-constexpr std::string_view kHashPycs = "--check-hash-based-pycs";
-constexpr std::string_view kPythonLongOptions[] = {kHashPycs, "--help-all", "--help-env",
-                                                   "--help-xoptions"};
-// Python's options without a value that leave more options to come (3.10 to 3.13's SHORT_OPTS less
-// c, m, W, X and J).
-constexpr std::string_view kPythonSwitches = "bBdEhiIOPqRsStuvVx?";
-
 constexpr std::array<std::string_view, 5> kCacheModes = {"auto", "readonly", "sealed", "refresh",
                                                          "off"};
-
-absl::Status Problem(std::string_view what, std::string_view hint) {
-  return absl::InvalidArgumentError(Cat(what, "\n  hint:  ", hint));
-}
-
-const OwnOption* FindOwn(std::string_view name) {
-  for (const OwnOption& option : kOwnOptions) {
-    if (name == option.name) return &option;
-  }
-  return nullptr;
-}
-
-bool IsPythonLong(std::string_view name) {
-  return std::find(std::begin(kPythonLongOptions), std::end(kPythonLongOptions), name) !=
-         std::end(kPythonLongOptions);
-}
-
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row.back();
-}
-
-// An error that names the nearest option, or OK where none is near: Python shall say so itself, as
-// it does under stock.
-absl::Status Misspelt(std::string_view name) {
-  constexpr size_t kFar = 4, kLongestName = 64;
-  std::string_view nearest;
-  size_t best = kFar;
-  const auto consider = [&](std::string_view known) {
-    const size_t distance = EditDistance(name, known);
-    if (distance < best) best = distance, nearest = known;
-  };
-  if (name.size() < kLongestName) {
-    for (const OwnOption& option : kOwnOptions) consider(option.name);
-    for (std::string_view known : kPythonLongOptions) consider(known);
-  }
-  if (nearest.empty()) return absl::OkStatus();
-  return Problem(Cat("unknown option '", name, "'"),
-                 Cat("did you mean '", nearest, "'? See 'pylaunch --help'"));
-}
-
-// Parts argv as CPython's getopt would read it, so that not one word after the program is looked
-// at.
-class CommandLine {
- public:
-  explicit CommandLine(const std::vector<std::string>& argv) : argv_(argv) {}
-
-  absl::Status Split() {
-    if (argv_.empty()) return absl::OkStatus();
-    PassOn();  // argv[0]
-    while (next_ < argv_.size()) {
-      const std::string_view word = argv_[next_];
-      if (word.size() < 2 || word[0] != '-' || word == "--") break;
-      if (word[1] != '-') {
-        if (!ShortOptions(word.substr(1))) {
-          program_ = python_.size() - 1;
-          break;
-        }
-      } else if (absl::Status status = LongOption(word); !status.ok()) {
-        return status;
-      }
-    }
-    if (program_ == 0) program_ = python_.size();
-    while (next_ < argv_.size()) PassOn();
-    return absl::OkStatus();
-  }
-
-  bool ignore_environment() const { return ignore_environment_; }
-  std::vector<std::string>& python() { return python_; }
-  size_t program() const { return program_; }
-  // Ours, as "--name" or "--name=value".
-  std::vector<std::string>& own() { return own_; }
-
- private:
-  void PassOn() { python_.push_back(argv_[next_++]); }
-  void PassOnValue() {
-    if (next_ < argv_.size()) PassOn();
-  }
-
-  // One word of short options. False: no option follows it (-c, -m, or one that Python will
-  // refuse).
-  bool ShortOptions(std::string_view letters) {
-    PassOn();
-    for (size_t i = 0; i < letters.size(); ++i) {
-      const char letter = letters[i];
-      if (letter == 'E' || letter == 'I') ignore_environment_ = true;
-      if (letter == 'W' || letter == 'X') {
-        if (i + 1 == letters.size()) PassOnValue();
-        return true;
-      }
-      if (letter == '-') {  // getopt.c takes the rest of "-B-help-all" for a long option.
-        const std::string name = Cat("-", letters.substr(i));
-        if (name == kHashPycs) PassOnValue();
-        return IsPythonLong(name);
-      }
-      if (kPythonSwitches.find(letter) == kPythonSwitches.npos) return false;
-    }
-    return true;
-  }
-
-  absl::Status LongOption(std::string_view word) {
-    const size_t equals = word.find('=');
-    const std::string_view name = word.substr(0, equals);
-    const OwnOption* own = FindOwn(name);
-    if (own != nullptr) return Own(*own, word, equals);
-    PassOn();
-    if (word == kHashPycs) PassOnValue();
-    return IsPythonLong(name) ? absl::OkStatus() : Misspelt(name);
-  }
-
-  absl::Status Own(const OwnOption& option, std::string_view word, size_t equals) {
-    ++next_;
-    const bool attached = equals != word.npos;
-    if (option.value == nullptr) {
-      if (attached) {
-        return Problem(Cat("option '", option.name, "' takes no value"),
-                       Cat("write '", option.name, "' alone"));
-      }
-      own_.emplace_back(word);
-      return absl::OkStatus();
-    }
-    std::string_view value;
-    if (attached) {
-      value = word.substr(equals + 1);
-    } else if (next_ < argv_.size() && !argv_[next_].starts_with('-')) {
-      value = argv_[next_++];
-    }
-    if (value.empty()) {
-      return Problem(Cat("option '", option.name, "' needs a value"),
-                     Cat(option.name, "=", option.value, "; see 'pylaunch --help'"));
-    }
-    own_.push_back(Cat(option.name, "=", value));
-    return absl::OkStatus();
-  }
-
-  const std::vector<std::string>& argv_;
-  size_t next_ = 0;
-  size_t program_ = 0;
-  bool ignore_environment_ = false;
-  std::vector<std::string> python_;
-  std::vector<std::string> own_;
-};
 
 constexpr char kMainGroup[] = "Options";  // CLI11's own.
 constexpr char kWorkersGroup[] = "Workers";
@@ -289,9 +124,9 @@ class OwnParser {
     AddSwitch("--build", &options_.build);
     AddValue("--export", &options_.export_to);
     AddValue("--import", &options_.import_from);
-    AddSwitch("--stats", &options_.stats)->option_text("| --verify");
+    AddSwitch("--stats", &options_.stats)->option_text("| --verify | --prune");
     AddSwitch("--verify", &options_.verify)->group("");  // Shown with --stats.
-    AddSwitch("--prune", &options_.prune);
+    AddSwitch("--prune", &options_.prune)->group("");
     AddSwitch("--doctor", &options_.doctor);
     AddValue("--workers", &workers_.workers);
     AddSwitch("--json", &options_.json);
@@ -371,13 +206,13 @@ class OwnParser {
   template <typename T>
   CLI::Option* AddValue(const char* name, T* value) {
     const auto plain = [](std::string text) { return text.substr(text.find('=') + 1); };
-    return app_.add_option(name, *value, FindOwn(name)->help)
-        ->option_text(FindOwn(name)->value)
+    return app_.add_option(name, *value, FindOwn(kOwnOptions, name)->help)
+        ->option_text(FindOwn(kOwnOptions, name)->value)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
         ->transform(plain);
   }
   CLI::Option* AddSwitch(const char* name, bool* value) {
-    return app_.add_flag(name, *value, FindOwn(name)->help);
+    return app_.add_flag(name, *value, FindOwn(kOwnOptions, name)->help);
   }
 
   // "500M", "1.5 GiB": units are powers of 1024, as in ccache's files and `ls -h`.
@@ -502,7 +337,8 @@ absl::Status CheckWorkers(const Options& options, const std::vector<std::string>
                    "run the program once without --workers");
   }
   for (const std::string& word : own) {
-    const OwnOption* option = FindOwn(std::string_view(word).substr(0, word.find('=')));
+    const OwnOption* option =
+        FindOwn(kOwnOptions, std::string_view(word).substr(0, word.find('=')));
     if (option->of_workers) {
       return Problem(Cat("option '", option->name, "' goes with --workers"),
                      "see 'pylaunch --help-workers'");
@@ -541,14 +377,14 @@ std::string_view CacheModeName(CacheMode mode) { return kCacheModes[static_cast<
 absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
                                      const std::vector<std::string>& environment) {
   Options options;
-  CommandLine line(argv);
-  if (absl::Status status = line.Split(); !status.ok()) return status;
-  options.python_argv = std::move(line.python());
-  options.program = line.program();
-  options.ignore_environment = line.ignore_environment();
+  absl::StatusOr<CommandWords> line = PartWords(argv, kOwnOptions);
+  if (!line.ok()) return line.status();
+  options.python_argv = std::move(line->python);
+  options.program = line->program;
+  options.ignore_environment = line->ignore_environment;
   std::vector<TwinValue> twins;
   if (!options.ignore_environment) twins = FindTwins(environment);
-  if (line.own().empty() && twins.empty()) return options;  // The usual start: no CLI11.
+  if (line->own.empty() && twins.empty()) return options;  // The usual start: no CLI11.
 
   OwnParser parser(&options);
   for (const TwinValue& twin : twins) {
@@ -557,11 +393,11 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
     if (words->empty()) continue;
     if (absl::Status status = parser.Parse(*words, twin.option->twin); !status.ok()) return status;
   }
-  if (!line.own().empty()) {
-    if (absl::Status status = parser.Parse(line.own(), ""); !status.ok()) return status;
+  if (!line->own.empty()) {
+    if (absl::Status status = parser.Parse(line->own, ""); !status.ok()) return status;
   }
   if (absl::Status status = CheckActions(options); !status.ok()) return status;
-  if (absl::Status status = CheckWorkers(options, line.own()); !status.ok()) return status;
+  if (absl::Status status = CheckWorkers(options, line->own); !status.ok()) return status;
   if (absl::Status status = CheckReport(options.report); !status.ok()) return status;
   return options;
 }

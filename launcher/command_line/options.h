@@ -64,16 +64,14 @@ struct Options {
 // --preload adds; an empty variable counts as unset.
 //
 // Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
-// '--', or the first argument that is no option; they may stand between Python's. `--name=value`
-// and
-// `--name value` both work; a value that begins with '-' needs the first form, so that a forgotten
-// value does not swallow an option. Python's own long options (--help-env, --help-xoptions,
-// --help-all, --check-hash-based-pycs) pass through; --help and --version are ours, -h and -V
-// Python's.
+// '--', or the first argument that is no option; they may stand between Python's. Both
+// `--name=value` and `--name value` work; a value that begins with '-' needs the first form, so
+// that a forgotten value does not swallow an option. Python's own long options (--help-env,
+// --help-xoptions, --help-all, --check-hash-based-pycs) pass through; --help and --version are
+// ours, -h and -V Python's.
 //
-// INVALID_ARGUMENT: the message is a report in the house shape without the leading "pylaunch:
-// error:
-// "; an unknown long option names the nearest known one, ours or Python's.
+// INVALID_ARGUMENT: the message is a report in the house shape without what it begins with,
+// "pylaunch: error: "; an unknown long option names the nearest known one, ours or Python's.
 absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
                                      const std::vector<std::string>& environment);
 

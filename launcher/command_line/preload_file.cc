@@ -13,8 +13,8 @@
 namespace pylaunch {
 namespace {
 
-constexpr size_t kMaxFileSize = 16
-                                << 20;  // Far above any list written by hand; stops at /dev/zero.
+// Far above any list written by hand; stops at /dev/zero.
+constexpr size_t kMaxFileSize = 16 << 20;
 
 constexpr std::string_view kForms =
     "MODULE, MODULE:NAME, from MODULE import NAME, import MODULE or call MODULE:FUNCTION";

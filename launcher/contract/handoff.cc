@@ -94,19 +94,6 @@ void Read(WireReader* in, image::ImageOrder* order) {
 
 }  // namespace
 
-std::string IgnoredFact(int signal) {
-  // signal(7); above are those of real time.
-  constexpr const char* kNames[] = {
-      "HUP",  "INT",  "QUIT", "ILL",    "TRAP",   "ABRT",  "BUS",  "FPE",  "KILL", "USR1", "SEGV",
-      "USR2", "PIPE", "ALRM", "TERM",   "STKFLT", "CHLD",  "CONT", "STOP", "TSTP", "TTIN", "TTOU",
-      "URG",  "XCPU", "XFSZ", "VTALRM", "PROF",   "WINCH", "IO",   "PWR",  "SYS"};
-  const auto index = static_cast<size_t>(signal) - 1;
-  return Cat("whether ",
-             index < std::size(kNames) ? Cat("SIG", kNames[index])
-                                       : Cat("signal ", std::to_string(signal)),
-             " is ignored");
-}
-
 std::string Handoff::Serialize() const {
   WireWriter out;
   out.String(python);

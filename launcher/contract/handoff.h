@@ -6,25 +6,14 @@
 #include <string>
 #include <string_view>
 
+#include "image/handoff_variable.h"
 #include "image/order.h"
 #include "launcher/contract/preload_plan.h"
 
 // What the front end tells the engine across execve: bytes in a memfd whose number stands in one
-// environment variable. A memfd and not the variable itself, because the kernel limits one string
-// to 128 KiB (MAX_ARG_STRLEN, execve(2)).
+// environment variable (image/handoff_variable.h).
 
 namespace pylaunch {
-
-// "PYLAUNCH_HANDOFF=<fd>:<engine's or image's fd or -1>:<pid>", and for an image what restore.cc
-// wants behind it. The engine removes it before anything of Python
-// runs. The process id, which execve keeps, tells an engine that was meant for this process from
-// one that a child inherited.
-//
-// Or "PYLAUNCH_HANDOFF=usual:<pid>:<python>\n<library>\n<cache folder>" (usual_start.cc): these
-// three, and all else as it is where nobody asked for anything.
-inline constexpr char kHandoffVariable[] = "PYLAUNCH_HANDOFF";
-inline constexpr char kUsualMark[] = "usual";
-inline constexpr char kUsualSeparator = '\n';
 
 // What lies in Handoff::library: beside the front end in a build tree, where it has not
 // kInstalledLibrary, seen from there.
@@ -36,17 +25,14 @@ inline constexpr char kReporterFile[] = "report/__main__.py";
 inline constexpr char kBuilderFile[] = "builder/__main__.py";
 inline constexpr char kResumeFolder[] = "resume";
 
-// Names of facts that count only if preloading asked for them.
-inline constexpr char kWorkingDirectory[] = "working directory";
-inline constexpr char kProgramName[] = "name of program";
-inline constexpr char kArguments[] = "arguments";
-inline constexpr char kCommandLine[] = "command line";  // Of Python: sys.orig_argv.
-inline constexpr char kHostName[] = "host name";
-inline std::string TerminalFact(int stream) {
-  return "whether stream " + std::to_string(stream) + " is a terminal";
-}
-
-std::string IgnoredFact(int signal);
+// The engine asks for these (image/facts.h).
+using image::IgnoredFact;
+using image::kArguments;
+using image::kCommandLine;
+using image::kHostName;
+using image::kProgramName;
+using image::kWorkingDirectory;
+using image::TerminalFact;
 
 struct Handoff {
   std::string
@@ -65,7 +51,7 @@ struct Handoff {
   bool fast_exit = false;
   bool wait_for_seal = false;
   bool image_only = false;  // --image-build: no program runs.
-  // A restored process that is to end where the program would begin (engine/image_trial.h).
+  // A restored process that is to end where the program would begin (imaging/image_trial.h).
   bool image_trial = false;
   // A descriptor that other workers wait for the end of: while it is open, this process may be
   // making the image that they start from (launcher/workers/supervisor.h). -1: nobody waits.
@@ -77,7 +63,7 @@ struct Handoff {
 
   std::string Serialize() const;
   static std::optional<Handoff> Parse(std::string_view bytes);
-  // What stands behind the process id of a usual start.
+  // HandoffVariable::usual
   static std::optional<Handoff> ParseUsual(std::string_view text);
 
   std::string LibraryFile(std::string_view name) const;

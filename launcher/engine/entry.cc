@@ -30,6 +30,7 @@
 #include "launcher/engine/imaging/image_builder.h"
 #include "launcher/engine/journal/journal.h"
 #include "launcher/engine/journal/journal_report.h"
+#include "launcher/engine/libc/libc_calls.h"
 #include "launcher/engine/preload/preloader.h"
 #include "launcher/engine/record/argument_reads.h"
 #include "launcher/engine/record/entry_watch.h"
@@ -49,11 +50,16 @@ namespace {
 using MainFunction = int (*)(int, char**, char**);
 using StartMain = int (*)(MainFunction, int, char**, void (*)(), void (*)(), void (*)(), void*);
 
-// What outlives the interpreter: code of ours runs until the very end of the process.
-Handoff* g_handoff = nullptr;
-ArchiveSession* g_session = nullptr;
-bool g_session_was_open = false;  // When an image was captured.
-int64_t g_started_ns = 0;
+// What outlives the interpreter: code of ours runs until the very end of the process, and CPython
+// calls it with nothing of ours.
+constinit struct {
+  Handoff* handoff = nullptr;
+  ArchiveSession* session = nullptr;
+  bool session_was_open = false;  // When an image was captured.
+  int64_t started_ns = 0;
+  int argc = 0;  // Of the function that runs on a stack of its own.
+  char** argv = nullptr;
+} g;
 
 std::string SysString(const char* name) {
   std::string text;
@@ -64,7 +70,7 @@ std::string SysString(const char* name) {
 // The environment that `site` will make sys.prefix of: the one whose pyvenv.cfg lies beside or
 // above the executable (PEP 405). Needed before `site` has run.
 std::string VirtualEnvironment() {
-  std::string folder = g_handoff->python.substr(0, g_handoff->python.rfind('/'));
+  std::string folder = g.handoff->python.substr(0, g.handoff->python.rfind('/'));
   std::string above = folder.substr(0, folder.rfind('/'));
   if (access((folder + "/pyvenv.cfg").c_str(), R_OK) == 0) return folder;
   return access((above + "/pyvenv.cfg").c_str(), R_OK) == 0 ? above : "";
@@ -123,24 +129,24 @@ cache::BuildKey Key(const Program& program) {
 
 // -v prints what importlib itself looks at: then importlib itself shall look.
 void SetUpArchive(const Program& program) {
-  if (g_handoff->cache_folder.empty() || program.verbose) return;
-  g_session->Open(*g_handoff, Key(program), ModuleSuffixes());
-  if (!InstallFinder(g_session, program.optimize)) {
+  if (g.handoff->cache_folder.empty() || program.verbose) return;
+  g.session->Open(*g.handoff, Key(program), ModuleSuffixes());
+  if (!InstallFinder(g.session, program.optimize)) {
     PyErr_Clear();
-    if (g_handoff->explain)
+    if (g.handoff->explain)
       Explain("archive: not used, this CPython's importlib is not the one we know");
   }
-  if (!InstallPureFunctions(g_session, g_handoff->explain)) PyErr_Clear();
+  if (!InstallPureFunctions(g.session, g.handoff->explain)) PyErr_Clear();
 }
 
 void OnPath(const Program& program) {
-  if (!g_handoff->image.folder.empty()) StartReadRecord();
+  if (!g.handoff->image.folder.empty()) StartReadRecord();
   if (!NeedsStocksExecutable(program)) SetExecutable();
-  SetUpJournal(*g_handoff, program, g_started_ns);
-  if (!InstallImportShield(g_handoff->explain)) PyErr_Clear();
+  SetUpJournal(*g.handoff, program, g.started_ns);
+  if (!InstallImportShield(g.handoff->explain)) PyErr_Clear();
   SetUpArchive(program);
   PyErr_Clear();
-  if (!g_handoff->image.folder.empty()) FollowImportOfOs();
+  if (!g.handoff->image.folder.empty()) FollowImportOfOs();
 }
 
 // The program has ended and runs no more Python. Called at the end of Py_FinalizeEx too, because
@@ -149,15 +155,15 @@ void OnPath(const Program& program) {
 void EndSession() {
   static bool ended = false;
   if (std::exchange(ended, true)) return;
-  g_session->Seal(/*ending=*/true);
-  g_session->ReportCounts();
+  g.session->Seal(/*ending=*/true);
+  g.session->ReportCounts();
 }
 
 int BuildArchive() {
   int status = 1;
-  if (g_session->writable()) {
-    status = Build(g_handoff->LibraryFile(kBuilderFile), g_session, g_handoff->json,
-                   !g_handoff->plan.entries.empty());
+  if (g.session->writable()) {
+    status = Build(g.handoff->LibraryFile(kBuilderFile), g.session, g.handoff->json,
+                   !g.handoff->plan.entries.empty());
   } else {
     ErrorReport("--build: there is no archive that could be written", "",
                 "see 'pylaunch --explain'; -v and an unwritable cache folder prevent it");
@@ -166,10 +172,10 @@ int BuildArchive() {
 }
 
 int MoveArchive() {
-  const std::string path = g_session->path();
-  g_session->Detach();
+  const std::string path = g.session->path();
+  g.session->Detach();
   if (!path.empty()) {
-    const int status = Transfer(*g_handoff, path, Key(CurrentProgram()));
+    const int status = Transfer(*g.handoff, path, Key(CurrentProgram()));
     Py_FinalizeEx();
     return status;
   }
@@ -182,18 +188,18 @@ int MoveArchive() {
 // In a process restored from an image: what OnPath did in the one it was made of, for this one's
 // handoff.
 bool Resume(const image::Restored& restored) {
-  const bool attached = g_session_was_open;
-  if (!ResumeImage(restored, g_handoff)) return false;
-  if (attached) g_session->Open(*g_handoff, Key(CurrentProgram()), ModuleSuffixes());
+  const bool attached = g.session_was_open;
+  if (!ResumeImage(restored, g.handoff)) return false;
+  if (attached) g.session->Open(*g.handoff, Key(CurrentProgram()), ModuleSuffixes());
   return true;
 }
 
 void SetUpExit(bool resumed) {
   if (resumed) {
-    HideResumed(g_handoff->explain, !g_handoff->fast_exit);
-  } else if (g_handoff->fast_exit && !g_handoff->plan.entries.empty() &&
+    HideResumed(g.handoff->explain, !g.handoff->fast_exit);
+  } else if (g.handoff->fast_exit && !g.handoff->plan.entries.empty() &&
              !CurrentProgram().verbose) {
-    ArmFastExit(g_handoff->explain);
+    ArmFastExit(g.handoff->explain);
   }
 }
 
@@ -208,12 +214,12 @@ int EndWithoutProgram() {
 // Makes an image of this process, if it shall. True in a process restored from it; nothing: that
 // failed.
 std::optional<bool> CaptureOrResume(const EntryWatch& watch) {
-  if (g_handoff->image.folder.empty()) return false;
-  g_session_was_open = g_session->enabled();
-  const image::Restored* restored = CaptureImage(g_handoff, g_session, watch);
+  if (g.handoff->image.folder.empty()) return false;
+  g.session_was_open = g.session->enabled();
+  const image::Restored* restored = CaptureImage(g.handoff, g.session, watch);
   if (restored == nullptr) {
     // The process that writes the image, if there is one, still has its own.
-    if (g_handoff->image_turn >= 0) close(std::exchange(g_handoff->image_turn, -1));
+    if (g.handoff->image_turn >= 0) close(std::exchange(g.handoff->image_turn, -1));
     return false;
   }
   if (Resume(*restored)) return true;
@@ -224,16 +230,16 @@ std::optional<bool> CaptureOrResume(const EntryWatch& watch) {
 // All but the late ones.
 std::optional<int> PreloadEarly(const Program& program, EntryWatch* watch) {
   std::vector<size_t> early;
-  for (size_t i = 0; i < g_handoff->plan.entries.size(); ++i) {
-    if (!image::IsLate(g_handoff->image.late, i)) early.push_back(i);
+  for (size_t i = 0; i < g.handoff->plan.entries.size(); ++i) {
+    if (!image::IsLate(g.handoff->image.late, i)) early.push_back(i);
   }
-  Progress progress(g_handoff->image_only);
-  const bool watched = !g_handoff->image.folder.empty();
+  Progress progress(g.handoff->image_only);
+  const bool watched = !g.handoff->image.folder.empty();
   std::optional<ArgumentReads> arguments;
   if (watched) {
     RecordQuestionsOfStart();
     StartSignalReads();  // Where there is no `site`.
-    StartRandomDraws(g_handoff->image.hooks);
+    StartRandomDraws(g.handoff->image.hooks);
     arguments.emplace();
   }
   size_t done = 0;
@@ -244,8 +250,8 @@ std::optional<int> PreloadEarly(const Program& program, EntryWatch* watch) {
     if (watched) watch->Before(entry);
   };
   const std::optional<int> stop =
-      Preload(g_handoff->plan, early, program, g_handoff->LibraryFile(kDoctorFolder),
-              g_handoff->explain, before);
+      Preload(g.handoff->plan, early, program, g.handoff->LibraryFile(kDoctorFolder),
+              g.handoff->explain, before);
   if (watched) watch->End();
   return stop;
 }
@@ -256,23 +262,23 @@ std::optional<int> PreloadLate(const image::LateEntries& late) {
   std::vector<size_t> indices;
   for (const image::LateEntry& entry : late) {
     indices.push_back(entry.index);
-    if (g_handoff->explain) {
-      Explain("image: imported late: " + InWords(g_handoff->plan, entry));
+    if (g.handoff->explain) {
+      Explain("image: imported late: " + InWords(g.handoff->plan, entry));
     }
   }
-  return Preload(g_handoff->plan, indices, CurrentProgram(), g_handoff->LibraryFile(kDoctorFolder),
-                 g_handoff->explain);
+  return Preload(g.handoff->plan, indices, CurrentProgram(), g.handoff->LibraryFile(kDoctorFolder),
+                 g.handoff->explain);
 }
 
 int Run(int argc, char** argv) {
-  if (!g_handoff->image.folder.empty()) StartImageReads();
-  std::optional<int> done = StartInterpreter(argc, argv, g_handoff->python, OnPath);
+  if (!g.handoff->image.folder.empty()) StartImageReads();
+  std::optional<int> done = StartInterpreter(argc, argv, g.handoff->python, OnPath);
   if (done) return *done;
-  if (!g_handoff->export_to.empty() || !g_handoff->import_from.empty()) return MoveArchive();
+  if (!g.handoff->export_to.empty() || !g.handoff->import_from.empty()) return MoveArchive();
   // Both stay: a restored process returns into this function.
-  const image::LateEntries& late = *new image::LateEntries(g_handoff->image.late);
+  const image::LateEntries& late = *new image::LateEntries(g.handoff->image.late);
   EntryWatch& watch = *new EntryWatch;
-  if (!g_handoff->plan.entries.empty()) {
+  if (!g.handoff->plan.entries.empty()) {
     NotePreload();
     done = PreloadEarly(CurrentProgram(), &watch);
     if (done) {
@@ -280,19 +286,19 @@ int Run(int argc, char** argv) {
       return *done;
     }
   }
-  if (!g_handoff->image.folder.empty()) EndOfPreload();
-  if (g_handoff->build) return BuildArchive();
-  if (!g_handoff->plan.entries.empty()) g_session->Seal(/*ending=*/false);
+  if (!g.handoff->image.folder.empty()) EndOfPreload();
+  if (g.handoff->build) return BuildArchive();
+  if (!g.handoff->plan.entries.empty()) g.session->Seal(/*ending=*/false);
   const std::optional<bool> resumed = CaptureOrResume(watch);
   if (!resumed) return 1;
-  if (!*resumed && g_handoff->image_only) return EndWithoutProgram();
+  if (!*resumed && g.handoff->image_only) return EndWithoutProgram();
   done = PreloadLate(late);
   if (done) {
     if (*resumed) SetUpExit(/*resumed=*/true);
     Py_FinalizeEx();
     return *done;
   }
-  WatchEnvironment(g_handoff->plan, g_handoff->explain);
+  WatchEnvironment(g.handoff->plan, g.handoff->explain);
   SetUpExit(*resumed);
   JournalProgram();
   Py_AtExit(EndSession);
@@ -301,17 +307,14 @@ int Run(int argc, char** argv) {
   return exit_code;
 }
 
-int g_argc;
-char** g_argv;
-
 int EngineMain(int argc, char** argv, char**) {
-  if (g_handoff->image_turn >= 0) fcntl(g_handoff->image_turn, F_SETFD, FD_CLOEXEC);
-  if (!g_handoff->image.folder.empty()) {
-    g_argc = argc;
-    g_argv = argv;
-    PrepareForImage(g_handoff->image, argc, argv);
-    image::RunOnOwnStack([] { return Run(g_argc, g_argv); });
-    g_handoff->image = image::ImageOrder();  // No memory for a stack, no image.
+  if (g.handoff->image_turn >= 0) fcntl(g.handoff->image_turn, F_SETFD, FD_CLOEXEC);
+  if (!g.handoff->image.folder.empty()) {
+    g.argc = argc;
+    g.argv = argv;
+    PrepareForImage(g.handoff->image, argc, argv);
+    image::RunOnOwnStack([] { return Run(g.argc, g.argv); });
+    g.handoff->image = image::ImageOrder();  // No memory for a stack, no image.
   }
   return Run(argc, argv);
 }
@@ -332,12 +335,12 @@ bool TakeOver(char** argv) {
   if (dlsym(RTLD_DEFAULT, "Py_RunMain") == nullptr) return false;
   std::optional<Handoff> handoff = TakeHandoff();
   if (!handoff) return false;
-  g_started_ns = MonotonicNs();
-  g_handoff = new Handoff(std::move(*handoff));
-  g_session = new ArchiveSession();
+  g.started_ns = MonotonicNs();
+  g.handoff = new Handoff(std::move(*handoff));
+  g.session = new ArchiveSession();
   if (IsOurPython()) return true;
-  Warning("running " + g_handoff->python + " without pylaunch: it is " + Py_GetVersion());
-  argv[0] = g_handoff->python.data();
+  Warning("running " + g.handoff->python + " without pylaunch: it is " + Py_GetVersion());
+  argv[0] = g.handoff->python.data();
   return false;
 }
 
@@ -349,7 +352,8 @@ bool TakeOver(char** argv) {
 extern "C" __attribute__((visibility("default"))) int __libc_start_main(
     pylaunch::engine::MainFunction main, int argc, char** argv, void (*init)(), void (*fini)(),
     void (*rtld_fini)(), void* stack_end) {
-  auto real = reinterpret_cast<pylaunch::engine::StartMain>(dlsym(RTLD_NEXT, "__libc_start_main"));
+  using Function = pylaunch::engine::StartMain;
+  PYLAUNCH_LIBC(__libc_start_main)
   if (pylaunch::engine::TakeOver(argv)) main = pylaunch::engine::EngineMain;
-  return real(main, argc, argv, init, fini, rtld_fini, stack_end);
+  return libc.Get()(main, argc, argv, init, fini, rtld_fini, stack_end);
 }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "cache/file_env.h"
+#include "image/image_files.h"
 #include "launcher/contract/tool_text.h"
 
 namespace pylaunch {
@@ -28,7 +29,7 @@ constexpr size_t kMaxNote = 4096;
 constexpr size_t kMaxKey = size_t{256} << 20;
 constexpr std::chrono::milliseconds kUntilSettled{2200};  // cache/stamp.h, kRacyWindowNs.
 constexpr char kHint[] =
-    "programs start without an image meanwhile; README, 'The image', tells what prevents one";
+    "programs start without an image meanwhile; docs/image.md tells what prevents one";
 
 int Refuse(const std::string& cause, const char* hint = kHint) {
   std::fprintf(stderr,
@@ -39,8 +40,7 @@ int Refuse(const std::string& cause, const char* hint = kHint) {
 
 // The entries that the image was made without.
 std::vector<std::string> LateOf(const std::string& image) {
-  const std::string key = image.substr(0, image.rfind('.')).append(image::kKeySuffix);
-  const auto bytes = cache::PosixFileEnv().ReadFile(key, kMaxKey);
+  const auto bytes = cache::PosixFileEnv().ReadFile(image::KeyOf(image), kMaxKey);
   const auto parsed = bytes ? image::Key::Parse(*bytes) : std::nullopt;
   return parsed ? parsed->late : std::vector<std::string>();
 }
@@ -73,8 +73,7 @@ int Tell(const std::string& image, bool made, Clock::duration took, bool json) {
 
 // The program's file if that is not there, so that nothing tells which folder's the image would be.
 std::string MissingFile(const Options& options, const image::Facts& command) {
-  const bool file = std::find(command.begin(), command.end(),
-                              image::Fact{"kind of program", "file"}) != command.end();
+  const bool file = image::ValueOf(command, image::kProgramKind) == image::kFileKind;
   size_t at = options.program;
   if (file && options.python_argv[at] == "--") ++at;
   const bool missing = file && access(options.python_argv[at].c_str(), F_OK) != 0;
@@ -150,9 +149,7 @@ std::optional<int> BuildImage(const ImageQuery& query, char** environment, bool 
       continue;
     }
     if (answer.fd < 0) {
-      return Refuse(answer.why.starts_with("none")
-                        ? "the process that was to write it ended before it was done"
-                        : answer.why);
+      return Refuse(answer.why.starts_with("none") ? std::string(image::kUnfinished) : answer.why);
     }
     return Tell(answer.why, /*made=*/true, Clock::now() - started, json);
   }

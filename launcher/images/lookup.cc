@@ -22,7 +22,9 @@
 #include "absl/strings/str_join.h"
 #include "cache/descriptor.h"
 #include "cache/file_env.h"
+#include "cache/stat_proof.h"
 #include "image/collection.h"
+#include "image/image_files.h"
 #include "image/key_file.h"
 #include "image/own_file.h"
 #include "image/restraint.h"
@@ -47,7 +49,7 @@ std::string LastOptions(std::string_view word) {
 
 struct Program {
   std::string options;  // Python's, one a line.
-  std::string kind;     // "-c", "-m", "file" or "stdin".
+  std::string kind;     // image/facts.h, kProgramKind
   std::string folder;   // What sys.path[0] will mean.
 };
 
@@ -60,11 +62,11 @@ Program Describe(const Options& options) {
   if (at < argv.size() && argv[at] == "--") ++at;
   program.folder = Folder();
   if (at >= argv.size() || argv[at] == "-") {
-    program.kind = "stdin";
+    program.kind = image::kInputKind;
   } else if (argv[at][0] == '-') {
     program.kind = program.options.ends_with('m') ? "-m" : "-c";
   } else {
-    program.kind = "file";
+    program.kind = image::kFileKind;
     char buffer[PATH_MAX];
     struct stat st;
     if (realpath(argv[at].c_str(), buffer) != nullptr && stat(buffer, &st) == 0) {
@@ -88,24 +90,24 @@ bool DependsOnFolder(const char* pythonpath) {
 Facts CommandFacts(const ImageQuery& query, const Program& program) {
   Handoff plan;
   plan.plan = query.plan;
-  Facts facts = {{"python", query.python},
-                 {"python options", program.options},
-                 {"kind of program", program.kind},
-                 {"program folder", program.folder},
-                 {"preload plan", image::Hashed(plan.Serialize())}};
+  Facts facts = {{image::kPython, query.python},
+                 {image::kPythonOptions, program.options},
+                 {image::kProgramKind, program.kind},
+                 {image::kProgramFolder, program.folder},
+                 {image::kPreloadPlan, image::Hashed(plan.Serialize())}};
   return facts;
 }
 
 Facts AllFacts(const ImageQuery& query, const Facts& command) {
   Facts facts = command;
-  facts.push_back({"engine", query.engine});
-  facts.push_back({"engine file", image::Text(image::StateOf(query.engine))});
-  facts.push_back({"restorer", image::Text(image::StateOf(query.restorer))});
+  facts.push_back({image::kEngine, query.engine});
+  facts.push_back({image::kEngineFile, image::Text(image::StateOf(query.engine))});
+  facts.push_back({image::kRestorerFile, image::Text(image::StateOf(query.restorer))});
   if (DependsOnFolder(getenv("PYTHONPATH"))) facts.push_back({kWorkingDirectory, Folder()});
   // Who allows nothing gets no image with a secret in it.
   if (const auto& names = query.options.image_allow; !names.empty()) {
     const std::set<std::string> allowed(names.begin(), names.end());
-    facts.push_back({"allowed secrets", absl::StrJoin(allowed, ",")});
+    facts.push_back({image::kAllowedSecrets, absl::StrJoin(allowed, ",")});
   }
   for (Fact& fact : image::MachineFacts()) facts.push_back(std::move(fact));
   return facts;
@@ -179,11 +181,7 @@ std::string WhyNone(const ImageQuery& query, const Program& program) {
   return "";
 }
 
-bool KnowsBoot(const Facts& facts) {
-  return std::any_of(facts.begin(), facts.end(), [](const Fact& fact) {
-    return fact.name == image::kBoot && !fact.value.empty();
-  });
-}
+bool KnowsBoot(const Facts& facts) { return !image::ValueOf(facts, image::kBoot).empty(); }
 
 bool TableIsWhole(int fd, const image::KeyHead& key) {
   std::string table(key.table_size, '\0');
@@ -206,19 +204,19 @@ int Open(const image::KeyFile& file, const image::KeyHead& head, CacheMode mode,
   if (!why->empty()) return -1;
   const std::string path = image::ImageOf(file.path());
   struct stat st;
-  const int fd = image::OpenOwn(path, &st);
-  if (fd < 0) {
+  cache::Descriptor opened = image::OpenOwn(path, &st);
+  if (!opened.ok()) {
     *why = path + ": " + std::strerror(errno);
     return -1;
   }
   const image::FileState now = image::StateOf(st);
-  if (now == head.image && TableIsWhole(fd, head)) return fd;
+  if (now == head.image && TableIsWhole(opened.get(), head)) return opened.Release();
   // Its mode was changed (a layer's `chmod -R a+rX`), or it was written and its times set back.
-  if (image::DifferInCtimeAlone(now, head.image) && image::ContentHash(fd) == head.content) {
+  if (image::DifferInCtimeAlone(now, head.image) &&
+      image::ContentHash(opened.get()) == head.content) {
     if (renew) file.Renew(now);
-    return fd;
+    return opened.Release();
   }
-  close(fd);
   *why = path + " is damaged: it is not what was written";
   return -1;
 }
@@ -326,7 +324,7 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   rlimit stack;
   getrlimit(RLIMIT_STACK, &stack);
   order.stack_limit = stack.rlim_cur;
-  order.started_ns = now.tv_sec * 1'000'000'000 + now.tv_nsec;
+  order.started_ns = cache::NanosecondsOf(now);
   order.hooks = query.hooks;
   order.allowed = query.options.image_allow;
   order.folder = query.folder;

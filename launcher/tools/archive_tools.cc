@@ -9,6 +9,7 @@
 #include "cache/file_env.h"
 #include "cache/prune.h"
 #include "cache/stamp.h"
+#include "image/image_files.h"
 #include "launcher/contract/tool_text.h"
 #include "launcher/tools/image_tools.h"
 
@@ -62,7 +63,7 @@ void AddTemporary(const std::string& folder, std::vector<image::Leftover>* tempo
     const auto st = env.Stat(folder + "/" + name);
     if (!st || !cache::IsTempName(name)) continue;
     temporary->push_back({folder + "/" + name, static_cast<uint64_t>(st->st_size),
-                          env.NowNs() - cache::SourceStampOf(*st).mtime_ns, ""});
+                          env.NowNs() - cache::NanosecondsOf(st->st_mtim), ""});
   }
 }
 
@@ -120,7 +121,7 @@ void PrintVerdict(const ArchiveSummary& archive) {
   std::puts("  hint:  remove it, or start once with --cache-mode refresh");
 }
 
-Json ToJson(const std::vector<cache::PruneOutcome::Holding>& holdings) {
+Json ToJson(const std::vector<cache::Holding>& holdings) {
   Json list = Json::array();
   for (const auto& holding : holdings) {
     list.push_back({{"path", holding.path},
@@ -248,7 +249,7 @@ int Prune(const CachePlace& cache, uint64_t max_bytes, bool json) {
     std::printf("removed %s (left over)\n", path.c_str());
   }
   for (const auto& holding : outcome->in_use) {
-    const bool image = holding.path.ends_with(".img");
+    const bool image = holding.path.ends_with(image::kImageSuffix);
     std::printf("kept    %s (%.1f MiB), which %s\n", holding.path.c_str(), MiB(holding.bytes),
                 image ? "another host may use" : "is in use");
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cache/file_env.h"
+#include "image/image_files.h"
 #include "image/packed_proofs.h"
 #include "image/restraint.h"
 #include "launcher/contract/tool_text.h"
@@ -46,17 +47,12 @@ std::string Words(const ImageSummary& image) {
 // Python's, less the -c or -m that stands for the kind.
 std::vector<std::string> PythonOptions(const ImageSummary& image) {
   std::vector<std::string> options;
-  std::string_view text = image.Value("python options");
+  std::string_view text = image.Value(image::kPythonOptions);
   for (size_t end; (end = text.find('\n')) != text.npos; text.remove_prefix(end + 1)) {
     options.emplace_back(text.substr(0, end));
   }
-  if (!text.empty() && text != image.Value("kind of program")) options.emplace_back(text);
+  if (!text.empty() && text != image.Value(image::kProgramKind)) options.emplace_back(text);
   return options;
-}
-
-std::string Family(const std::string& path) {
-  const std::string_view name = cache::BaseOf(path);
-  return std::string(name.substr(0, name.find('-')));
 }
 
 std::string Reads(const image::VariableReads& reads) {
@@ -71,8 +67,9 @@ void PrintImage(const ImageSummary& image) {
   if (!image.foreign && !image.error) {
     std::string options;
     for (const std::string& option : PythonOptions(image)) options += option + " ";
-    std::printf("  for      %s %s(%s in %s)\n", image.Value("python").c_str(), options.c_str(),
-                image.Value("kind of program").c_str(), image.Value("program folder").c_str());
+    std::printf("  for      %s %s(%s in %s)\n", image.Value(image::kPython).c_str(),
+                options.c_str(), image.Value(image::kProgramKind).c_str(),
+                image.Value(image::kProgramFolder).c_str());
     std::printf("  proved   by %zu files and %zu folders\n", image::CountProofs(image.key.files),
                 image.key.folders.size());
     std::printf("  read     %s\n", Reads(image.key.reads).c_str());
@@ -103,7 +100,7 @@ void PrintDivergence(const image::Divergence& divergence) {
 bool ReadImages(const std::string& cache_folder, char** environment, bool check,
                 image::Collection* collection) {
   if (cache_folder.empty()) return true;
-  auto found = image::Collect(cache::PosixFileEnv(), cache_folder + "/" + cache::kImagesFolder,
+  auto found = image::Collect(cache::PosixFileEnv(), cache_folder + "/" + image::kImagesFolder,
                               environment, check);
   if (!found) {
     PrintError(found.error(), kUnlistableHint);
@@ -158,15 +155,15 @@ Json ToJson(const ImageSummary& image) {
             {"disk_bytes", image.disk_bytes},
             {"created", Seconds(image.created_ns)},
             {"last_used", Seconds(image.last_use_ns)},
-            {"family", Family(image.path)},
+            {"family", image::FamilyOf(image.path)},
             {"state", State(image)}};
   if (image.error) json["error"] = image.error->message;
   if (image.foreign || image.error) return json;
   json["why"] = image.difference.empty() ? Json() : Json(image.difference);
   json["here"] = image.difference.empty();
-  json["python"] = image.Value("python");
-  json["program"] = {{"kind", image.Value("kind of program")},
-                     {"folder", image.Value("program folder")},
+  json["python"] = image.Value(image::kPython);
+  json["program"] = {{"kind", image.Value(image::kProgramKind)},
+                     {"folder", image.Value(image::kProgramFolder)},
                      {"options", PythonOptions(image)}};
   json["files"] = image::CountProofs(image.key.files);
   json["folders"] = image.key.folders.size();

@@ -17,8 +17,8 @@ bool ReadImages(const std::string& cache_folder, char** environment, bool check,
 
 bool IsRight(const image::ImageSummary& image);
 
-// Takes out the notes that those have left in advance who are making an image now (image/key.h,
-// kUnfinished).
+// Takes out the notes that those have left in advance who are making an image now
+// (image/image_files.h, kUnfinished).
 void DropNotesInAdvance(image::Collection* collection);
 void PrintStats(const image::Collection& collection);
 void PrintVerdict(const image::ImageSummary& image);

@@ -22,10 +22,10 @@ void Print(const char* what, std::string_view bytes) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const char* variable = std::getenv(pylaunch::kHandoffVariable);
-  const bool usual =
-      variable != nullptr && std::string_view(variable).starts_with(pylaunch::kUsualMark);
-  std::printf("usual %d\n", usual);
+  char* variable = std::getenv(pylaunch::kHandoffVariable);
+  pylaunch::HandoffVariable told;
+  const bool handed = variable != nullptr && pylaunch::ParseHandoffVariable(variable, &told);
+  std::printf("usual %d\n", handed && told.usual != nullptr);
   const std::optional<pylaunch::Handoff> handoff = pylaunch::engine::TakeHandoff();
   for (int i = 0; i < argc; ++i) Print("argument", argv[i]);
   for (char** setting = environ; *setting != nullptr; ++setting) Print("variable", *setting);

@@ -19,13 +19,12 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import quick
 
 ROOT = Path(__file__).resolve().parents[2]
 # PYLAUNCH_TEST_MODES=stock,warm runs some of them only; a fifth, `image`, only when it is named.
@@ -41,26 +40,26 @@ serial = pytest.mark.serial
 
 def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "serial: nothing may run beside it")
+    for name, words in quick.MARKS.items():
+        config.addinivalue_line("markers", f"{name}: {words}")
 
 
 def pytest_addoption(parser) -> None:
-    words = "of each test's variants those that fall to the I-th of N (from 0), at least one"
-    parser.addoption("--share", metavar="I/N", default="0/1", help=words)
+    words = "of each test those variants that quick.py says"
+    parser.addoption("--quick", action="store_true", help=words)
+    words = "of those what falls to the I-th of N further Pythons (from 0)"
+    parser.addoption("--turn", metavar="I/N", help=words)
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    """Leaves what --share says: of N runs each has every test, and each variant is in one of them."""
-    at, of = map(int, config.getoption("--share").split("/"))
-    variants = defaultdict(list)
-    for item in items:
-        variants[item.nodeid.partition("[")[0]].append(item)
-    kept = set()
-    for tests in variants.values():
-        # Without any order, so that a share does not always have the same value of a parameter.
-        tests.sort(key=lambda test: zlib.crc32(test.nodeid.encode()))
-        kept |= {test.nodeid for test in [*tests[at::of], tests[at % len(tests)]]}
+    config.stash[quick.COLLECTED] = list(items)
+    turn = config.getoption("--turn")
+    turn = tuple(map(int, turn.split("/"))) if turn else None
+    kept = quick.selection(items, config.getoption("--quick"), turn)
     config.hook.pytest_deselected(items=[x for x in items if x.nodeid not in kept])
     items[:] = [x for x in items if x.nodeid in kept]
+    # pytest-xdist gives each worker a stretch; who has done takes from the end of another's.
+    items.sort(key=lambda item: item.get_closest_marker("one_worker") is None)
 
 
 # A shell starts background jobs with the first two ignored, nohup with the third, and programs would inherit that.

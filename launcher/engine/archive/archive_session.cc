@@ -11,6 +11,7 @@
 
 #include "cache/codec.h"
 #include "cache/note.h"
+#include "image/holdings.h"
 #include "launcher/engine/archive/seal_process.h"
 #include "launcher/engine/base/clock.h"
 #include "launcher/engine/base/report.h"
@@ -27,6 +28,13 @@ constexpr int kForegroundLevel = 1;
 // A folder that changes in every run (the program writes its results there) is not worth rewriting
 // the archive for.
 constexpr size_t kFoldersWorthSealing = 8;
+
+// They share the folder's bound with archives, of which alone the sealer knows.
+std::vector<cache::Holding> ImagesBeside(const std::string& archive) {
+  image::HoldingsQuery query;
+  query.cache_folder = cache::FolderOf(archive);
+  return image::HoldingsOf(cache::PosixFileEnv(), query).value_or(std::vector<cache::Holding>());
+}
 
 // The sealer works when nobody listens any more; so what it would meet is looked for beforehand.
 // Empty: nothing.
@@ -52,8 +60,8 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
                           std::vector<std::string> suffixes) {
   explain_ = handoff.explain;
   wait_for_seal_ = handoff.wait_for_seal;
-  sealed_ = handoff.cache_sealed;
-  readonly_ = handoff.cache_readonly || sealed_;
+  unasked_ = handoff.cache_sealed;
+  readonly_ = handoff.cache_readonly || unasked_;
   refresh_ = handoff.cache_refresh;
   max_bytes_ = handoff.cache_size;
   sealer_ = handoff.LibraryFile(kSealerFile);
@@ -68,7 +76,7 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
     } else if (opened.error().code != cache::ErrorCode::kNotFound) {
       without = ": not used";
       Warn(opened.error().message + "; running without it");
-    } else if (sealed_) {
+    } else if (unasked_) {
       Warn("no archive in " + handoff.cache_folder + " for this Python; running without it");
     }
   }
@@ -82,19 +90,19 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
                            " modules, " + std::to_string(archive_->folder_count()) + " folders"
                      : "archive " + path_ + without);
   }
-  folders_.Init(std::move(suffixes), archive_.get(), sealed_);
+  folders_.Init(std::move(suffixes), archive_.get(), unasked_);
 }
 
 void ArchiveSession::Warn(const std::string& what) {
   if (MarkTold()) Warning(what);
 }
 
-bool ArchiveSession::IsSealed(const std::string& path) const {
-  return sealed_ && archive_ && !reject_all_ && archive_->FindModule(path).has_value();
+bool ArchiveSession::HoldsUnasked(const std::string& path) const {
+  return unasked_ && archive_ && !reject_all_ && archive_->FindModule(path).has_value();
 }
 
-bool ArchiveSession::ReadSealedCode(const std::string& path, std::string_view* code) {
-  return sealed_ && ReadUnproved(path, code);
+bool ArchiveSession::ReadUnaskedCode(const std::string& path, std::string_view* code) {
+  return unasked_ && ReadUnproved(path, code);
 }
 
 bool ArchiveSession::ReadCode(const std::string& path, const cache::SourceStamp& stamp,
@@ -236,6 +244,7 @@ void ArchiveSession::Seal(bool ending) {
   // PID 1 takes the whole namespace with it when it exits, the sealer too (pid_namespaces(7)).
   SealWait wait = ending ? SealWait::kEnding : SealWait::kNot;
   if (wait_for_seal_ || getpid() == 1) wait = SealWait::kUntilDone;
+  job.others = ImagesBeside(path_);
   std::string error = RunSealer(sealer_, job, wait);
   if (!error.empty()) Warn(error);
   // Told right now.
@@ -251,6 +260,7 @@ bool ArchiveSession::SealAndWait() {
   std::stable_partition(job.modules.begin(), job.modules.end(),
                         [](const cache::ModuleRecord& module) { return module.compiled; });
   refresh_ = false;
+  job.others = ImagesBeside(path_);
   std::string error = RunSealer(sealer_, job, SealWait::kUntilDone);
   std::string why = error.empty() ? "" : cache::TakeNote(cache::PosixFileEnv(), path_);
   if (!error.empty()) ErrorReport(error, why, "");

@@ -34,12 +34,12 @@ class ArchiveSession {
   void NoteProved(const std::string& path) { proved_.push_back(path); }
   const std::vector<std::string>& proved() const { return proved_; }
 
-  // True if this is sealed mode and the archive has the code of the source at `path`, which
-  // therefore need not be looked for on the disk.
-  bool IsSealed(const std::string& path) const;
-  // Marshal data of the module whose source is `path` in sealed mode; false: not that mode, or not
-  // in the archive. `code` is valid until the next call of either.
-  bool ReadSealedCode(const std::string& path, std::string_view* code);
+  // True if nothing is asked of the disk (--cache-mode sealed) and the archive has the code of the
+  // source at `path`, which therefore need not be looked for on the disk.
+  bool HoldsUnasked(const std::string& path) const;
+  // Marshal data of the module whose source is `path`, if nothing is asked of the disk; false: not
+  // that mode, or not in the archive. `code` is valid until the next call of either.
+  bool ReadUnaskedCode(const std::string& path, std::string_view* code);
   // Marshal data of the module whose source is `path`, stamped `stamp` at `read_at_ns`; false on a
   // miss (none, stale or corrupt).
   bool ReadCode(const std::string& path, const cache::SourceStamp& stamp, int64_t read_at_ns,
@@ -93,7 +93,7 @@ class ArchiveSession {
 
   bool enabled_ = false;
   bool readonly_ = false;
-  bool sealed_ = false;
+  bool unasked_ = false;  // --cache-mode sealed: what the archive says is true.
   bool refresh_ = false;
   bool explain_ = false;
   bool wait_for_seal_ = false;

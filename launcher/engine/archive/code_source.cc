@@ -9,21 +9,24 @@
 #include <cstring>
 #include <memory>
 
+#include "cache/pyc.h"
 #include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/load_hook.h"
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
-#include "launcher/engine/base/wrap.h"
 
 namespace pylaunch::engine {
 namespace {
 
-ArchiveSession* g_session = nullptr;
-const ImportlibTypes* g_types = nullptr;
-PyTypeObject* g_code_source_type = nullptr;
-PyObject* g_get_code_name = nullptr;  // "get_code", interned
-PyObject* g_loader_name = nullptr;    // "loader", interned
-PyObject* g_path_name = nullptr;      // "path", interned
-Wrapped g_load_unlocked;
+// load_hook and the slots of CodeSource call us with nothing of ours.
+constinit struct {
+  ArchiveSession* session = nullptr;
+  const ImportlibTypes* types = nullptr;
+  PyTypeObject* code_source_type = nullptr;
+  PyObject* get_code_name = nullptr;  // "get_code", interned
+  PyObject* loader_name = nullptr;    // "loader", interned
+  PyObject* path_name = nullptr;      // "path", interned
+} g;
 
 struct CodeSource {
   PyObject_HEAD PyObject* loader;  // Makes a cycle until the first call; hence garbage collected.
@@ -36,8 +39,8 @@ CodeSource* Cast(PyObject* self) { return reinterpret_cast<CodeSource*>(self); }
 // meanwhile.
 void Detach(PyObject* self) {
   PyRef dict = PyRef::Steal(PyObject_GenericGetDict(Cast(self)->loader, nullptr));
-  if (dict && PyDict_GetItem(dict.get(), g_get_code_name) == self) {
-    PyDict_DelItem(dict.get(), g_get_code_name);
+  if (dict && PyDict_GetItem(dict.get(), g.get_code_name) == self) {
+    PyDict_DelItem(dict.get(), g.get_code_name);
   }
   PyErr_Clear();
 }
@@ -46,7 +49,7 @@ void Detach(PyObject* self) {
 // name.
 bool FixFilename(PyObject* code, PyObject* path) {
   PyRef none =
-      PyRef::Steal(PyObject_CallFunctionObjArgs(g_types->fix_co_filename, code, path, nullptr));
+      PyRef::Steal(PyObject_CallFunctionObjArgs(g.types->fix_co_filename, code, path, nullptr));
   return static_cast<bool>(none);
 }
 
@@ -61,18 +64,19 @@ PyRef Unmarshal(std::string_view bytes) {
   return code;
 }
 
-// New reference, or null without an exception: ask CPython. Without a stamp: only what is sealed.
+// New reference, or null without an exception: ask CPython. Without a stamp: only what is taken
+// unasked.
 PyObject* FromArchive(const std::string& path, PyObject* path_object,
                       const cache::SourceStamp* stamp, int64_t read_at_ns) {
   std::string_view bytes;
-  if (stamp != nullptr ? !g_session->ReadCode(path, *stamp, read_at_ns, &bytes)
-                       : !g_session->ReadSealedCode(path, &bytes)) {
+  if (stamp != nullptr ? !g.session->ReadCode(path, *stamp, read_at_ns, &bytes)
+                       : !g.session->ReadUnaskedCode(path, &bytes)) {
     return nullptr;
   }
   PyRef code = Unmarshal(bytes);
   if (!code || !PyCode_Check(code.get()) || !FixFilename(code.get(), path_object)) {
     PyErr_Clear();
-    g_session->RejectCode(path);
+    g.session->RejectCode(path);
     return nullptr;
   }
   return code.release();
@@ -83,32 +87,29 @@ PyObject* FromArchive(const std::string& path, PyObject* path_object,
 // whose hash is compared needs no care, since equal stamps mean equal sources).
 enum class PycKind { kNone, kTimestamp, kBelieved };
 
-uint32_t LittleEndian32(const unsigned char* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-}
-
 PycKind ClassifyPyc(const std::string& pyc_path, const cache::SourceStamp& stamp) {
   std::unique_ptr<FILE, int (*)(FILE*)> file(fopen(pyc_path.c_str(), "rbe"), fclose);
-  unsigned char head[16];
-  if (!file || fread(head, 1, sizeof head, file.get()) != sizeof head ||
-      LittleEndian32(head) != static_cast<uint32_t>(PyImport_GetMagicNumber())) {
-    return PycKind::kNone;
+  char head[cache::kPycHeader];
+  if (!file || fread(head, 1, sizeof head, file.get()) != sizeof head) return PycKind::kNone;
+  const auto magic = static_cast<uint32_t>(PyImport_GetMagicNumber());
+  switch (cache::PycStateOf({head, sizeof head}, stamp, magic)) {
+    case cache::PycState::kCurrent:
+      return PycKind::kTimestamp;
+    case cache::PycState::kHashed:
+      return PycKind::kBelieved;
+    case cache::PycState::kCheckedHash:
+      return g.types->BelievesHashedBytecode() ? PycKind::kBelieved : PycKind::kNone;
+    case cache::PycState::kUnusable:
+    case cache::PycState::kStale:
+      break;
   }
-  constexpr uint32_t kHashed = 1, kChecked = 2;
-  uint32_t flags = LittleEndian32(head + 4);
-  if (flags == kHashed) return PycKind::kBelieved;
-  if (flags == (kHashed | kChecked) && g_types->BelievesHashedBytecode()) return PycKind::kBelieved;
-  bool current =
-      flags == 0 &&
-      LittleEndian32(head + 8) == static_cast<uint32_t>(stamp.mtime_ns / 1'000'000'000) &&
-      LittleEndian32(head + 12) == static_cast<uint32_t>(stamp.size);
-  return current ? PycKind::kTimestamp : PycKind::kNone;
+  return PycKind::kNone;
 }
 
 std::string PycPath(PyObject* path_object) {
   std::string pyc;
   PyRef cached =
-      PyRef::Steal(PyObject_CallFunctionObjArgs(g_types->cache_from_source, path_object, nullptr));
+      PyRef::Steal(PyObject_CallFunctionObjArgs(g.types->cache_from_source, path_object, nullptr));
   if (!cached || !FileSystemBytes(cached.get(), &pyc)) pyc.clear();
   PyErr_Clear();
   return pyc;
@@ -119,7 +120,7 @@ void Record(PyObject* code, const std::string& path, const cache::SourceStamp& s
             int64_t read_at_ns, bool warned, const std::string& pyc, bool had_pyc) {
   PycKind kind = pyc.empty() ? PycKind::kNone : ClassifyPyc(pyc, stamp);
   if (kind == PycKind::kTimestamp) {
-    g_session->AddFromPyc(path, stamp, read_at_ns, pyc, /*compiled=*/!had_pyc);
+    g.session->AddFromPyc(path, stamp, read_at_ns, pyc, /*compiled=*/!had_pyc);
     return;
   }
   // No stamp of the source proves what a .pyc says that is believed without it.
@@ -130,13 +131,13 @@ void Record(PyObject* code, const std::string& path, const cache::SourceStamp& s
     PyErr_Clear();
     return;
   }
-  g_session->AddFromCode(
+  g.session->AddFromCode(
       path, stamp, read_at_ns,
       {PyBytes_AS_STRING(bytes.get()), static_cast<size_t>(PyBytes_GET_SIZE(bytes.get()))});
 }
 
 PyObject* FromCpython(PyObject* loader, PyObject* fullname) {
-  return PyObject_CallMethodObjArgs(loader, g_get_code_name, fullname, nullptr);
+  return PyObject_CallMethodObjArgs(loader, g.get_code_name, fullname, nullptr);
 }
 
 // Notices while it lives whether a warning is shown: compiling may show a SyntaxWarning, and where
@@ -256,10 +257,10 @@ PyObject* Call(PyObject* self, PyObject* args, PyObject* kwargs) {
   struct stat st;
   int64_t now = RealtimeNs();
   if (same_name == 0 || !FileSystemBytes(path_object.get(), &loader_path) || loader_path != path ||
-      !g_types->Unchanged()) {
+      !g.types->Unchanged()) {
     return FromCpython(loader.get(), fullname);
   }
-  if (g_types->BelievesHashedBytecode() &&
+  if (g.types->BelievesHashedBytecode() &&
       ClassifyPyc(PycPath(path_object.get()), {}) == PycKind::kBelieved) {
     return FromCpython(loader.get(), fullname);
   }
@@ -324,50 +325,49 @@ PyType_Spec kSpec = {"pylaunch.CodeSource", sizeof(CodeSource), 0,
 // loader that is only looked at (importlib.util.find_spec) equals the one that stock would make.
 // Empty if this loader is not ordinary.
 PyRef AttachTo(PyObject* spec) {
-  PyRef loader = PyRef::Steal(PyObject_GetAttr(spec, g_loader_name));
-  if (!loader || Py_TYPE(loader.get()) != g_types->source_loader) return PyRef();
+  PyRef loader = PyRef::Steal(PyObject_GetAttr(spec, g.loader_name));
+  if (!loader || Py_TYPE(loader.get()) != g.types->source_loader) return PyRef();
   PyRef dict = PyRef::Steal(PyObject_GenericGetDict(loader.get(), nullptr));
-  PyRef path_object = PyRef::Steal(PyObject_GetAttr(loader.get(), g_path_name));
+  PyRef path_object = PyRef::Steal(PyObject_GetAttr(loader.get(), g.path_name));
   std::string path;
-  if (!dict || PyDict_Contains(dict.get(), g_get_code_name) != 0 || !path_object ||
+  if (!dict || PyDict_Contains(dict.get(), g.get_code_name) != 0 || !path_object ||
       !FileSystemBytes(path_object.get(), &path) || !path.starts_with('/')) {
     return PyRef();
   }
-  PyRef self = PyRef::Steal(g_code_source_type->tp_alloc(g_code_source_type, 0));
+  PyRef self = PyRef::Steal(g.code_source_type->tp_alloc(g.code_source_type, 0));
   if (!self) return PyRef();
   Cast(self.get())->loader = loader.release();
   Cast(self.get())->path = new std::string(std::move(path));
-  return PyDict_SetItem(dict.get(), g_get_code_name, self.get()) == 0 ? std::move(self) : PyRef();
+  return PyDict_SetItem(dict.get(), g.get_code_name, self.get()) == 0 ? std::move(self) : PyRef();
 }
 
-// Stands in for importlib._bootstrap._load_unlocked.
-PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  if (count != 1 || !InMainInterpreter()) return g_load_unlocked.Call(args, count, keywords);
-  PyRef source = AttachTo(args[0]);
+intptr_t OnLoadBegins(PyObject* spec) {
+  PyRef source = AttachTo(spec);
   PyErr_Clear();
-  PyObject* module = g_load_unlocked.Call(args, count, keywords);
-  if (source && Py_REFCNT(source.get()) > 1) {  // Not asked for code.
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    Detach(source.get());
-    PyErr_Restore(type, value, traceback);
-  }
-  return module;
+  return reinterpret_cast<intptr_t>(source.release());
+}
+
+void OnLoadEnds(PyObject*, PyObject*, intptr_t begun) {
+  PyRef source = PyRef::Steal(reinterpret_cast<PyObject*>(begun));
+  if (!source || Py_REFCNT(source.get()) == 1) return;
+  PyObject *type, *value, *traceback;  // Not asked for code.
+  PyErr_Fetch(&type, &value, &traceback);
+  Detach(source.get());
+  PyErr_Restore(type, value, traceback);
 }
 
 }  // namespace
 
 bool InitCodeSource(ArchiveSession* session, const ImportlibTypes* types) {
-  g_session = session;
-  g_types = types;
-  g_get_code_name = PyUnicode_InternFromString("get_code");
-  g_code_source_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&kSpec));
-  g_loader_name = PyUnicode_InternFromString("loader");
-  g_path_name = PyUnicode_InternFromString("path");
-  PyRef bootstrap = BuiltinModule("_frozen_importlib");
-  return g_get_code_name != nullptr && g_loader_name != nullptr && g_path_name != nullptr &&
-         g_code_source_type != nullptr && bootstrap && WarningWatch::Init() &&
-         g_load_unlocked.Install(bootstrap.get(), "_load_unlocked", LoadUnlocked);
+  g.session = session;
+  g.types = types;
+  g.get_code_name = PyUnicode_InternFromString("get_code");
+  g.code_source_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&kSpec));
+  g.loader_name = PyUnicode_InternFromString("loader");
+  g.path_name = PyUnicode_InternFromString("path");
+  return g.get_code_name != nullptr && g.loader_name != nullptr && g.path_name != nullptr &&
+         g.code_source_type != nullptr && WarningWatch::Init() &&
+         ListenToLoads({OnLoadBegins, OnLoadEnds});
 }
 
 }  // namespace pylaunch::engine

@@ -49,7 +49,7 @@ enum class Outcome {
 
 bool IsFile(const std::string& path) {
   struct stat st;
-  if (g.session->IsSealed(path)) return true;
+  if (g.session->HoldsUnasked(path)) return true;
   return stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode);
 }
 
@@ -75,7 +75,7 @@ Outcome FindInFolder(const std::string& folder, std::string_view tail,
   std::string package = folder + "/" + std::string(tail);
   if (names->Contains(tail)) {
     struct stat st;
-    if (g.session->folders().IsSealed(package) ||
+    if (g.session->folders().HoldsUnasked(package) ||
         (stat(package.c_str(), &st) == 0 && S_ISDIR(st.st_mode))) {
       const Folder* inside = g.session->folders().Get(package);
       if (inside == nullptr) return Outcome::kLeaveToStock;

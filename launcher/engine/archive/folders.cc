@@ -24,20 +24,20 @@ std::string_view Folder::operator[](uint32_t i) const {
   return from_archive_ ? archived_[i] : std::string_view(listed_[i]);
 }
 
-void Folders::Init(std::vector<std::string> suffixes, const cache::Archive* archive, bool sealed) {
+void Folders::Init(std::vector<std::string> suffixes, const cache::Archive* archive, bool unasked) {
   suffixes_ = std::move(suffixes);
   archive_ = archive;
-  sealed_ = sealed && archive != nullptr;
+  unasked_ = unasked && archive != nullptr;
 }
 
-bool Folders::IsSealed(const std::string& path) const {
-  return sealed_ && archive_->FindFolder(path).has_value();
+bool Folders::HoldsUnasked(const std::string& path) const {
+  return unasked_ && archive_->FindFolder(path).has_value();
 }
 
 const Folder* Folders::Get(const std::string& path) {
   Folder& folder = folders_[path];
-  if (sealed_ && folder.from_archive_) return &folder;
-  if (sealed_ && !folder.known_) {
+  if (unasked_ && folder.from_archive_) return &folder;
+  if (unasked_ && !folder.known_) {
     if (std::optional<cache::FolderEntry> entry = archive_->FindFolder(path)) {
       folder.archived_ = entry->names;
       folder.from_archive_ = folder.known_ = true;
@@ -91,7 +91,7 @@ bool Folders::IsImportable(std::string_view name) const {
 void Folders::Invalidate() {
   folders_.clear();
   archive_ = nullptr;
-  sealed_ = false;
+  unasked_ = false;
 }
 
 std::vector<std::string> Folders::Paths() const {

@@ -25,7 +25,7 @@ class Folder {
   bool from_archive_ = false;
   cache::FolderStamp stamp_;
   int64_t read_at_ns_ = 0;
-  cache::NameList archived_;
+  cache::PackedNames archived_;
   std::vector<std::string> listed_;  // Sorted.
 };
 
@@ -35,8 +35,8 @@ class Folder {
 class Folders {
  public:
   // `suffixes`: importlib.machinery.all_suffixes(). `archive` may be null and must outlive this.
-  // `sealed`: what it says is true and not compared with the disk.
-  void Init(std::vector<std::string> suffixes, const cache::Archive* archive, bool sealed);
+  // `unasked`: what it says is true and not compared with the disk.
+  void Init(std::vector<std::string> suffixes, const cache::Archive* archive, bool unasked);
 
   // The folder's present names; an absent or unreadable folder has none, as in
   // FileFinder._fill_cache. nullptr: an error that FileFinder would raise. Valid until the next
@@ -44,10 +44,10 @@ class Folders {
   const Folder* Get(const std::string& path);
 
   // True if the archive vouches for it that `path` is a folder.
-  bool IsSealed(const std::string& path) const;
+  bool HoldsUnasked(const std::string& path) const;
 
-  // Forgets all listings, the archive's too, sealed or not (importlib.invalidate_caches: the caller
-  // knows of a change that stamps may not show).
+  // Forgets all listings, the archive's too, unasked or not (importlib.invalidate_caches: the
+  // caller knows of a change that stamps may not show).
   void Invalidate();
 
   // Every folder that was asked for.
@@ -63,7 +63,7 @@ class Folders {
 
   std::vector<std::string> suffixes_;
   const cache::Archive* archive_ = nullptr;
-  bool sealed_ = false;
+  bool unasked_ = false;
   std::unordered_map<std::string, Folder> folders_;
 };
 

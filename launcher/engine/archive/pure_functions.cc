@@ -14,6 +14,7 @@
 #include "cache/memo.h"
 #include "launcher/engine/base/clock.h"
 #include "launcher/engine/base/known_functions.h"
+#include "launcher/engine/base/load_hook.h"
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/report.h"
@@ -48,15 +49,19 @@ struct Kept {
   KnownFunction listed;
   PyObject* function;  // Borrowed; calls come from it.
   vectorcallfunc original;
-  cache::FileProof module_file;
+  cache::Dependency module_file;
   std::vector<Watched> watched;
 };
 
-ArchiveSession* g_session = nullptr;
-bool g_explain = false;
-std::vector<KnownFunction>* g_listed = nullptr;
-PyObject* g_listed_modules = nullptr;  // frozenset of names
-std::vector<std::unique_ptr<Kept>>* g_kept = nullptr;
+// load_hook and the vectorcall slots of functions call us with nothing of ours.
+constinit struct {
+  ArchiveSession* session = nullptr;
+  bool explain = false;
+  std::vector<KnownFunction>* listed = nullptr;
+  PyObject* listed_modules = nullptr;  // frozenset of names
+  PyObject* name = nullptr;            // "name", interned
+  std::vector<std::unique_ptr<Kept>>* kept = nullptr;
+} g;
 
 // sys.modules[module].name, without importing anything; empty, without an exception, if absent.
 PyRef Lookup(const std::string& module, const std::string& name) {
@@ -183,13 +188,13 @@ std::string Root(const Kept& kept, PyObject* const* args, size_t count) {
 // New reference, or null without an exception: the archive has no result that still holds.
 PyObject* FromArchive(const std::string& key) {
   std::string_view content;
-  if (!g_session->ReadMemo(key, &content)) return nullptr;
+  if (!g.session->ReadMemo(key, &content)) return nullptr;
   std::optional<cache::Memo> memo = cache::Memo::Parse(content);
   if (!memo || !cache::StillHolds(cache::PosixFileEnv(), memo->files)) return nullptr;
   PyObject* result = PyMarshal_ReadObjectFromString(memo->result.data(),
                                                     static_cast<Py_ssize_t>(memo->result.size()));
   PyErr_Clear();
-  for (const cache::FileProof& proof : memo->files) g_session->NoteProved(proof.path);
+  for (const cache::Dependency& proof : memo->files) g.session->NoteProved(proof.path);
   return result;
 }
 
@@ -199,7 +204,7 @@ bool IsReviewed(const Kept& kept) {
   const uint64_t digest = source ? SourceDigest(kept.listed, *source) : 0;
   const std::vector<uint64_t>& known = kept.listed.sources;
   if (digest != 0 && std::find(known.begin(), known.end(), digest) != known.end()) return true;
-  if (g_explain) {
+  if (g.explain) {
     char text[17];
     std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(digest));
     Explain("results of " + kept.listed.module + ":" + kept.listed.name +
@@ -208,7 +213,7 @@ bool IsReviewed(const Kept& kept) {
   return false;
 }
 
-void Keep(const Kept& kept, const std::string& key, std::vector<cache::FileProof> files,
+void Keep(const Kept& kept, const std::string& key, std::vector<cache::Dependency> files,
           PyObject* result) {
   PyRef bytes = PyRef::Steal(PyMarshal_WriteObjectToString(result, Py_MARSHAL_VERSION));
   PyErr_Clear();
@@ -217,14 +222,14 @@ void Keep(const Kept& kept, const std::string& key, std::vector<cache::FileProof
   cache::Memo memo{std::move(files),
                    std::string(PyBytes_AS_STRING(bytes.get()),
                                static_cast<size_t>(PyBytes_GET_SIZE(bytes.get())))};
-  g_session->AddMemo(key, RealtimeNs(), memo.Serialize());
+  g.session->AddMemo(key, RealtimeNs(), memo.Serialize());
 }
 
 PyObject* CallAndKeep(const Kept& kept, const std::string& key, PyObject* const* args,
                       size_t flags_and_count, PyObject* names) {
   const size_t count = static_cast<size_t>(PyVectorcall_NARGS(flags_and_count));
-  std::string root = g_session->writable() ? Root(kept, args, count) : "";
-  std::optional<std::vector<cache::FileProof>> files;
+  std::string root = g.session->writable() ? Root(kept, args, count) : "";
+  std::optional<std::vector<cache::Dependency>> files;
   // Proved before the call, so that what changes meanwhile makes the proof stale.
   if (!root.empty()) {
     files = cache::ProveTree(cache::PosixFileEnv(), root, kept.listed.skip, kMostFiles);
@@ -239,7 +244,7 @@ PyObject* CallAndKeep(const Kept& kept, const std::string& key, PyObject* const*
 
 // The wrapped function's vectorcall slot.
 PyObject* Call(PyObject* function, PyObject* const* args, size_t flags_and_count, PyObject* names) {
-  auto kept = std::find_if(g_kept->begin(), g_kept->end(),
+  auto kept = std::find_if(g.kept->begin(), g.kept->end(),
                            [function](const auto& k) { return k->function == function; });
   const size_t count = static_cast<size_t>(PyVectorcall_NARGS(flags_and_count));
   std::optional<std::string> key;
@@ -251,7 +256,7 @@ PyObject* Call(PyObject* function, PyObject* const* args, size_t flags_and_count
 }
 
 // The file that the module was loaded from, provided that it is a source.
-bool ProveModule(PyObject* module, cache::FileProof* proof) {
+bool ProveModule(PyObject* module, cache::Dependency* proof) {
   PyRef file = PyRef::Steal(PyObject_GetAttrString(module, "__file__"));
   struct stat st;
   if (!FileSystemBytes(file.get(), &proof->path) || !proof->path.ends_with(".py") ||
@@ -294,33 +299,39 @@ void Install(const KnownFunction& listed, PyObject* module) {
     watched = watched && Watch(listed.module, name, kept.get());
   if (!watched || !ProveModule(module, &kept->module_file)) return;
   SetVectorcall(function.get(), Call);
-  g_kept->push_back(std::move(kept));
+  g.kept->push_back(std::move(kept));
+}
+
+void LookFor(PyObject* name, PyObject* module) {
+  if (PySet_Contains(g.listed_modules, name) != 1 || !Py_IS_TYPE(module, &PyModule_Type)) return;
+  for (const KnownFunction& listed : *g.listed) {
+    if (PyUnicode_CompareWithASCIIString(name, listed.module.c_str()) == 0) Install(listed, module);
+  }
+}
+
+void OnLoadEnds(PyObject* spec, PyObject* module, intptr_t) {
+  if (module == nullptr) return;
+  PyRef name = PyRef::Steal(PyObject_GetAttr(spec, g.name));
+  if (name && PyUnicode_Check(name.get())) LookFor(name.get(), module);
+  PyErr_Clear();
 }
 
 }  // namespace
 
 bool InstallPureFunctions(ArchiveSession* session, bool explain) {
   if (_Py_GetConfig()->use_hash_seed != 0) return true;
-  g_session = session;
-  g_explain = explain;
-  g_listed = new std::vector<KnownFunction>(ParseKnownFunctions(kList));
-  g_kept = new std::vector<std::unique_ptr<Kept>>();
+  g.session = session;
+  g.explain = explain;
+  g.listed = new std::vector<KnownFunction>(ParseKnownFunctions(kList));
+  g.kept = new std::vector<std::unique_ptr<Kept>>();
   PyRef names = PyRef::Steal(PyList_New(0));
-  for (const KnownFunction& listed : *g_listed) {
+  for (const KnownFunction& listed : *g.listed) {
     PyRef name = PyRef::Steal(PyUnicode_FromString(listed.module.c_str()));
     if (!names || !name || PyList_Append(names.get(), name.get()) < 0) return false;
   }
-  g_listed_modules = PyFrozenSet_New(names.get());
-  return g_listed_modules != nullptr;
-}
-
-void LookForPureFunctions(PyObject* name, PyObject* module) {
-  if (g_listed_modules == nullptr || PySet_Contains(g_listed_modules, name) != 1) return;
-  if (!Py_IS_TYPE(module, &PyModule_Type)) return;
-  for (const KnownFunction& listed : *g_listed) {
-    if (PyUnicode_CompareWithASCIIString(name, listed.module.c_str()) == 0) Install(listed, module);
-  }
-  PyErr_Clear();
+  g.name = PyUnicode_InternFromString("name");
+  g.listed_modules = PyFrozenSet_New(names.get());
+  return g.name != nullptr && g.listed_modules != nullptr && ListenToLoads({nullptr, OnLoadEnds});
 }
 
 }  // namespace pylaunch::engine

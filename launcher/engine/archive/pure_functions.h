@@ -16,12 +16,9 @@
 
 namespace pylaunch::engine {
 
-// Nothing is kept before this is called. `session` must outlive the interpreter. False with an
-// exception set: out of memory.
+// Looks at modules that are loaded from now on (load_hook.h). `session` must outlive the
+// interpreter. False with an exception set on failure.
 bool InstallPureFunctions(ArchiveSession* session, bool explain);
-
-// To be called for every module that was loaded; sets no exception. Needs the GIL.
-void LookForPureFunctions(PyObject* name, PyObject* module);
 
 }  // namespace pylaunch::engine
 

@@ -6,6 +6,7 @@
 #include "cache/file_env.h"
 #include "cache/prune.h"
 #include "cache/transfer.h"
+#include "image/holdings.h"
 #include "launcher/contract/tool_text.h"
 #include "launcher/engine/base/report.h"
 
@@ -76,10 +77,14 @@ int ImportFrom(const Handoff& handoff, const std::string& archive, const cache::
     return Refused("--import: nothing was changed", outcome.error(),
                    ImportHint(outcome.error().code));
   }
+  image::HoldingsQuery images;
+  images.cache_folder = handoff.cache_folder;
   cache::PruneRequest request;
   request.folder = handoff.cache_folder;
   request.max_bytes = handoff.cache_size;
   request.keep = archive;
+  request.others =
+      image::HoldingsOf(cache::PosixFileEnv(), images).value_or(std::vector<cache::Holding>());
   (void)cache::Prune(cache::PosixFileEnv(), request);
   if (handoff.json) {
     Json report = Report(file, archive, *outcome);

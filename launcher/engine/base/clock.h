@@ -5,13 +5,15 @@
 
 #include <cstdint>
 
+#include "cache/stat_proof.h"
+
 namespace pylaunch::engine {
 
 // `clock` in nanoseconds. Both clocks below go through the vDSO: no system call.
 inline int64_t ClockNs(clockid_t clock) {
   timespec ts;
   clock_gettime(clock, &ts);
-  return int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec;
+  return cache::NanosecondsOf(ts);
 }
 
 // The clock that file systems stamp with.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "launcher/engine/base/installed.h"
 #include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
@@ -69,7 +70,7 @@ std::string FileOf(PyObject* names) {
 
 bool IsInstalledFile(const std::string& library, const std::string& file) {
   return (!library.empty() && file.starts_with(library)) || file.starts_with("<frozen ") ||
-         file.find("/site-packages/") != file.npos || file.find("/dist-packages/") != file.npos;
+         IsInSitePackages(file);
 }
 
 bool PreloadedModules::Note(PyObject* modules, const std::string& library) {

@@ -1,36 +1,18 @@
 #include "launcher/engine/environment/c_environ_users.h"
 
 #include <dlfcn.h>
-#include <elf.h>
-#include <link.h>
 
 #include <cstdint>
-#include <cstring>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
-#include "launcher/engine/base/name_list.h"
+#include "launcher/engine/base/known_list.h"
+#include "launcher/engine/base/loaded_object.h"
 
 namespace pylaunch::engine {
 namespace {
-
-struct Search {
-  NameList known;
-  uintptr_t python;  // Of a function of CPython...
-  uintptr_t libc;    // ...of the C library...
-  uintptr_t engine;  // ...and of ours.
-  std::string found;
-};
-
-bool Holds(const dl_phdr_info& object, uintptr_t address) {
-  for (int i = 0; i < object.dlpi_phnum; ++i) {
-    const ElfW(Phdr)& segment = object.dlpi_phdr[i];
-    const uintptr_t begin = object.dlpi_addr + segment.p_vaddr;
-    if (segment.p_type == PT_LOAD && address >= begin && address < begin + segment.p_memsz) {
-      return true;
-    }
-  }
-  return false;
-}
 
 // What of an object's dynamic section (elf(5)) tells which symbols of others it refers to.
 struct Dynamic {
@@ -43,10 +25,8 @@ struct Dynamic {
 
 Dynamic ParseDynamic(const dl_phdr_info& object) {
   Dynamic dynamic;
-  for (int i = 0; i < object.dlpi_phnum; ++i) {
-    const ElfW(Phdr)& segment = object.dlpi_phdr[i];
-    if (segment.p_type != PT_DYNAMIC) continue;
-    const auto* entry = reinterpret_cast<const ElfW(Dyn)*>(object.dlpi_addr + segment.p_vaddr);
+  ForEachSegment(object, PT_DYNAMIC, [&](const ElfW(Phdr)&, uintptr_t begin) {
+    const auto* entry = reinterpret_cast<const ElfW(Dyn)*>(begin);
     for (; entry->d_tag != DT_NULL; ++entry) {
       // The loader has put addresses where the file has offsets, except in the kernel's vdso.
       const uintptr_t value = entry->d_un.d_ptr;
@@ -61,7 +41,7 @@ Dynamic ParseDynamic(const dl_phdr_info& object) {
       if (entry->d_tag == DT_RELASZ) dynamic.count = value / sizeof(ElfW(Rela));
       if (entry->d_tag == DT_RELACOUNT) dynamic.relative = value;
     }
-  }
+  });
   return dynamic;
 }
 
@@ -79,19 +59,6 @@ bool UsesEnviron(const dl_phdr_info& object) {
   return false;
 }
 
-// dl_iterate_phdr's callback.
-int Look(dl_phdr_info* object, size_t, void* out) {
-  auto* search = static_cast<Search*>(out);
-  for (const uintptr_t address : {search->python, search->libc, search->engine}) {
-    if (Holds(*object, address)) return 0;
-  }
-  const std::string_view path = object->dlpi_name;
-  if (path.find("/ld-linux") != path.npos) return 0;
-  if (search->known.count(path.substr(path.rfind('/') + 1)) > 0 || !UsesEnviron(*object)) return 0;
-  search->found = path;
-  return 1;
-}
-
 uintptr_t AddressOf(const char* function) {
   return reinterpret_cast<uintptr_t>(dlsym(RTLD_DEFAULT, function));
 }
@@ -99,10 +66,24 @@ uintptr_t AddressOf(const char* function) {
 }  // namespace
 
 std::string EnvironUser(const std::string& known) {
-  Search search{ReadNameList(known), AddressOf("Py_RunMain"), AddressOf("gnu_get_libc_version"),
-                reinterpret_cast<uintptr_t>(&EnvironUser), ""};
-  dl_iterate_phdr(Look, &search);
-  return search.found;
+  const uintptr_t uncounted[] = {AddressOf("Py_RunMain"), AddressOf("gnu_get_libc_version"),
+                                 reinterpret_cast<uintptr_t>(&EnvironUser)};
+  std::vector<std::string> users;
+  AnyLoadedObject([&](const dl_phdr_info& object) {
+    for (const uintptr_t address : uncounted) {
+      if (Holds(object, address)) return false;
+    }
+    const std::string_view path = object.dlpi_name;
+    if (path.find("/ld-linux") != path.npos) return false;
+    if (UsesEnviron(object)) users.emplace_back(path);
+    return false;
+  });
+  // The list looks for files, which is nothing to do under the loader's lock.
+  KnownList list = KnownList::Read(known);
+  for (std::string& user : users) {
+    if (!list.HasLibrary(user)) return std::move(user);
+  }
+  return "";
 }
 
 }  // namespace pylaunch::engine

@@ -7,8 +7,8 @@ namespace pylaunch::engine {
 
 // The path of a loaded object that uses C's variable `environ` (environ(7)), so that it may have
 // read the environment without a call that could be seen, or an empty string. CPython, the C
-// library and the engine do not count, nor do those whose file name stands in `known`, a file as
-// name_list.h reads it. Go libraries, which find the environment behind their arguments, are not
+// library and the engine do not count, nor do those for which `known` vouches, the path of a
+// list (known_list.h). Go libraries, which find the environment behind their arguments, are not
 // recognised.
 std::string EnvironUser(const std::string& known);
 

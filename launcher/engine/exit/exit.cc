@@ -2,7 +2,7 @@
 // know.
 //
 // Four places in Py_FinalizeEx (Python/pylifecycle.c, the same in 3.10 to 3.13) call us:
-// - OnSignalReset: after atexit callbacks and the flush of the standard streams, no other thread
+// - OnSignalSet: after atexit callbacks and the flush of the standard streams, no other thread
 //   can run Python any more, and the first collection comes next: _PySignal_Fini gives SIGINT back
 //   (or another signal, see TakeSpareSignal).
 // - OnCollected: that collection has called finalizers, to which everything was in its place, and
@@ -21,7 +21,6 @@
 #include "launcher/engine/exit/exit.h"
 
 #include <Python.h>
-#include <dlfcn.h>
 #include <malloc.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -40,9 +39,7 @@
 #include "launcher/engine/exit/exit_survivors.h"
 #include "launcher/engine/exit/finalize_shortcut.h"
 #include "launcher/engine/exit/own_tables.h"
-#include "launcher/engine/libc/libc_calls.h"
-#include "launcher/engine/record/signal_reads.h"
-#include "launcher/engine/record/unseen_children.h"
+#include "launcher/engine/libc/signal_calls.h"
 
 extern "C" const PyConfig* _Py_GetConfig(void);
 
@@ -178,7 +175,7 @@ void KeepFirstDicts() {
 }
 
 // ------------------------------------------------------------------------------------------------
-// OnSignalReset
+// OnSignalSet
 
 // Empty, or why this program gets the full teardown; but for finalizers of preloaded objects.
 const char* StateObstacle() {
@@ -398,23 +395,11 @@ void OnInterpreterCleared(PyObject*) { ReturnFromFinalize(); }
 
 // ------------------------------------------------------------------------------------------------
 
-using SigAction = int (*)(int, const struct sigaction*, struct sigaction*);
-SigAction g_sigaction = nullptr;
-
-SigAction RealSigAction() {
-  if (g_sigaction == nullptr)
-    g_sigaction = reinterpret_cast<SigAction>(dlsym(RTLD_NEXT, "sigaction"));
-  return g_sigaction;
-}
-
-// dlsym must not be called in a signal handler, sigaction may.
-__attribute__((constructor)) void FindSigAction() { RealSigAction(); }
-
 // Only _PySignal_Fini does this with the GIL of a CPython that is no longer initialised. Where it
 // is not the main thread that ends the program (Py_Exit on another), what we keep is not the
 // main thread's, and CPython does it all.
-void OnSignalReset() {
-  if (!g_armed || Py_IsInitialized() || !PyGILState_Check()) return;
+void OnSignalSet(int number) {
+  if (number != g_first_reset || !g_armed || Py_IsInitialized() || !PyGILState_Check()) return;
   g_armed = false;
   if (syscall(SYS_gettid) == getpid()) return Begin();
   GiveBack();
@@ -428,6 +413,7 @@ void ArmFastExit(bool explain) {
   g_armed = Prepare(g_exit);
   if (g_armed) WatchBefore();
   g_armed = g_armed && RegisterAtExit();
+  if (g_armed) ListenToSignalSets(OnSignalSet);
   PyErr_Clear();
   if (!g_armed && explain) Explain("exit: full teardown, this CPython is not one we know");
 }
@@ -441,6 +427,7 @@ void HidePreloaded() {
   KeepFirstDicts();
   KeepThreadLocals();
   g_exit->module_index.Note(g_exit->fence);
+  g_exit->quiet_types.ProveLoaded();
   g_exit->noticed.clear();
   g_exit->fence.HideBefore();
   g_exit->fence.EmptyFreeLists(g_exit->callbacks.get());
@@ -463,15 +450,3 @@ void HideResumed(bool explain, bool full) {
 }
 
 }  // namespace pylaunch::engine
-
-extern "C" __attribute__((visibility("default"))) int sigaction(int number,
-                                                                const struct sigaction* action,
-                                                                struct sigaction* old) noexcept {
-  if (number == pylaunch::engine::g_first_reset && action != nullptr)
-    pylaunch::engine::OnSignalReset();
-  pylaunch::engine::NoteSignalAction(number, action);
-  if (!pylaunch::engine::IsOurs(__builtin_return_address(0))) {
-    pylaunch::engine::NoteSignalCall(number);
-  }
-  return pylaunch::engine::RealSigAction()(number, action, old);
-}

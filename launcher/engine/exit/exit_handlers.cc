@@ -8,13 +8,13 @@
 #include <deque>
 #include <memory_resource>
 #include <mutex>
-#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 
-#include "launcher/engine/base/name_list.h"
+#include "launcher/engine/base/known_list.h"
 #include "launcher/engine/exit/exit_list.h"
 #include "launcher/engine/exit/library_ends.h"
+#include "launcher/engine/libc/exit_calls.h"
 
 extern "C" {
 extern struct _IO_FILE_plus* _IO_list_all;  // Of all streams: a list by FILE::_chain.
@@ -24,15 +24,11 @@ extern __attribute__((visibility("hidden"))) void* __dso_handle;
 namespace pylaunch::engine {
 namespace {
 
-using Handler = void (*)(void*);
-using RegisterCall = int (*)(Handler, void*, void*);
-using OnExit = int (*)(void (*)(int, void*), void*);
-
 struct Handlers {
   struct Record {
-    Handler function;
+    ExitFunction function;
     void* argument;
-    void* library;  // Its __dso_handle, an address inside of it; null for the executable.
+    void* library;
     bool quiet = false;
     bool done = false;
   };
@@ -41,14 +37,14 @@ struct Handlers {
   std::pmr::monotonic_buffer_resource memory{size_t{64} << 10};
   std::pmr::deque<Record> records{&memory};
   LibraryEnds ends;
-  NameList plugin_folders;
+  KnownList plugin_folders;
   ExitList list;
   size_t listed = 0;  // Records when the list was noted last.
 };
 
 Handlers* g_handlers = nullptr;
 bool g_leave_out = false;
-bool g_all_recorded = true;
+bool g_list_known = true;
 
 // Twice for one record, where a handler that we run calls exit(3).
 void Run(void* pointer) {
@@ -59,21 +55,14 @@ void Run(void* pointer) {
   record->function(record->argument);
 }
 
-OnExit RealOnExit() {
-  static const auto real = reinterpret_cast<OnExit>(dlsym(RTLD_NEXT, "on_exit"));
-  return real;
-}
-
-Handlers::Record* Remember(Handler function, void* argument, void* library) {
+Handlers::Record* Remember(ExitFunction function, void* argument, void* library) {
   std::lock_guard<std::mutex> lock(g_handlers->mutex);
   g_handlers->records.push_back({function, argument, library});
   return &g_handlers->records.back();
 }
 
-int Register(Handler function, void* argument, void* library) {
-  static const auto real = reinterpret_cast<RegisterCall>(dlsym(RTLD_NEXT, "__cxa_atexit"));
-  if (g_handlers == nullptr) return real(function, argument, library);
-  return real(Run, Remember(function, argument, library), library);
+int Register(ExitFunction function, void* argument, void* library) {
+  return RegisterForExit(Run, Remember(function, argument, library), library);
 }
 
 void DoNothing(void*) {}
@@ -94,14 +83,14 @@ bool IsListRecorded() {
 }
 
 void NoteList() {
-  if (!g_handlers->list.Note()) g_all_recorded = false;
+  if (!g_handlers->list.Note()) g_list_known = false;
   g_handlers->listed = g_handlers->records.size();
 }
 
-bool IsQuiet(void* library, const NameList& names) {
+bool IsQuiet(void* library, KnownList* quiet) {
   Dl_info info;
   if (library == nullptr || dladdr(library, &info) == 0 || info.dli_fname == nullptr) return false;
-  return IsListed(info.dli_fname, names);
+  return quiet->HasLibrary(info.dli_fname);
 }
 
 // Each thread is a folder in it: a link more (proc_task_getattr in fs/proc/base.c).
@@ -161,44 +150,32 @@ void EndProcess(int status, void*) {
 void RecordExitHandlers() {
   g_handlers = new Handlers;
   NoteList();
+  ListenToExitCalls(Register);
 }
 
 void MarkQuietLibraries(const std::string& folder) {
   if (g_handlers == nullptr) return;
-  if (!g_all_recorded || !IsListKnown() || !IsListRecorded()) g_all_recorded = false;
+  if (!g_list_known || !AllExitCallsTold() || !IsListKnown() || !IsListRecorded())
+    g_list_known = false;
   NoteList();
-  g_handlers->plugin_folders = ReadNameList(folder + "/plugin_folders.txt");
-  NameList names;
+  g_handlers->plugin_folders = KnownList::Read(folder + "/plugin_folders.txt");
+  KnownList quiet, separate = KnownList::Read(folder + "/separate_libraries.txt");
   if (!g_handlers->ends.IsAnyIn(g_handlers->plugin_folders)) {
-    names = ReadNameList(folder + "/quiet_libraries.txt");
+    quiet = KnownList::Read(folder + "/quiet_libraries.txt");
   }
   std::unordered_map<void*, bool> known;
   for (Handlers::Record& record : g_handlers->records) {
     const auto [place, is_new] = known.try_emplace(record.library, false);
-    if (is_new) place->second = IsQuiet(record.library, names);
+    if (is_new) place->second = IsQuiet(record.library, &quiet);
     record.quiet = place->second;
   }
-  g_handlers->ends.Note(names, ReadNameList(folder + "/separate_libraries.txt"));
+  g_handlers->ends.Note(&quiet, &separate);
 }
 
 void LeaveOutQuietHandlers() {
   g_leave_out = g_handlers != nullptr && IsOnlyThread() &&
                 !g_handlers->ends.IsAnyIn(g_handlers->plugin_folders);
-  if (g_leave_out && g_all_recorded) RealOnExit()(EndProcess, nullptr);
+  if (g_leave_out && g_list_known && AllExitCallsTold()) RegisterForExit(EndProcess);
 }
 
 }  // namespace pylaunch::engine
-
-extern "C" __attribute__((visibility("default"))) int __cxa_atexit(void (*function)(void*),
-                                                                   void* argument,
-                                                                   void* library) noexcept {
-  namespace engine = pylaunch::engine;
-  if (engine::g_handlers == nullptr && library != &__dso_handle) engine::g_all_recorded = false;
-  return engine::Register(function, argument, library);
-}
-
-extern "C" __attribute__((visibility("default"))) int on_exit(void (*function)(int, void*),
-                                                              void* argument) noexcept {
-  pylaunch::engine::g_all_recorded = false;
-  return pylaunch::engine::RealOnExit()(function, argument);
-}

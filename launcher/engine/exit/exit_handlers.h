@@ -15,8 +15,8 @@ namespace pylaunch::engine {
 
 // From now on remembers what is registered. Before Python starts, on the main thread.
 void RecordExitHandlers();
-// Of what is registered by now, that of libraries named in `folder`/quiet_libraries.txt
-// (name_list.h) is quiet. In the capturing process. Without a readable file none is.
+// Of what is registered by now, that of libraries for which `folder`/quiet_libraries.txt vouches
+// (known_list.h) is quiet. In the capturing process. Without a readable file none is.
 void MarkQuietLibraries(const std::string& folder);
 // The process is about to exit with Python gone: leaves out what is quiet, unless there is another
 // thread, which may be using it. dlclose(3) still runs them.

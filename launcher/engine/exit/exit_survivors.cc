@@ -74,6 +74,9 @@ void TakeAllApart(PyTypeObject* type) {
   if (g_exit->explain) {
     Explain(std::string("exit: full teardown, preloaded modules hold objects of the program, a ") +
             type->tp_name + " among them");
+    for (const std::string& line : g_exit->quiet_types.list().ToReadAgain()) {
+      Explain("exit: " + line);
+    }
   }
   GiveBack();
   for (FastExit::Listed& listed : g_exit->listed) {

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <string_view>
+
+#include "launcher/engine/base/loaded_object.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -70,45 +73,31 @@ std::string_view FolderName(std::string_view path) {
 
 size_t CountUnloaded() {
   size_t count = 0;
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* to) {
-        *static_cast<size_t*>(to) = info->dlpi_subs;
-        return 1;
-      },
-      &count);
+  AnyLoadedObject([&](const dl_phdr_info& object) {
+    count = object.dlpi_subs;
+    return true;
+  });
   return count;
 }
 
 }  // namespace
 
-std::string_view LibraryName(std::string_view path) {
-  const std::string_view file = path.substr(path.rfind('/') + 1);
-  return file.substr(0, file.find_first_of("-."));
-}
-
-bool IsListed(std::string_view path, const NameList& names) {
-  const std::string_view name = LibraryName(path);
-  if (names.count(name) != 0) return true;
-  const std::string_view folder = FolderName(path);
-  return names.count(std::string(folder) + "/" + std::string(name)) != 0;
-}
-
-bool LibraryEnds::IsAnyIn(const NameList& folders) const {
+bool LibraryEnds::IsAnyIn(const KnownList& folders) const {
   const bool all = last_ == nullptr || CountUnloaded() != unloaded_;  // last_ may be gone.
   const link_map* library = all ? _r_debug.r_map : last_->l_next;
   for (; library != nullptr; library = library->l_next) {
-    if (folders.count(FolderName(library->l_name)) != 0) return true;
+    if (folders.Names(FolderName(library->l_name))) return true;
   }
   return false;
 }
 
-void LibraryEnds::Note(const NameList& quiet, const NameList& separate) {
+void LibraryEnds::Note(KnownList* quiet, KnownList* separate) {
   known_ = true;
   for (const link_map* library = _r_debug.r_map; library != nullptr; library = library->l_next) {
     last_ = library;
     const std::vector<Function> functions = EndsOf(*library);
-    if (functions.empty() || IsListed(library->l_name, quiet)) continue;
-    if (!IsListed(library->l_name, separate)) known_ = false;
+    if (functions.empty() || quiet->HasLibrary(library->l_name)) continue;
+    if (!separate->HasLibrary(library->l_name)) known_ = false;
     functions_.insert(functions_.end(), functions.begin(), functions.end());
   }
   unloaded_ = CountUnloaded();

@@ -3,18 +3,11 @@
 
 #include <link.h>
 
-#include <string_view>
 #include <vector>
 
-#include "launcher/engine/base/name_list.h"
+#include "launcher/engine/base/known_list.h"
 
 namespace pylaunch::engine {
-
-// The name by which lists of libraries know one: that of its file up to the version, the ABI tag or
-// the digest that auditwheel puts into it. "libgomp" of "/a/libgomp-e985bcbb.so.1.0.0".
-std::string_view LibraryName(std::string_view path);
-// True if `names` has that name, or with the folder in front: "a/libgomp".
-bool IsListed(std::string_view path, const NameList& names);
 
 // What the dynamic loader runs of each library at the very end of a process (_dl_fini in glibc's
 // elf/dl-fini.c): DT_FINI_ARRAY from its end, then DT_FINI. Nearly all have only what the compiler
@@ -25,10 +18,10 @@ class LibraryEnds {
  public:
   // Of the libraries that are loaded now. `quiet`: libraries whose functions need not run;
   // `separate`: whose functions concern that library only, so that any order will do.
-  void Note(const NameList& quiet, const NameList& separate);
+  void Note(KnownList* quiet, KnownList* separate);
   // True if a library that was loaded after Note(), without it any library, lies in a folder of
   // one of these names.
-  bool IsAnyIn(const NameList& folders) const;
+  bool IsAnyIn(const KnownList& folders) const;
   // Now, with the libraries loaded since: true if Run() does all that the dynamic loader would do
   // and anybody could notice.
   bool AreKnown() const;

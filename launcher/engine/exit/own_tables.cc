@@ -1,12 +1,12 @@
 #include "launcher/engine/exit/own_tables.h"
 
-#include <link.h>
 #include <sys/mman.h>
 
 #include <cstdint>
 #include <memory_resource>
 
 #include "image/region_map.h"
+#include "launcher/engine/base/loaded_object.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -31,31 +31,17 @@ using Words = std::pair<const uintptr_t*, const uintptr_t*>;
 
 // The variables of the executable or library that `address` lies in.
 std::vector<Words> VariablesBeside(const void* address) {
-  struct Search {
-    uintptr_t address;
-    std::vector<Words> found;
-  } search = {reinterpret_cast<uintptr_t>(address), {}};
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* to) {
-        auto* search = static_cast<Search*>(to);
-        std::vector<Words> variables;
-        bool inside = false;
-        for (int i = 0; i < info->dlpi_phnum; ++i) {
-          const ElfW(Phdr)& segment = info->dlpi_phdr[i];
-          if (segment.p_type != PT_LOAD) continue;
-          const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
-          const uintptr_t end = begin + segment.p_memsz;
-          if (search->address >= begin && search->address < end) inside = true;
-          constexpr uintptr_t kWord = sizeof(uintptr_t);
-          if ((segment.p_flags & PF_W) == 0) continue;
-          variables.emplace_back(reinterpret_cast<const uintptr_t*>((begin + kWord - 1) & -kWord),
-                                 reinterpret_cast<const uintptr_t*>(end & -kWord));
-        }
-        if (inside) search->found = std::move(variables);
-        return inside ? 1 : 0;
-      },
-      &search);
-  return search.found;
+  std::vector<Words> variables;
+  VisitObjectOf(address, [&](const dl_phdr_info& object) {
+    ForEachSegment(object, PT_LOAD, [&](const ElfW(Phdr) & segment, uintptr_t begin) {
+      if ((segment.p_flags & PF_W) == 0) return;
+      constexpr uintptr_t kWord = sizeof(uintptr_t);
+      const uintptr_t end = begin + segment.p_memsz;
+      variables.emplace_back(reinterpret_cast<const uintptr_t*>((begin + kWord - 1) & -kWord),
+                             reinterpret_cast<const uintptr_t*>(end & -kWord));
+    });
+  });
+  return variables;
 }
 
 // What may be read without a fault.

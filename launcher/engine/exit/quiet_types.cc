@@ -5,7 +5,6 @@
 #include <string>
 
 #include "launcher/engine/base/interpreter_object.h"
-#include "launcher/engine/exit/library_ends.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -25,7 +24,7 @@ std::string ListBesideEngine() {
 
 }  // namespace
 
-QuietTypes::QuietTypes() : libraries_(ReadNameList(ListBesideEngine())) {}
+QuietTypes::QuietTypes() : libraries_(KnownList::Read(ListBesideEngine())) {}
 
 bool QuietTypes::Contain(PyTypeObject* type) {
   constexpr int kTypeAlignment = 4;  // In bits.
@@ -34,14 +33,14 @@ bool QuietTypes::Contain(PyTypeObject* type) {
   return known.quiet;
 }
 
-bool QuietTypes::ContainCode(const void* function) const {
+bool QuietTypes::ContainCode(const void* function) {
   if (IsInterpreters(function)) return true;
   const char* library = LibraryOf(function);
-  return library != nullptr && IsListed(library, libraries_);
+  return library != nullptr && libraries_.HasLibrary(library);
 }
 
 // A class's tp_dealloc is subtype_dealloc, which calls that of the first base with another one.
-bool QuietTypes::IsQuiet(PyTypeObject* type) const {
+bool QuietTypes::IsQuiet(PyTypeObject* type) {
   for (; type != nullptr; type = type->tp_base) {
     if (!ContainCode(reinterpret_cast<const void*>(type->tp_dealloc))) return false;
   }

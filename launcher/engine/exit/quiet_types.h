@@ -6,13 +6,13 @@
 #include <array>
 #include <cstdint>
 
-#include "launcher/engine/base/name_list.h"
+#include "launcher/engine/base/known_list.h"
 
 namespace pylaunch::engine {
 
 // Tells the types whose objects only give back memory and references when they are freed: those of
-// the interpreter's own library and of those named in launcher/python/resume/quiet_types.txt, and
-// classes made from these. One of another extension may close or write something then
+// the interpreter's own library and of those for which launcher/python/resume/quiet_types.txt
+// vouches, and classes made from these. One of another extension may close or write something then
 // (sqlite3.Connection), with no finalizer to tell it by.
 class QuietTypes {
  public:
@@ -21,10 +21,13 @@ class QuietTypes {
   bool Contain(PyTypeObject* type);
   void Forget() { known_.fill({}); }
   // True for a function of one of those libraries.
-  bool ContainCode(const void* function) const;
+  bool ContainCode(const void* function);
+  const KnownList& list() const { return libraries_; }
+  // Asks of all libraries that are loaded now, so that for these nothing is read any more.
+  void ProveLoaded() { libraries_.ProveLoaded(); }
 
  private:
-  bool IsQuiet(PyTypeObject* type) const;
+  bool IsQuiet(PyTypeObject* type);
 
   struct Known {
     PyTypeObject* type = nullptr;
@@ -32,7 +35,7 @@ class QuietTypes {
   };
   // By address; the newer one takes the place.
   std::array<Known, 1024> known_;
-  NameList libraries_;
+  KnownList libraries_;
 };
 
 }  // namespace pylaunch::engine

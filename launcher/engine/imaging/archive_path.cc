@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <string_view>
 
 namespace pylaunch::engine {
@@ -29,22 +28,13 @@ void ResetSignals(const sigset_t& mask, const sigset_t& ignored) {
   sigprocmask(SIG_SETMASK, &mask, nullptr);
 }
 
-// format.h, kMaxAttempts: what stands behind the fourth colon.
-std::string Executable(std::string_view variable) {
-  for (int field = 0; field < 4; ++field) {
-    variable.remove_prefix(std::min(variable.size(), variable.find(':') + 1));
-  }
-  return std::string(variable);
-}
-
 }  // namespace
 
 ArchivePath::ArchivePath(const image::Restored& restored) : argv_(restored.argv) {
   for (char** e = restored.envp; *e != nullptr; ++e) environment_.push_back(*e);
-  const std::string handoff = std::string(kHandoffVariable) + "=";
   for (char*& entry : environment_) {
     const std::string_view text = entry;
-    std::string* wiped = text.starts_with(handoff)         ? &handoff_
+    std::string* wiped = HandoffValue(entry) != nullptr    ? &handoff_
                          : text.starts_with("LD_PRELOAD=") ? &preload_
                                                            : nullptr;
     if (wiped == nullptr || !wiped->empty()) continue;  // The engine takes the first one only.
@@ -55,10 +45,13 @@ ArchivePath::ArchivePath(const image::Restored& restored) : argv_(restored.argv)
 }
 
 void ArchivePath::Take(const Handoff& handoff, const sigset_t& mask, const sigset_t& ignored) {
-  if (descriptors_.empty()) return;
+  HandoffVariable told;
+  char* const value = HandoffValue(handoff_.data());
+  const bool whole = value != nullptr && ParseHandoffVariable(value, &told);
+  if (descriptors_.empty() || !whole || told.python == nullptr) return;
   Refill(descriptors_[0], handoff.Serialize());
   ResetSignals(mask, ignored);
-  execve(Executable(handoff_).c_str(), argv_, environment_.data());
+  execve(told.python, argv_, environment_.data());
 }
 
 void ArchivePath::Close() {

@@ -1,9 +1,7 @@
 #include "launcher/engine/imaging/image_builder.h"
 
 #include <Python.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,10 +14,13 @@
 #include "cache/file_env.h"
 #include "image/capture.h"
 #include "image/collection.h"
+#include "image/folder_lock.h"
+#include "image/image_files.h"
 #include "image/key.h"
 #include "image/restraint.h"
 #include "image/room.h"
 #include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/known_list.h"
 #include "launcher/engine/base/progress.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/report.h"
@@ -40,13 +41,15 @@
 namespace pylaunch::engine {
 namespace {
 
-ProcessState* g_before = nullptr;
-std::string* g_memory_policy = nullptr;
-Resumption* g_resumption = nullptr;
-
-// Never freed: a restored process would copy these from the image, page by page, to do so.
-const ReadRecord* g_read = nullptr;
-const image::VariableReads* g_variables = nullptr;
+// What the start leaves for the capture. Never freed: a restored process would copy these from the
+// image, page by page, to do so.
+constinit struct {
+  ProcessState* before = nullptr;
+  std::string* memory_policy = nullptr;
+  Resumption* resumption = nullptr;
+  const ReadRecord* read = nullptr;
+  const image::VariableReads* variables = nullptr;
+} g;
 
 // Writes and publishes what the capturing process has made; in that process.
 class Publisher {
@@ -54,7 +57,8 @@ class Publisher {
   explicit Publisher(const Handoff& handoff)
       : handoff_(handoff),
         note_(image::NoteFor(handoff.image.folder, handoff.image.command, handoff.image.facts)),
-        temp_(note_.substr(0, note_.rfind('.')) + ".img." + std::to_string(getpid()) + ".tmp") {}
+        temp_(image::UnfinishedFor(handoff.image.folder, handoff.image.command,
+                                   handoff.image.facts)) {}
   const std::string& temp() const { return temp_; }
 
   // One image at a time is made in a folder, so that workers that start together, before there is
@@ -62,15 +66,16 @@ class Publisher {
   // has made it since this start. Held until this process ends; where the file system knows no
   // locks, everybody has it.
   void TakeTurn(bool wait) const {
-    const int folder = open(handoff_.image.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    image::FolderLock lock(handoff_.image.folder);
     // Who only asks whether somebody is at it (IsBeingMade) holds it for a moment.
     bool locked = false;
     for (int tries = 0; !locked && tries < 5; ++tries) {
       if (tries > 0) usleep(2000);
-      locked = flock(folder, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0;
+      locked = lock.Take(wait);
     }
     if ((!locked && errno == EWOULDBLOCK) || image::IsMadeMeanwhile(handoff_.image)) _exit(0);
     if (locked) image::RemoveUnfinished(handoff_.image.folder);
+    lock.HoldToTheEnd();
     // Until Publish: who is killed can say nothing any more.
     LeaveNote(std::string(image::kUnfinished));
   }
@@ -185,6 +190,18 @@ void ShowWriting(const std::string& temp, Progress* progress) {
                  std::to_string(written / kMiB) + "/" + std::to_string(size / kMiB) + " MiB");
 }
 
+// Which lists vouch for other versions of what is loaded.
+void ExplainListsToReadAgain(const std::string& folder) {
+  for (const char* name : {"quiet_libraries.txt", "separate_libraries.txt", "quiet_types.txt",
+                           "environ_libraries.txt"}) {
+    KnownList list = KnownList::Read(folder + "/" + name);
+    list.ProveLoaded();
+    for (const std::string& line : list.ToReadAgain()) Explain("image: " + line);
+  }
+  for (const std::string& line : DrawListsToReadAgain()) Explain("image: " + line);
+  for (const std::string& line : HostNameListToReadAgain()) Explain("image: " + line);
+}
+
 }  // namespace
 
 void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
@@ -203,18 +220,18 @@ void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
     pthread_setattr_default_np(&attributes);
     pthread_attr_destroy(&attributes);
   }
-  g_resumption = new Resumption;
-  g_resumption->Note(argc, argv);
-  g_before = new ProcessState(ProcessState::Now());
-  g_memory_policy = new std::string(MemoryPolicy());
+  g.resumption = new Resumption;
+  g.resumption->Note(argc, argv);
+  g.before = new ProcessState(ProcessState::Now());
+  g.memory_policy = new std::string(MemoryPolicy());
 }
 
 void EndOfPreload() {
   StopRandomDraws();
   StopSignalReads();
   StopHostNameReads();
-  g_variables = new image::VariableReads(StopImageReads());
-  g_read = new ReadRecord(StopReadRecord());
+  g.variables = new image::VariableReads(StopImageReads());
+  g.read = new ReadRecord(StopReadRecord());
 }
 
 std::string InWords(const PreloadPlan& plan, const image::LateEntry& late) {
@@ -225,7 +242,7 @@ std::string InWords(const PreloadPlan& plan, const image::LateEntry& late) {
 const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
                                     const EntryWatch& watch) {
   TracingPause pause;
-  const ReadRecord& read = *g_read;
+  const ReadRecord& read = *g.read;
   Publisher publisher(*handoff);
   // It is what this attempt is judged by; another's under way says nothing yet.
   if (handoff->image_only && !image::IsBeingMade(handoff->image.folder)) publisher.ForgetNote();
@@ -238,8 +255,8 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
   }
   bool separated = false;
   if (refusal.empty()) {
-    const auto left = WhatWasLeft(*g_before, ProcessState::Now());
-    // Never freed, like g_read.
+    const auto left = WhatWasLeft(*g.before, ProcessState::Now());
+    // Never freed, like g.read.
     const auto& modules = *new std::set<std::string>(ModuleFiles());
     KeyMaker* maker = nullptr;
     Progress progress(handoff->image_only);
@@ -253,12 +270,12 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     if (progress.on()) request.waiting = [&] { ShowWriting(publisher.temp(), &progress); };
     request.begin = [&] { publisher.TakeTurn(request.wait); };
     request.prepare = [&] {
-      maker = new KeyMaker(*handoff, session, read, *g_variables, modules);
+      maker = new KeyMaker(*handoff, session, read, *g.variables, modules);
       session->Detach();
-      if (HasOtherMemoryPolicy(*g_memory_policy)) {
+      if (HasOtherMemoryPolicy(*g.memory_policy)) {
         return std::string("preloading chose the nodes that memory is on");
       }
-      return g_resumption->Prepare(handoff->image.hooks);
+      return g.resumption->Prepare(handoff->image.hooks);
     };
     request.finish = [&](const std::string& why, const std::vector<std::string>& mapped) {
       publisher.Publish(why, maker, mapped);
@@ -277,15 +294,16 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
   if (handoff->explain) {
     Explain(refusal.empty() ? "image: being made in " + handoff->image.folder
                             : "image: not made: " + refusal);
-    if (refusal.empty() && !g_variables->all.empty()) {
-      Explain("image: only for an environment that is wholly the same: " + g_variables->all);
+    if (refusal.empty() && !g.variables->all.empty()) {
+      Explain("image: only for an environment that is wholly the same: " + g.variables->all);
     }
+    ExplainListsToReadAgain(handoff->image.hooks);
   }
   return nullptr;
 }
 
 bool ResumeImage(const image::Restored& restored, Handoff* handoff) {
-  return g_resumption->Resume(restored, handoff);
+  return g.resumption->Resume(restored, handoff);
 }
 
 }  // namespace pylaunch::engine

@@ -12,7 +12,7 @@
 
 #include "cache/descriptor.h"
 #include "image/format.h"
-#include "image/key.h"
+#include "image/image_files.h"
 #include "launcher/contract/handoff.h"
 #include "launcher/engine/base/clock.h"
 
@@ -24,20 +24,6 @@ constexpr int kStepMs = 20;
 constexpr size_t kMaxSaid = 1 << 16;
 constexpr size_t kMaxWords = 1000;
 
-struct Pipe {
-  explicit Pipe(int flags) {
-    if (pipe2(ends, flags) != 0) ends[0] = ends[1] = -1;
-  }
-  ~Pipe() { Close(0), Close(1); }
-  Pipe(const Pipe&) = delete;
-  Pipe& operator=(const Pipe&) = delete;
-  void Close(int end) {
-    if (ends[end] >= 0) close(ends[end]);
-    ends[end] = -1;
-  }
-  int ends[2];
-};
-
 // In the child. The environment is only what the restorer must be told: the builder's is gone.
 [[noreturn]] void Become(const std::string& restorer, int handoff, int image, int words) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -45,9 +31,8 @@ struct Pipe {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  // No Python to go on with (format.h, kMaxAttempts): the restorer ends.
-  std::string variable = std::string(kHandoffVariable) + "=" + std::to_string(handoff) + ":" +
-                         std::to_string(image) + ":" + std::to_string(getpid()) + ":0:";
+  std::string variable = std::string(kHandoffVariable) + "=";
+  PutImageHandoff(handoff, image, getpid(), /*python=*/"", [&variable](char c) { variable += c; });
   char python[] = "python", option[] = "-c", command[] = "pass";
   char* const argv[] = {python, option, command, nullptr};
   char* const environment[] = {variable.data(), nullptr};
@@ -112,21 +97,23 @@ std::string Blame(int status, const std::string& said) {
 
 std::string TryImage(const std::string& restorer, const std::string& path) {
   const cache::Descriptor image(open(path.c_str(), O_RDONLY));
-  Pipe order(0), words(O_CLOEXEC | O_NONBLOCK);
+  cache::Pipe order(0), words(O_CLOEXEC | O_NONBLOCK);
   Handoff handoff;
   handoff.image_trial = true;
   const std::string bytes = handoff.Serialize();  // Little enough to lie in a pipe.
-  const bool told =
-      image.ok() && order.ends[1] >= 0 && words.ends[1] >= 0 &&
-      write(order.ends[1], bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
-  order.Close(1);
+  const bool told = image.ok() && order.writing().ok() && words.writing().ok() &&
+                    write(order.writing().get(), bytes.data(), bytes.size()) ==
+                        static_cast<ssize_t>(bytes.size());
+  order.writing().Close();
   signal(SIGCHLD, SIG_DFL);  // Where it is ignored, nobody would be told how the child ended.
   const pid_t pid = told ? _Fork() : -1;
   if (pid < 0) return "";
-  if (pid == 0) Become(restorer, order.ends[0], image.get(), words.ends[1]);
-  words.Close(1);
+  if (pid == 0) {
+    Become(restorer, order.reading().get(), image.get(), words.writing().get());
+  }
+  words.writing().Close();
   std::string said;
-  const std::optional<int> status = Await(pid, words.ends[0], &said);
+  const std::optional<int> status = Await(pid, words.reading().get(), &said);
   if (!status) {
     kill(pid, SIGKILL);
     waitpid(pid, nullptr, 0);

@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "cache/descriptor.h"
 #include "cache/file_env.h"
 #include "cache/stamp.h"
+#include "image/image_files.h"
 #include "image/packed_proofs.h"
 #include "launcher/engine/base/clock.h"
 #include "launcher/engine/base/py_ref.h"
@@ -60,10 +62,9 @@ std::set<std::string> FilesIn(const std::set<std::string>& folders) {
 // Bytecode that may be believed whatever its source says (PEP 552): magic, then flags, of which the
 // lowest is "by hash". Whether it is, the flag "check" and `--check-hash-based-pycs` say.
 bool IsItsOwnProof(const std::string& bytecode) {
-  const int fd = open(bytecode.c_str(), O_RDONLY | O_CLOEXEC);
+  const cache::Descriptor file(open(bytecode.c_str(), O_RDONLY | O_CLOEXEC));
   uint32_t head[2] = {};
-  const bool read = fd >= 0 && pread(fd, head, sizeof head, 0) == sizeof head;
-  close(fd);
+  const bool read = pread(file.get(), head, sizeof head, 0) == sizeof head;
   return read && (le32toh(head[1]) & 1) != 0;
 }
 
@@ -281,10 +282,11 @@ void KeyMaker::DropFoldersToHere(Proofs* proofs) const {
   });
 }
 
-// Their own proofs say the same (image/key.h).
+// Their own proofs say the same (image/folder_names.h).
 void KeyMaker::DropFoldersLookedInto(Proofs* proofs) const {
   std::erase_if(*proofs, [&](const image::FileProof& proof) {
-    const bool folder = proof.state.inode != 0 && proof.state.ctime_ns == 0;
+    // One that is proved to be no link, either, says more than the listing does.
+    const bool folder = proof.state.rights != cache::Rights() && !proof.link;
     const auto asked = read_.paths.find(proof.path);
     const bool listed = asked != read_.paths.end() && asked->second.names.has_value();
     return folder && (listed || folders_.count(proof.path) != 0);
@@ -294,19 +296,17 @@ void KeyMaker::DropFoldersLookedInto(Proofs* proofs) const {
 bool KeyMaker::IsProgramFolder(const std::string& path) const {
   struct stat here, listed;
   if (stat(path.c_str(), &listed) != 0) return false;
-  const auto& command = handoff_.image.command;
-  const auto folder = std::find_if(command.begin(), command.end(), [](const image::Fact& fact) {
-    return fact.name == "program folder";
-  });
-  return folder != command.end() && stat(folder->value.c_str(), &here) == 0 &&
-         here.st_dev == listed.st_dev && here.st_ino == listed.st_ino;
+  const std::string& folder = image::ValueOf(handoff_.image.command, image::kProgramFolder);
+  return stat(folder.c_str(), &here) == 0 && here.st_dev == listed.st_dev &&
+         here.st_ino == listed.st_ino;
 }
 
 // Whose constructors run before anything of ours (ld.so(8)).
 bool KeyMaker::RunsLibrariesOfTheUser() const {
   const image::Facts& set = handoff_.image.environment;
   return std::any_of(set.begin(), set.end(), [](const image::Fact& fact) {
-    return fact.name == "variable LD_PRELOAD" || fact.name == "variable LD_AUDIT";
+    const std::string_view name = std::string_view(fact.name).substr(image::kVariable.size());
+    return name == "LD_PRELOAD" || name == "LD_AUDIT";
   });
 }
 

@@ -23,6 +23,7 @@
 #include "launcher/engine/imaging/live_objects.h"
 #include "launcher/engine/imaging/processor_permission.h"
 #include "launcher/engine/record/argument_reads.h"
+#include "launcher/engine/record/random_draws.h"
 #include "launcher/engine/record/signal_reads.h"
 #include "launcher/engine/start/interpreter.h"
 #include "launcher/engine/start/takeover.h"
@@ -121,6 +122,15 @@ PyObject* ResetLibrary(PyObject*, PyObject* arguments) {
   Py_RETURN_NONE;
 }
 
+// For resume.py: whether a hook that begins with this line is for that module.
+PyObject* IsHookForModule(PyObject*, PyObject* arguments) {
+  const char *name, *first_line;
+  PyObject* module;
+  if (!PyArg_ParseTuple(arguments, "ssO", &name, &first_line, &module)) return nullptr;
+  return PyBool_FromLong(IsHookFor(name, first_line, module));
+}
+
+PyMethodDef kIsHookFor = {"is_hook_for", IsHookForModule, METH_VARARGS, nullptr};
 PyMethodDef kResetLibrary = {"reset_library", ResetLibrary, METH_VARARGS, nullptr};
 
 }  // namespace
@@ -141,6 +151,10 @@ std::string Resumption::PrepareModules(const std::string& folder) {
   if (globals && marked) PyDict_SetItemString(globals.get(), "marked_for_exit", marked.get());
   PyRef reset = PyRef::Steal(PyCFunction_New(&kResetLibrary, nullptr));
   if (globals && reset) PyDict_SetItemString(globals.get(), "reset_library", reset.get());
+  PyRef is_hook_for = PyRef::Steal(PyCFunction_New(&kIsHookFor, nullptr));
+  if (globals && is_hook_for) {
+    PyDict_SetItemString(globals.get(), "is_hook_for", is_hook_for.get());
+  }
   PyRef live = PyRef::Steal(NewLiveObjects());
   if (globals && live) PyDict_SetItemString(globals.get(), "live_objects", live.get());
   PyRef code = PyRef::Steal(Py_CompileString(source.c_str(), path.c_str(), Py_file_input));

@@ -145,8 +145,8 @@ void Pop(JournalEvent* event, int index) {
 }
 
 // Those that the program has set since the last request.
-void KeepVariables(int next_event) {
-  for (auto& [name, value] : g_set) g.variables.push_back({name, value, next_event});
+void KeepVariables() {
+  for (auto& [name, value] : g_set) g.variables.push_back({name, value});
   g_set.clear();
 }
 
@@ -255,7 +255,7 @@ int ImportBegins(PyObject* name) {
   event.request = IsRequest(thread, event.name);
   if (event.request && g.wants.requests) {
     event.requester = FindRequester();
-    if (thread.main) KeepVariables(static_cast<int>(g.events.size()));
+    if (thread.main) KeepVariables();
   }
   return Push(std::move(event));
 }

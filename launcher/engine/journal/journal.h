@@ -28,7 +28,7 @@ struct JournalWants {
 };
 
 // How the archive answered for the code of a module. The report's Python
-// (launcher/python/report/model.py) knows these numbers.
+// (launcher/python/report/journal.py) knows these numbers.
 enum class ArchiveAnswer : uint8_t {
   kNotAsked,  // No archive in use, or the module is none that it could hold.
   kHit,
@@ -74,7 +74,6 @@ struct JournalThread {
 struct VariableChange {
   std::string name;
   std::string value;
-  int before = 0;  // The event that came next.
 };
 
 struct Journal {

@@ -11,34 +11,34 @@
 #include <utility>
 #include <vector>
 
-#include "cache/wire.h"
 #include "launcher/engine/base/child_process.h"
 #include "launcher/engine/base/clock.h"
 #include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/placeholder.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/report.h"
 #include "launcher/engine/journal/journal.h"
-#include "launcher/engine/preload/failure.h"
+#include "launcher/engine/journal/json_writer.h"
 
-// What goes to the Python that writes the files (launcher/python/report/events.py reads it): the
-// fields in the order in which they stand here, as cache/wire.h lays them out. Both sides belong to
-// one installation; the magic tells one that does not.
+// What goes to the Python that writes the files is JSON, whose names are those of the classes in
+// launcher/python/report/journal.py. Both sides belong to one installation; what is not of the same
+// names does not.
 
 extern char** environ;
 
 namespace pylaunch::engine {
 namespace {
 
-using cache::WireWriter;
-
-constexpr std::string_view kMagic = "PLJ1";
-
-Journal* g_journal = nullptr;
-const Handoff* g_handoff = nullptr;
-const Program* g_program =
-    nullptr;  // As it was at the start: finalisation may have taken it apart.
-pid_t g_process = 0;
-std::vector<std::string> g_path;  // sys.path as the program found it, but for its first entry.
+// `atexit` calls us with nothing of ours.
+struct {
+  Journal* journal = nullptr;
+  const Handoff* handoff = nullptr;
+  // As it was at the start: finalisation may have taken it apart.
+  const Program* program = nullptr;
+  pid_t process = 0;
+  // sys.path as the program found it, but for its first entry.
+  std::vector<std::string>& path = *new std::vector<std::string>();
+} g;
 
 std::string Text(PyObject* str) {
   std::string text;
@@ -83,7 +83,7 @@ bool Has(PyObject* dict, const std::string& symbol) {
 // A lazy module keeps what it has looked up in its namespace, or, where it does not, the module
 // that it loaded for it has it under that name.
 void LookForSymbols() {
-  for (JournalEvent& event : g_journal->events) {
+  for (JournalEvent& event : g.journal->events) {
     const Requester& by = event.requester;
     if (by.symbol.empty() || event.outcome != JournalEvent::Outcome::kLoaded) continue;
     event.symbol_found =
@@ -92,43 +92,33 @@ void LookForSymbols() {
   }
 }
 
-void Write(WireWriter* out, const std::vector<std::string>& list) {
-  out->List(list, [out](const std::string& text) { out->String(text); });
-}
-
-void Write(WireWriter* out, const std::vector<EnvSetting>& settings) {
-  out->List(settings, [out](const EnvSetting& setting) {
-    out->String(setting.name);
-    out->String(setting.value);
-    out->Number<uint8_t>(setting.only_if_unset);
+void WriteEvent(JsonWriter* out, const JournalEvent& event) {
+  out->Object([&] {
+    out->Member("kind", static_cast<int>(event.kind));
+    out->Member("outcome", static_cast<int>(event.outcome));
+    out->Member("name", event.name);
+    out->Member("thread", event.thread);
+    out->Member("parent", event.parent);
+    out->Member("begin_ns", event.begin_ns);
+    out->Member("end_ns", event.end_ns);
+    out->Member("begin_rss", event.begin_rss);
+    out->Member("end_rss", event.end_rss);
+    out->Member("body", event.body);
+    out->Member("own", event.own);
+    out->Member("origin", event.origin);
+    out->Member("loader", event.loader);
+    out->Member("archive", static_cast<int>(event.archive));
+    out->Member("code_bytes", event.code_bytes);
+    out->Member("where", event.where);
+    out->Member("request", event.request);
+    out->Member("file", event.requester.file);
+    out->Member("function", event.requester.function);
+    out->Member("line", event.requester.line);
+    out->Member("by_own", event.requester.own);
+    out->Member("symbol_module", event.requester.symbol_module);
+    out->Member("symbol", event.requester.symbol);
+    out->Member("symbol_found", event.symbol_found);
   });
-}
-
-void Write(WireWriter* out, const JournalEvent& event) {
-  out->Number(event.kind);
-  out->Number(event.outcome);
-  out->String(event.name);
-  out->Number<int32_t>(event.thread);
-  out->Number<int32_t>(event.parent);
-  out->Number(event.begin_ns);
-  out->Number(event.end_ns);
-  out->Number(event.begin_rss);
-  out->Number(event.end_rss);
-  out->Number<uint8_t>(event.body);
-  out->Number<uint8_t>(event.own);
-  out->String(event.origin);
-  out->String(event.loader);
-  out->Number(event.archive);
-  out->Number(event.code_bytes);
-  out->String(event.where);
-  out->Number<uint8_t>(event.request);
-  out->String(event.requester.file);
-  out->String(event.requester.function);
-  out->Number<int32_t>(event.requester.line);
-  out->Number<uint8_t>(event.requester.own);
-  out->String(event.requester.symbol_module);
-  out->String(event.requester.symbol);
-  out->Number<uint8_t>(event.symbol_found);
 }
 
 // A module that looks symbols up when they are asked for: by its class, or by a `__getattr__` of
@@ -140,21 +130,22 @@ bool IsLazy(PyObject* module) {
 }
 
 // With what real symbols they have now.
-void WriteLazyModules(WireWriter* out) {
+void WriteLazyModules(JsonWriter* out) {
   std::vector<std::string> names;
   PyRef modules = PyRef::Steal(PyDict_Copy(PyImport_GetModuleDict()));
   for (std::string& name : modules ? StringKeys(modules.get()) : std::vector<std::string>()) {
     if (IsLazy(PyDict_GetItemString(modules.get(), name.c_str()))) names.push_back(std::move(name));
   }
-  out->Number<uint64_t>(names.size());
-  for (const std::string& name : names) {
-    std::vector<std::string> symbols;
-    PyRef dict = PyRef::Steal(PyDict_Copy(Namespace(name)));
-    if (dict) symbols = StringKeys(dict.get());
-    std::erase_if(symbols, [&](const std::string& symbol) { return !Has(dict.get(), symbol); });
-    out->String(name);
-    Write(out, symbols);
-  }
+  out->Key("lazy");
+  out->Object([&] {
+    for (const std::string& name : names) {
+      std::vector<std::string> symbols;
+      PyRef dict = PyRef::Steal(PyDict_Copy(Namespace(name)));
+      if (dict) symbols = StringKeys(dict.get());
+      std::erase_if(symbols, [&](const std::string& symbol) { return !Has(dict.get(), symbol); });
+      out->Member(name, symbols);
+    }
+  });
 }
 
 // The source of `__main__`. A script's `__file__` is gone when it has come to its end.
@@ -164,72 +155,92 @@ std::string MainFile(const Program& program) {
   return file == nullptr ? program.filename : Text(file);
 }
 
-void WriteProgram(WireWriter* out, const Program& program) {
-  out->String(g_handoff->record);
-  out->String(g_handoff->report);
-  out->String(PYLAUNCH_VERSION);
-  out->String(Py_GetVersion());
-  Write(out, SysList("orig_argv"));
-  out->String(program.command);
-  out->String(MainFile(program));
-  out->Number<int32_t>(program.optimize);
-  out->String(Text(PySys_GetObject("prefix")));
-  Write(out, g_path);
-  Write(out, SysList("path"));
-  out->Number<uint8_t>(!g_handoff->cache_folder.empty());
+void WriteProgram(JsonWriter* out, const Program& program) {
+  out->Member("record", g.handoff->record);
+  out->Member("report", g.handoff->report);
+  out->Member("pylaunch", PYLAUNCH_VERSION);
+  out->Member("python", Py_GetVersion());
+  out->Member("argv", SysList("orig_argv"));
+  out->Member("command", program.command);
+  out->Member("main_file", MainFile(program));
+  out->Member("optimize", program.optimize);
+  out->Member("prefix", Text(PySys_GetObject("prefix")));
+  out->Member("path_before", g.path);
+  out->Member("path_after", SysList("path"));
+  out->Member("archive_used", !g.handoff->cache_folder.empty());
+}
+
+// The preload file's.
+void WritePlan(JsonWriter* out) {
+  out->Key("settings");
+  out->Array(g.handoff->plan.environment, [out](const EnvSetting& setting) {
+    out->Object([&] {
+      out->Member("name", setting.name);
+      out->Member("value", setting.value);
+      out->Member("only_if_unset", setting.only_if_unset);
+    });
+  });
+  out->Key("entries");
+  out->Array(g.handoff->plan.entries, [out](const PreloadEntry& entry) { out->Value(entry.text); });
+}
+
+void WriteJournal(JsonWriter* out, int64_t ended_ns) {
+  out->Member("started_ns", g.journal->started_ns);
+  out->Member("preload_ns", g.journal->preload_ns);
+  out->Member("program_ns", g.journal->program_ns);
+  out->Member("ended_ns", ended_ns);
+  out->Member("full", g.journal->full);
+  out->Key("threads");
+  out->Array(g.journal->threads, [out](const JournalThread& thread) {
+    out->Object([&] {
+      out->Member("name", thread.name);
+      out->Member("tid", thread.tid);
+      out->Member("main", thread.main);
+    });
+  });
+  out->Key("events");
+  out->Array(g.journal->events, [out](const JournalEvent& event) { WriteEvent(out, event); });
+  out->Key("variables");
+  out->Array(g.journal->variables, [out](const VariableChange& change) {
+    out->Object([&] {
+      out->Member("name", change.name);
+      out->Member("value", change.value);
+    });
+  });
 }
 
 std::string Serialize(const Program& program, int64_t ended_ns) {
-  WireWriter out;
-  out.Raw(kMagic);
-  WriteProgram(&out, program);
-  out.Number(g_journal->started_ns);
-  out.Number(g_journal->preload_ns);
-  out.Number(g_journal->program_ns);
-  out.Number(ended_ns);
-  out.Number<uint8_t>(g_journal->full);
-  out.Number<uint64_t>(g_journal->threads.size());
-  for (const JournalThread& thread : g_journal->threads) {
-    out.String(thread.name);
-    out.Number<int64_t>(thread.tid);
-    out.Number<uint8_t>(thread.main);
-  }
-  out.List(g_journal->events, [&out](const JournalEvent& event) { Write(&out, event); });
-  Write(&out, g_handoff->plan.environment);
-  out.List(g_handoff->plan.entries, [&out](const PreloadEntry& entry) {
-    out.String(entry.text);
-    out.String(entry.location.ToString());
+  JsonWriter out;
+  out.Object([&] {
+    WriteProgram(&out, program);
+    WriteJournal(&out, ended_ns);
+    WritePlan(&out);
+    PyRef modules = PyRef::Steal(PyDict_Copy(PyImport_GetModuleDict()));
+    out.Member("modules", modules ? StringKeys(modules.get()) : std::vector<std::string>());
+    WriteLazyModules(&out);
   });
-  out.List(g_journal->variables, [&out](const VariableChange& change) {
-    out.String(change.name);
-    out.String(change.value);
-    out.Number<int32_t>(change.before);
-  });
-  PyRef modules = PyRef::Steal(PyDict_Copy(PyImport_GetModuleDict()));
-  Write(&out, modules ? StringKeys(modules.get()) : std::vector<std::string>());
-  WriteLazyModules(&out);
   return out.Take();
 }
 
 void ExplainThreads() {
-  const uint32_t imports = g_journal->thread_imports;
+  const uint32_t imports = g.journal->thread_imports;
   std::string text = "threads: " + std::to_string(imports) +
                      (imports == 1 ? " import" : " imports") +
                      " on threads other than the main one";
   if (imports > 0) {
-    text += " (" + std::to_string(g_journal->thread_modules) +
-            (g_journal->thread_modules == 1 ? " module)" : " modules)");
+    text += " (" + std::to_string(g.journal->thread_modules) +
+            (g.journal->thread_modules == 1 ? " module)" : " modules)");
   }
-  if (g_journal->full) text += ", and some that there was no room to note";
+  if (g.journal->full) text += ", and some that there was no room to note";
   Explain(text);
 }
 
 // By a Python of its own, isolated and without the engine, which tells on our stderr what it cannot
 // do.
 void WriteFiles(const std::string& journal) {
-  const ChildProcess child{g_handoff->python,
-                           {g_handoff->python, "-I", "-S", "-B",
-                            g_handoff->LibraryFile(kReporterFile), std::to_string(kJobFd)},
+  const ChildProcess child{g.handoff->python,
+                           {g.handoff->python, "-I", "-S", "-B",
+                            g.handoff->LibraryFile(kReporterFile), std::to_string(kJobFd)},
                            environ};
   int status;
   std::string error = RunChild(child, journal, &status);
@@ -237,19 +248,19 @@ void WriteFiles(const std::string& journal) {
   if (error.empty() && !told)
     error = child.program + " ended with status " + std::to_string(status);
   if (error.empty()) return;
-  Warning((g_handoff->record.empty() ? g_handoff->report : g_handoff->record) +
+  Warning((g.handoff->record.empty() ? g.handoff->report : g.handoff->record) +
           " was not written: " + error);
 }
 
 // What `atexit` calls last.
 PyObject* OnEnd(PyObject*, PyObject*) {
-  if (getpid() != g_process || !JournalOn()) Py_RETURN_NONE;
+  if (getpid() != g.process || !JournalOn()) Py_RETURN_NONE;
   const int64_t now = MonotonicNs();
   StopJournal();
-  if (g_journal->wants.threads) ExplainThreads();
-  if (!g_handoff->record.empty() || !g_handoff->report.empty()) {
+  if (g.journal->wants.threads) ExplainThreads();
+  if (!g.handoff->record.empty() || !g.handoff->report.empty()) {
     LookForSymbols();
-    WriteFiles(Serialize(*g_program, now));
+    WriteFiles(Serialize(*g.program, now));
   }
   PyErr_Clear();
   Py_RETURN_NONE;
@@ -285,22 +296,22 @@ void SetUpJournal(const Handoff& handoff, const Program& program, int64_t starte
   wants.requests = !handoff.record.empty();
   wants.costs = !handoff.report.empty();
   if (!wants.threads && !wants.requests && !wants.costs) return;
-  g_handoff = &handoff;
+  g.handoff = &handoff;
   auto* kept = new Program(program);
   if (!wants.requests) kept->WipeCommand();  // Only a record tells it.
-  g_program = kept;
-  g_process = getpid();
+  g.program = kept;
+  g.process = getpid();
   if (!CallAtExit()) {
     PyErr_Clear();
     return;
   }
   SetOwnFolder(OwnFolder(program));
-  g_journal = StartJournal(wants, started_ns);
+  g.journal = StartJournal(wants, started_ns);
 }
 
 void JournalProgram() {
   if (!JournalOn()) return;
-  g_path = SysList("path");
+  g.path = SysList("path");
   NoteProgram();
 }
 

@@ -4,6 +4,7 @@
 
 #include <string_view>
 
+#include "launcher/engine/base/installed.h"
 #include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
@@ -120,8 +121,7 @@ void SetOwnFolder(const std::string& folder) {
 bool IsOwnFile(const std::string& path) {
   const std::string& folder = OwnFolder();
   return !folder.empty() && path.starts_with(folder) &&
-         path.find("/site-packages/", folder.size() - 1) == std::string::npos &&
-         path.find("/dist-packages/", folder.size() - 1) == std::string::npos &&
+         !IsInSitePackages(path, folder.size() - 1) &&
          path.find("/lib/python3", folder.size() - 1) == std::string::npos;
 }
 

@@ -128,30 +128,24 @@ int SpawnBy(Spawn spawn, pid_t* pid, const char* path, const posix_spawn_file_ac
 
 // What other libraries put before the C library is asked as it would be without ours. Found in
 // advance: a forked child may be one of vfork(2), and a signal handler may wait.
-struct LibcCalls {
-  decltype(&::execve) execve;
-  decltype(&::fexecve) fexecve;
-  decltype(&::wait4) wait4;
-  decltype(&::waitid) waitid;
-} g_libc;
-
-template <typename Function>
-void Find(const char* name, Function* function) {
-  *function = reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
-}
+using Exec = int (*)(const char*, char* const*, char* const*);
+using ExecDescriptor = int (*)(int, char* const*, char* const*);
+constinit LibcFunction<Exec> g_execve("execve");
+constinit LibcFunction<ExecDescriptor> g_fexecve("fexecve");
+constinit LibcFunction<pid_t (*)(pid_t, int*, int, rusage*)> g_wait4("wait4");
+constinit LibcFunction<int (*)(idtype_t, id_t, siginfo_t*, int)> g_waitid("waitid");
 
 __attribute__((constructor)) void FindCalls() {
-  Find("execve", &g_libc.execve);
-  Find("fexecve", &g_libc.fexecve);
-  Find("wait4", &g_libc.wait4);
-  Find("waitid", &g_libc.waitid);
+  g_execve.Find();
+  g_fexecve.Find();
+  g_wait4.Find();
+  g_waitid.Find();
 }
 
 pid_t Wait(pid_t which, int* status, int options, rusage* usage) {
   int ended = 0;
   rusage used;
-  if (g_libc.wait4 == nullptr) FindCalls();  // A constructor of another library's.
-  const pid_t pid = g_libc.wait4(which, &ended, options, &used);
+  const pid_t pid = g_wait4.Get()(which, &ended, options, &used);
   if (pid <= 0) return pid;
   if (WIFEXITED(ended) || WIFSIGNALED(ended)) AfterWait(pid, used.ru_minflt);
   if (status != nullptr) *status = ended;
@@ -205,15 +199,13 @@ bool NoteReadInChild() {
 
 EXPORTED int execve(const char* path, char* const argv[], char* const envp[]) noexcept {
   pylaunch::engine::BeforeExec(envp);
-  const auto& libc = pylaunch::engine::g_libc;
-  if (libc.execve != nullptr) return libc.execve(path, argv, envp);
+  if (const auto libc = pylaunch::engine::g_execve.Known()) return libc(path, argv, envp);
   return static_cast<int>(syscall(SYS_execve, path, argv, envp));
 }
 
 EXPORTED int fexecve(int fd, char* const argv[], char* const envp[]) noexcept {
   pylaunch::engine::BeforeExec(envp);
-  const auto& libc = pylaunch::engine::g_libc;
-  if (libc.fexecve != nullptr) return libc.fexecve(fd, argv, envp);
+  if (const auto libc = pylaunch::engine::g_fexecve.Known()) return libc(fd, argv, envp);
   return static_cast<int>(syscall(SYS_execveat, fd, "", argv, envp, AT_EMPTY_PATH));
 }
 
@@ -222,7 +214,7 @@ EXPORTED int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_ac
                          char* const envp[]) {
   using Function = pylaunch::engine::Spawn;
   PYLAUNCH_LIBC(posix_spawn)
-  return pylaunch::engine::SpawnBy(libc, pid, path, actions, attributes, argv, envp);
+  return pylaunch::engine::SpawnBy(libc.Get(), pid, path, actions, attributes, argv, envp);
 }
 
 EXPORTED int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
@@ -232,7 +224,7 @@ EXPORTED int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_a
   if (std::strchr(file, '/') == nullptr) (void)getenv("PATH");
   using Function = pylaunch::engine::Spawn;
   PYLAUNCH_LIBC(posix_spawnp)
-  return pylaunch::engine::SpawnBy(libc, pid, file, actions, attributes, argv, envp);
+  return pylaunch::engine::SpawnBy(libc.Get(), pid, file, actions, attributes, argv, envp);
 }
 
 EXPORTED pid_t wait(int* status) { return pylaunch::engine::Wait(-1, status, 0, nullptr); }
@@ -254,6 +246,5 @@ EXPORTED int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
   if (reaps && pylaunch::engine::g_table != nullptr) {
     return pylaunch::engine::WaitId(type, id, info, options);
   }
-  if (pylaunch::engine::g_libc.waitid == nullptr) pylaunch::engine::FindCalls();
-  return pylaunch::engine::g_libc.waitid(type, id, info, options);
+  return pylaunch::engine::g_waitid.Get()(type, id, info, options);
 }

@@ -1,12 +1,12 @@
 #include "launcher/engine/libc/environment_calls.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <optional>
 #include <string>
+
+#include "launcher/engine/libc/libc_calls.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -27,31 +27,19 @@ std::atomic<Get> g_secure_getenv = FirstSecureGetenv;
 std::atomic<ReadListener> g_on_read = nullptr;
 std::atomic<ChangeListener> g_on_change = nullptr;
 
-template <typename Function>
-Function Libc(const char* name) {
-  return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
-}
-
-Get LibcGetenv() {
-  static const Get function = Libc<Get>("getenv");
-  return function;
-}
-
-Get LibcSecureGetenv() {
-  static const Get function = Libc<Get>("secure_getenv");
-  return function;
-}
+constinit LibcFunction<Get> g_libc_getenv("getenv");
+constinit LibcFunction<Get> g_libc_secure_getenv("secure_getenv");
 
 char* FirstGetenv(const char* name) {
   Get first = FirstGetenv;
-  g_getenv.compare_exchange_strong(first, LibcGetenv());
-  return LibcGetenv()(name);
+  g_getenv.compare_exchange_strong(first, g_libc_getenv.Get());
+  return g_libc_getenv.Get()(name);
 }
 
 char* FirstSecureGetenv(const char* name) {
   Get first = FirstSecureGetenv;
-  g_secure_getenv.compare_exchange_strong(first, LibcSecureGetenv());
-  return LibcSecureGetenv()(name);
+  g_secure_getenv.compare_exchange_strong(first, g_libc_secure_getenv.Get());
+  return g_libc_secure_getenv.Get()(name);
 }
 
 char* Told(const char* name, char* value) {
@@ -61,20 +49,20 @@ char* Told(const char* name, char* value) {
   return value;
 }
 
-char* ToldGetenv(const char* name) { return Told(name, LibcGetenv()(name)); }
-char* ToldSecureGetenv(const char* name) { return Told(name, LibcSecureGetenv()(name)); }
+char* ToldGetenv(const char* name) { return Told(name, g_libc_getenv.Get()(name)); }
+char* ToldSecureGetenv(const char* name) { return Told(name, g_libc_secure_getenv.Get()(name)); }
 
 // Makes the change `make` and tells of it.
 template <typename Make>
 int Change(const char* name, const void* caller, Make make) {
   const ChangeListener listener = g_on_change.load(std::memory_order_relaxed);
   if (listener == nullptr || name == nullptr) return make();
-  const char* old = LibcGetenv()(name);
+  const char* old = g_libc_getenv.Get()(name);
   const std::optional<std::string> before = old == nullptr ? std::nullopt : std::optional(old);
   const int result = make();
   if (result != 0) return result;
   const int error = errno;
-  listener({name, before ? before->c_str() : nullptr, LibcGetenv()(name), caller});
+  listener({name, before ? before->c_str() : nullptr, g_libc_getenv.Get()(name), caller});
   errno = error;
   return result;
 }
@@ -83,8 +71,8 @@ int Change(const char* name, const void* caller, Make make) {
 
 void ListenToReads(ReadListener listener) {
   g_on_read = listener;
-  g_getenv = listener == nullptr ? LibcGetenv() : ToldGetenv;
-  g_secure_getenv = listener == nullptr ? LibcSecureGetenv() : ToldSecureGetenv;
+  g_getenv = listener == nullptr ? g_libc_getenv.Get() : ToldGetenv;
+  g_secure_getenv = listener == nullptr ? g_libc_secure_getenv.Get() : ToldSecureGetenv;
 }
 
 void ListenToChanges(ChangeListener listener) { g_on_change = listener; }
@@ -103,21 +91,25 @@ __attribute__((visibility("default"))) char* secure_getenv(const char* name) noe
 
 __attribute__((visibility("default"))) int setenv(const char* name, const char* value,
                                                   int overwrite) noexcept {
-  static const auto real = pylaunch::engine::Libc<pylaunch::engine::Set>("setenv");
+  using Function = pylaunch::engine::Set;
+  PYLAUNCH_LIBC(setenv)
   return pylaunch::engine::Change(name, __builtin_return_address(0),
-                                  [&] { return real(name, value, overwrite); });
+                                  [&] { return libc.Get()(name, value, overwrite); });
 }
 
 __attribute__((visibility("default"))) int unsetenv(const char* name) noexcept {
-  static const auto real = pylaunch::engine::Libc<pylaunch::engine::Unset>("unsetenv");
-  return pylaunch::engine::Change(name, __builtin_return_address(0), [&] { return real(name); });
+  using Function = pylaunch::engine::Unset;
+  PYLAUNCH_LIBC(unsetenv)
+  return pylaunch::engine::Change(name, __builtin_return_address(0),
+                                  [&] { return libc.Get()(name); });
 }
 
 __attribute__((visibility("default"))) int putenv(char* string) noexcept {
-  static const auto real = pylaunch::engine::Libc<pylaunch::engine::Put>("putenv");
+  using Function = pylaunch::engine::Put;
+  PYLAUNCH_LIBC(putenv)
   std::string name = string;
   name.resize(std::min(name.find('='), name.size()));
   return pylaunch::engine::Change(name.c_str(), __builtin_return_address(0),
-                                  [&] { return real(string); });
+                                  [&] { return libc.Get()(string); });
 }
 }

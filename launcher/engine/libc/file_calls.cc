@@ -88,7 +88,7 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
     using Function = result(*) parameters;                                      \
     PYLAUNCH_LIBC(name)                                                         \
     pylaunch::engine::Tell(__builtin_return_address(0), call, folder, path, 0); \
-    return libc.load(std::memory_order_relaxed) arguments;                      \
+    return libc.Get() arguments;                                                \
   }
 
 // `made`: what to tell of a success.
@@ -97,7 +97,7 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
     using Function = result(*) parameters;                                                       \
     PYLAUNCH_LIBC(name)                                                                          \
     namespace engine = pylaunch::engine;                                                         \
-    const auto done = libc.load(std::memory_order_relaxed) arguments;                            \
+    const auto done = libc.Get() arguments;                                                      \
     const bool failed = engine::Failed(done);                                                    \
     engine::Tell(__builtin_return_address(0), failed ? engine::FileCall::kFailed : made, folder, \
                  path, 0);                                                                       \
@@ -110,7 +110,7 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
     PYLAUNCH_LIBC(name)                                                           \
     namespace engine = pylaunch::engine;                                          \
     engine::TellOpening(__builtin_return_address(0), folder, path, flags);        \
-    const auto opened = libc.load(std::memory_order_relaxed) arguments;           \
+    const auto opened = libc.Get() arguments;                                     \
     engine::TellOpened(__builtin_return_address(0), folder, path, flags, 0,       \
                        engine::Failed(opened));                                   \
     return opened;                                                                \
@@ -131,7 +131,7 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
       mode = va_arg(rest, unsigned);                                                            \
       va_end(rest);                                                                             \
     }                                                                                           \
-    const int opened = libc.load(std::memory_order_relaxed)(first_argument path, flags, mode);  \
+    const int opened = libc.Get()(first_argument path, flags, mode);                            \
     engine::TellOpened(__builtin_return_address(0), folder, path, flags, mode,                  \
                        engine::Failed(opened));                                                 \
     return opened;                                                                              \

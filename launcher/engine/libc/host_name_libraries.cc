@@ -1,78 +1,37 @@
 #include "launcher/engine/libc/host_name_libraries.h"
 
-#include <elf.h>
-#include <link.h>
-
 #include <cstdint>
-#include <cstring>
 #include <string_view>
+
+#include "launcher/engine/base/build_id.h"
+#include "launcher/engine/base/loaded_object.h"
 
 namespace pylaunch::engine {
 namespace {
 
-constexpr std::string_view kLibraries = "\n"
+constexpr std::string_view kLibraries =
 #include "host_name_libraries.inc"
     ;
 constexpr size_t kBuildIdSize = 20;  // SHA-1, as linkers make it.
 
-struct Search {
-  uintptr_t address;
-  bool listed;
-};
-
-bool IsListed(const unsigned char* id) {
-  char line[2 * kBuildIdSize + 2];  // A newline before, a space behind.
-  line[0] = '\n';
+// Among the versions of known_list.h's lines, of which this list has no others than build-ids.
+bool IsListed(std::string_view id) {
+  if (id.size() != kBuildIdSize) return false;
+  char digits[2 * kBuildIdSize];
   for (size_t i = 0; i < kBuildIdSize; ++i) {
     constexpr char kDigits[] = "0123456789abcdef";
-    line[1 + 2 * i] = kDigits[id[i] >> 4];
-    line[2 + 2 * i] = kDigits[id[i] & 15];
+    digits[2 * i] = kDigits[static_cast<unsigned char>(id[i]) >> 4];
+    digits[2 * i + 1] = kDigits[static_cast<unsigned char>(id[i]) & 15];
   }
-  line[sizeof line - 1] = ' ';
-  return kLibraries.find(std::string_view(line, sizeof line)) != kLibraries.npos;
-}
-
-bool HasListedId(const char* notes, size_t size) {
-  const auto padded = [](uint32_t length) { return (size_t{length} + 3) & ~size_t{3}; };
-  for (size_t at = 0; at + sizeof(ElfW(Nhdr)) <= size;) {
-    ElfW(Nhdr) note;
-    std::memcpy(&note, notes + at, sizeof note);
-    const size_t name = at + sizeof note, id = name + padded(note.n_namesz);
-    const size_t next = id + padded(note.n_descsz);
-    if (next > size) return false;
-    if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && note.n_descsz == kBuildIdSize &&
-        std::memcmp(notes + name, "GNU", 4) == 0) {
-      return IsListed(reinterpret_cast<const unsigned char*>(notes + id));
-    }
-    at = next;
-  }
-  return false;
-}
-
-int LookAt(dl_phdr_info* info, size_t, void* data) {
-  auto* search = static_cast<Search*>(data);
-  bool inside = false;
-  for (int i = 0; i < info->dlpi_phnum; ++i) {
-    const ElfW(Phdr)& part = info->dlpi_phdr[i];
-    const uintptr_t start = info->dlpi_addr + part.p_vaddr;
-    inside |= part.p_type == PT_LOAD && search->address - start < part.p_memsz;
-  }
-  if (!inside) return 0;
-  for (int i = 0; i < info->dlpi_phnum && !search->listed; ++i) {
-    const ElfW(Phdr)& part = info->dlpi_phdr[i];
-    search->listed =
-        part.p_type == PT_NOTE &&
-        HasListedId(reinterpret_cast<const char*>(info->dlpi_addr + part.p_vaddr), part.p_memsz);
-  }
-  return 1;
+  return kLibraries.find(std::string_view(digits, sizeof digits)) != kLibraries.npos;
 }
 
 }  // namespace
 
 bool KeepsNoHostName(const void* caller) {
-  Search search = {reinterpret_cast<uintptr_t>(caller), false};
-  dl_iterate_phdr(LookAt, &search);
-  return search.listed;
+  bool listed = false;
+  VisitObjectOf(caller, [&](const dl_phdr_info& object) { listed = IsListed(BuildId(object)); });
+  return listed;
 }
 
 }  // namespace pylaunch::engine

@@ -31,7 +31,7 @@ void ListenToRandomCalls(RandomListener listener) { g_listener = listener; }
     using Function = result(*) parameters;                                   \
     PYLAUNCH_LIBC(name)                                                      \
     pylaunch::engine::Tell(__builtin_return_address(0), size, flags);        \
-    return libc.load(std::memory_order_relaxed) arguments;                   \
+    return libc.Get() arguments;                                             \
   }
 
 PASS_ON(long, getrandom, (void* to, unsigned long size, unsigned flags), (to, size, flags), size,

@@ -43,7 +43,7 @@ static bool IsCountedUname(const void* caller) {
     if (when) {                                                                                   \
       pylaunch::engine::Tell(__builtin_return_address(0), pylaunch::engine::StartCall::call, fd); \
     }                                                                                             \
-    return libc.load(std::memory_order_relaxed) arguments;                                        \
+    return libc.Get() arguments;                                                                  \
   }
 
 PASS_ON(int, isatty, (int fd), (fd), fd >= 0 && fd <= 2, kIsTerminal, fd)

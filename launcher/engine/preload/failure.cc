@@ -6,6 +6,7 @@
 
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/preload/statement.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -82,13 +83,6 @@ std::string Describe(PyObject* exception) {
 // True if `name` is `module` or a package above it.
 bool IsOrContains(const std::string& name, const std::string& module) {
   return module == name || module.starts_with(name + ".");
-}
-
-std::string Statement(const PreloadEntry& entry) {
-  if (entry.kind == PreloadEntry::Kind::kImport) return "import " + entry.module;
-  std::string statement = "from " + entry.module + " import ";
-  for (size_t i = 0; i < entry.names.size(); ++i) statement += (i > 0 ? ", " : "") + entry.names[i];
-  return statement;
 }
 
 std::string Executable() { return Text(PySys_GetObject("executable")); }
@@ -175,20 +169,6 @@ Failure TakeFailure(const PreloadEntry& entry) {
   failure.exception = std::move(own_value);
   PyErr_Clear();
   return failure;
-}
-
-std::string MissingBackends(PyObject* object) {
-  std::string_view metaclass = Py_TYPE(object)->tp_name;
-  if (!PyType_Check(object) || metaclass.substr(metaclass.rfind('.') + 1) != "DummyObject")
-    return "";
-  PyRef backends = PyRef::Steal(PyObject_GetAttrString(object, "_backends"));
-  PyRef list = backends ? PyRef::Steal(PySequence_List(backends.get())) : PyRef();
-  std::string names;
-  for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list.get()); ++i) {
-    names += (names.empty() ? "" : ", ") + Text(PyList_GET_ITEM(list.get(), i));
-  }
-  PyErr_Clear();
-  return names;
 }
 
 }  // namespace pylaunch::engine

@@ -23,11 +23,6 @@ struct Failure {
 // Takes the current exception (and clears it). REQUIRES: PyErr_Occurred().
 Failure TakeFailure(const PreloadEntry& entry);
 
-// A stand-in for a class whose optional dependency is missing, e.g.
-// transformers.utils.import_utils.DummyObject: its metaclass has that name, and it lists what it
-// lacks in `_backends`. Returns those, comma separated, or an empty string for a real object.
-std::string MissingBackends(PyObject* object);
-
 }  // namespace pylaunch::engine
 
 #endif  // PYLAUNCH_LAUNCHER_ENGINE_PRELOAD_FAILURE_H_

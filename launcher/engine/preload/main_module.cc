@@ -76,9 +76,12 @@ PyRef FileOf(const Program& program) {
 // ------------------------------------------------------------------------------------------------
 // A sys.argv that runpy is not to write to
 
-bool g_keep = false;
-PyObject* g_kept = nullptr;   // While runpy has another one.
-PyObject* g_first = nullptr;  // The list of the start, if it waits for the path, too.
+// What the audit hook goes by, which stays for good.
+constinit struct {
+  bool keep = false;
+  PyObject* kept = nullptr;   // While runpy has another one.
+  PyObject* first = nullptr;  // The list of the start, if it waits for the path, too.
+} g;
 
 PyRef FreshArguments() {
   const PyWideStringList& argv = _Py_GetConfig()->argv;
@@ -110,17 +113,17 @@ bool IsRunCode() {
 
 // Modules/main.c raises the first, and runpy's `exec` of the program the second.
 int OnAuditEvent(const char* event, PyObject*, void*) {
-  if (g_keep && std::strcmp(event, "cpython.run_module") == 0) {
-    g_keep = false;
+  if (g.keep && std::strcmp(event, "cpython.run_module") == 0) {
+    g.keep = false;
     PyRef kept = PyRef::Share(PySys_GetObject("argv"));
     PyRef fresh = FreshArguments();
-    if (kept && fresh && PySys_SetObject("argv", fresh.get()) == 0) g_kept = kept.release();
-  } else if (g_kept != nullptr && std::strcmp(event, "exec") == 0 && IsRunCode()) {
+    if (kept && fresh && PySys_SetObject("argv", fresh.get()) == 0) g.kept = kept.release();
+  } else if (g.kept != nullptr && std::strcmp(event, "exec") == 0 && IsRunCode()) {
     PyObject* path = FirstOf(PySys_GetObject("argv"));
-    if (g_first != nullptr && path != nullptr) SetFirst(g_first, PyRef::Share(path));
-    Py_CLEAR(g_first);
-    PySys_SetObject("argv", g_kept);
-    Py_CLEAR(g_kept);
+    if (g.first != nullptr && path != nullptr) SetFirst(g.first, PyRef::Share(path));
+    Py_CLEAR(g.first);
+    PySys_SetObject("argv", g.kept);
+    Py_CLEAR(g.kept);
   }
   PyErr_Clear();
   return 0;
@@ -135,7 +138,7 @@ MainModule::MainModule(const Program& program) : file_(FileOf(program)) {
   PyDict_SetItemString(PyModule_GetDict(main), "__file__", file_.get());
   PyObject* argv = PySys_GetObject("argv");
   PyObject* first = FirstOf(argv);
-  if (!program.module.empty() && !g_keep && first != nullptr) {
+  if (!program.module.empty() && !g.keep && first != nullptr) {
     list_ = PyRef::Share(argv);
     option_ = PyRef::Share(first);
     SetFirst(argv, PyRef::Share(file_.get()));
@@ -151,8 +154,8 @@ MainModule::~MainModule() {
   const bool same = FirstOf(list_.get()) == file_.get();
   if (same) SetFirst(list_.get(), std::move(option_));
   if (!same || PySys_GetObject("argv") != list_.get()) {
-    if (same) g_first = list_.release();
-    g_keep = PySys_AddAuditHook(OnAuditEvent, nullptr) == 0;
+    if (same) g.first = list_.release();
+    g.keep = PySys_AddAuditHook(OnAuditEvent, nullptr) == 0;
   }
   PyErr_Clear();
 }

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "launcher/engine/base/placeholder.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/report.h"
 #include "launcher/engine/journal/journal.h"
@@ -11,20 +12,12 @@
 #include "launcher/engine/preload/failure.h"
 #include "launcher/engine/preload/half_imported.h"
 #include "launcher/engine/preload/main_module.h"
+#include "launcher/engine/preload/statement.h"
 #include "launcher/engine/preload/surroundings.h"
 #include "launcher/engine/record/variable_record.h"
 
 namespace pylaunch::engine {
 namespace {
-
-// The statement that CPython itself runs for an entry; the parser has proved every part an
-// identifier.
-std::string Statement(const PreloadEntry& entry) {
-  if (entry.kind == PreloadEntry::Kind::kImport) return "import " + entry.module;
-  std::string statement = "from " + entry.module + " import ";
-  for (size_t i = 0; i < entry.names.size(); ++i) statement += (i > 0 ? ", " : "") + entry.names[i];
-  return statement;
-}
 
 // Runs the statement in a namespace of its own, which is returned; null with an exception set.
 PyRef RunStatement(const PreloadEntry& entry) {

@@ -21,13 +21,17 @@ namespace {
 
 using Path = ReadRecord::Path;
 
-std::mutex g_mutex;
-ReadRecord* g_record = nullptr;
-// What no restored process may find done; OwnDeeds is asked after the record has been stopped, too.
-auto* g_own_names = new std::set<std::string>();
-auto* g_inputs = new std::set<std::string>();
-bool g_questions_count = false;  // Under the lock.
-pid_t g_process = 0;
+// The C library's functions tell us with nothing of ours.
+struct {
+  std::mutex mutex;
+  ReadRecord* record = nullptr;
+  // What no restored process may find done; OwnDeeds is asked after the record has been stopped,
+  // too.
+  std::set<std::string>* own_names = new std::set<std::string>();
+  std::set<std::string>* inputs = new std::set<std::string>();
+  bool questions_count = false;  // Under the lock.
+  pid_t process = 0;
+} g;
 thread_local int t_pauses = 0;
 
 constexpr std::string_view kUsualDevices[] = {
@@ -68,19 +72,19 @@ std::string FolderPath(int folder) {
 template <typename Answer, typename See>
 void Note(const std::string& path, std::optional<Answer> Path::*answer, const See& see) {
   {
-    std::lock_guard<std::mutex> lock(g_mutex);
-    if (g_record == nullptr) return;
-    const auto known = g_record->paths.find(path);
-    if (known != g_record->paths.end() && (known->second.*answer).has_value()) return;
-    if (g_record->made.count(path) != 0) {
-      g_record->paths[path].*answer = Answer();
+    std::lock_guard<std::mutex> lock(g.mutex);
+    if (g.record == nullptr) return;
+    const auto known = g.record->paths.find(path);
+    if (known != g.record->paths.end() && (known->second.*answer).has_value()) return;
+    if (g.record->made.count(path) != 0) {
+      g.record->paths[path].*answer = Answer();
       return;
     }
   }
   Answer now = see(path);
-  std::lock_guard<std::mutex> lock(g_mutex);
-  if (g_record == nullptr) return;
-  std::optional<Answer>& first = g_record->paths[path].*answer;
+  std::lock_guard<std::mutex> lock(g.mutex);
+  if (g.record == nullptr) return;
+  std::optional<Answer>& first = g.record->paths[path].*answer;
   if (!first) first = std::move(now);
 }
 
@@ -165,12 +169,12 @@ bool IsTemporary(const std::string& path) {
 }
 
 void NoteMade(const std::string& path, bool own) {
-  std::lock_guard<std::mutex> lock(g_mutex);
-  if (g_record == nullptr) return;
-  std::optional<image::FileState>& first = g_record->paths[path].target;
+  std::lock_guard<std::mutex> lock(g.mutex);
+  if (g.record == nullptr) return;
+  std::optional<image::FileState>& first = g.record->paths[path].target;
   if (!first) first = image::FileState();
-  g_record->made.insert(path);
-  if (own) g_own_names->insert(path);
+  g.record->made.insert(path);
+  if (own) g.own_names->insert(path);
 }
 
 bool IsThere(const std::string& path) {
@@ -181,23 +185,23 @@ bool IsThere(const std::string& path) {
 // Before a call that may make it.
 void NoteOwnName(const std::string& path) {
   if (IsThere(path) || !HasOwnNumber(path)) return;
-  std::lock_guard<std::mutex> lock(g_mutex);
-  if (g_record != nullptr) g_own_names->insert(path);
+  std::lock_guard<std::mutex> lock(g.mutex);
+  if (g.record != nullptr) g.own_names->insert(path);
 }
 
 // What will be written counts as made by us if it is read or removed later.
 void NoteCreation(const std::string& path) {
   if (IsThere(path)) return;
   NoteOwnName(path);
-  std::lock_guard<std::mutex> lock(g_mutex);
-  if (g_record != nullptr) g_record->made.insert(path);
+  std::lock_guard<std::mutex> lock(g.mutex);
+  if (g.record != nullptr) g.record->made.insert(path);
 }
 
 void NoteKernelFile(const std::string& path) {
   std::optional<image::Fact> now = image::KernelFileFact(path);
-  std::lock_guard<std::mutex> lock(g_mutex);
-  if (g_record == nullptr || !now) return;
-  g_record->kernel_files.emplace(std::move(now->name), std::move(now->value));
+  std::lock_guard<std::mutex> lock(g.mutex);
+  if (g.record == nullptr || !now) return;
+  g.record->kernel_files.emplace(std::move(now->name), std::move(now->value));
 }
 
 void NoteCall(FileCall call, const std::string& path, int flags) {
@@ -227,7 +231,7 @@ void NoteCall(FileCall call, const std::string& path, int flags) {
 }
 
 // Not of a child, which may have been forked while another thread held the lock.
-bool Counts() { return t_pauses == 0 && getpid() == g_process; }
+bool Counts() { return t_pauses == 0 && getpid() == g.process; }
 
 void OnFileCall(FileCall call, int folder, const char* asked, int flags) {
   if (!Counts()) return;
@@ -240,67 +244,67 @@ void OnFileCall(FileCall call, int folder, const char* asked, int flags) {
   }
   const bool input = call == FileCall::kOpen && IsDescriptor(path);
   {
-    std::lock_guard<std::mutex> lock(g_mutex);
-    if (g_record == nullptr) return;
+    std::lock_guard<std::mutex> lock(g.mutex);
+    if (g.record == nullptr) return;
     if (relative && from.empty()) {
-      g_record->unknown = std::string(asked) + ", relative to an unknown folder";
+      g.record->unknown = std::string(asked) + ", relative to an unknown folder";
     }
-    if (input) g_inputs->insert(path);
-    if (call == FileCall::kOpen && IsBytecode(path)) g_record->bytecode.insert(path);
+    if (input) g.inputs->insert(path);
+    if (call == FileCall::kOpen && IsBytecode(path)) g.record->bytecode.insert(path);
     if (IsLeftOut(path)) return;
-    if (relative && from == g_record->folder) g_record->relative.insert(path);
+    if (relative && from == g.record->folder) g.record->relative.insert(path);
   }
   image::IsKernelFile(path) ? NoteKernelFile(path) : NoteCall(call, path, flags);
 }
 
 void OnStartCall(StartCall call, int fd) {
   if (!Counts()) return;
-  std::lock_guard<std::mutex> lock(g_mutex);
-  if (g_record == nullptr) return;
-  if (call == StartCall::kHostName) g_record->asked.insert(kHostName);
-  if (!g_questions_count) return;
-  if (call == StartCall::kIsTerminal) g_record->asked.insert(TerminalFact(fd));
-  if (call == StartCall::kWorkingDirectory) g_record->asked_folder = true;
-  if (call == StartCall::kReadInput) g_inputs->insert("standard input");
+  std::lock_guard<std::mutex> lock(g.mutex);
+  if (g.record == nullptr) return;
+  if (call == StartCall::kHostName) g.record->asked.insert(kHostName);
+  if (!g.questions_count) return;
+  if (call == StartCall::kIsTerminal) g.record->asked.insert(TerminalFact(fd));
+  if (call == StartCall::kWorkingDirectory) g.record->asked_folder = true;
+  if (call == StartCall::kReadInput) g.inputs->insert("standard input");
 }
 
 }  // namespace
 
 void StartReadRecord() {
-  g_process = getpid();
-  g_record = new ReadRecord;
-  g_record->folder = FolderPath(AT_FDCWD);
+  g.process = getpid();
+  g.record = new ReadRecord;
+  g.record->folder = FolderPath(AT_FDCWD);
   ListenToFileCalls(OnFileCall);
   ListenToStartCalls(OnStartCall);
 }
 
 void RecordQuestionsOfStart() {
-  std::lock_guard<std::mutex> lock(g_mutex);
-  g_questions_count = true;
+  std::lock_guard<std::mutex> lock(g.mutex);
+  g.questions_count = true;
 }
 
 void NoteQuestionOfStart(const char* fact) {
-  std::lock_guard<std::mutex> lock(g_mutex);
-  if (g_record != nullptr && t_pauses == 0) g_record->asked.insert(fact);
+  std::lock_guard<std::mutex> lock(g.mutex);
+  if (g.record != nullptr && t_pauses == 0) g.record->asked.insert(fact);
 }
 
 ReadRecord StopReadRecord() {
   ListenToFileCalls(nullptr);
   ListenToStartCalls(nullptr);
-  std::lock_guard<std::mutex> lock(g_mutex);
-  ReadRecord record = std::move(*g_record);
-  delete std::exchange(g_record, nullptr);
+  std::lock_guard<std::mutex> lock(g.mutex);
+  ReadRecord record = std::move(*g.record);
+  delete std::exchange(g.record, nullptr);
   return record;
 }
 
 std::vector<std::string> OwnDeeds() {
   std::vector<std::string> deeds;
-  std::lock_guard<std::mutex> lock(g_mutex);
-  for (const std::string& path : *g_own_names) {
+  std::lock_guard<std::mutex> lock(g.mutex);
+  for (const std::string& path : *g.own_names) {
     struct stat st;
     if (lstat(path.c_str(), &st) == 0) deeds.push_back("left " + path);
   }
-  for (const std::string& input : *g_inputs) deeds.push_back("read " + input);
+  for (const std::string& input : *g.inputs) deeds.push_back("read " + input);
   return deeds;
 }
 

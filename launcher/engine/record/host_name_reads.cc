@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "launcher/contract/handoff.h"
+#include "launcher/engine/base/known_list.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/wrap.h"
 #include "launcher/engine/record/file_record.h"
@@ -16,15 +18,18 @@
 namespace pylaunch::engine {
 namespace {
 
-constexpr std::string_view kIgnorers = "\n"
+constexpr std::string_view kIgnorers =
 #include "host_name_ignorers.inc"
     ;
 constexpr long kHostNameField = 1;  // Of five, in both results.
 constexpr long kFields = 5;
 
-bool g_on = false;
-Diverted g_posix_uname;  // os.uname, too.
-Wrapped g_platform_uname;
+// CPython and the C library call us with nothing of ours.
+constinit struct {
+  bool on = false;
+  Diverted posix_uname;  // os.uname, too.
+  Wrapped platform_uname;
+} g;
 
 std::string Utf8(PyObject* text) {
   const char* bytes = text != nullptr && PyUnicode_Check(text) ? PyUnicode_AsUTF8(text) : nullptr;
@@ -32,12 +37,18 @@ std::string Utf8(PyObject* text) {
   return bytes == nullptr ? "" : bytes;
 }
 
+KnownList* Ignorers() {
+  static auto* ignorers = new KnownList("host_name_ignorers.txt", kIgnorers);
+  return ignorers;
+}
+
 bool IsIgnorer(PyObject* code) {
   PyObject* globals = PyEval_GetGlobals();
-  const std::string module =
-      Utf8(globals == nullptr ? nullptr : PyDict_GetItemString(globals, "__name__"));
-  const std::string name = Utf8(reinterpret_cast<PyCodeObject*>(code)->co_name);
-  return kIgnorers.find("\n" + module + ":" + name + "\n") != kIgnorers.npos;
+  if (globals == nullptr) return false;
+  const std::string module = Utf8(PyDict_GetItemString(globals, "__name__"));
+  const std::string function = Utf8(reinterpret_cast<PyCodeObject*>(code)->co_name);
+  return Ignorers()->HasModule(module + ":" + function,
+                               Utf8(PyDict_GetItemString(globals, "__file__")));
 }
 
 // Where in the code, in bytes, the instruction stands that calls us.
@@ -156,7 +167,7 @@ bool TakesAnotherField(PyObject* code, int call) {
 
 // Of what has called us.
 void NoteCaller() {
-  if (!g_on) return;  // Somebody has kept ours.
+  if (!g.on) return;  // Somebody has kept ours.
   PyFrameObject* frame = PyEval_GetFrame();
   if (frame != nullptr) {
     PyRef code = PyRef::Steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
@@ -170,12 +181,12 @@ void NoteCaller() {
 
 PyObject* PosixUname(PyObject* self, PyObject* nothing) {
   NoteCaller();
-  return g_posix_uname.Call(self, nothing);
+  return g.posix_uname.Call(self, nothing);
 }
 
 PyObject* PlatformUname(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   NoteCaller();
-  return g_platform_uname.Call(args, count, keywords);
+  return g.platform_uname.Call(args, count, keywords);
 }
 
 PyObject* Loaded(const char* name) {
@@ -185,12 +196,12 @@ PyObject* Loaded(const char* name) {
 
 void UnwrapPlatform() {
   PyObject* module = Loaded("platform");
-  if (module == nullptr || g_platform_uname.original == nullptr) return;
+  if (module == nullptr || g.platform_uname.original == nullptr) return;
   PyRef now = PyRef::Steal(PyObject_GetAttrString(module, "uname"));
   // Another one means that somebody put his own there.
   if (now && PyCFunction_Check(now.get()) &&
-      reinterpret_cast<PyCFunctionObject*>(now.get())->m_ml == &g_platform_uname.def) {
-    PyObject_SetAttrString(module, "uname", g_platform_uname.original);
+      reinterpret_cast<PyCFunctionObject*>(now.get())->m_ml == &g.platform_uname.def) {
+    PyObject_SetAttrString(module, "uname", g.platform_uname.original);
   }
   PyErr_Clear();
 }
@@ -198,26 +209,28 @@ void UnwrapPlatform() {
 }  // namespace
 
 void StartHostNameReads() {
-  g_on = true;
+  g.on = true;
   PyObject* posix = Loaded("posix");
-  if (posix == nullptr || !g_posix_uname.Install(posix, "uname", PosixUname)) {
+  if (posix == nullptr || !g.posix_uname.Install(posix, "uname", PosixUname)) {
     NoteQuestionOfStart(kHostName);  // Nobody would see it.
   }
   FollowPlatform();
 }
 
 void FollowPlatform() {
-  PyObject* platform = g_on && g_platform_uname.original == nullptr ? Loaded("platform") : nullptr;
+  PyObject* platform = g.on && g.platform_uname.original == nullptr ? Loaded("platform") : nullptr;
   if (platform == nullptr) return;
   // It is in sys.modules before it is whole.
   if (PyDict_GetItemString(PyModule_GetDict(platform), "uname") == nullptr) return;
-  if (!g_platform_uname.Install(platform, "uname", PlatformUname)) NoteQuestionOfStart(kHostName);
+  if (!g.platform_uname.Install(platform, "uname", PlatformUname)) NoteQuestionOfStart(kHostName);
   PyErr_Clear();
 }
 
+std::vector<std::string> HostNameListToReadAgain() { return Ignorers()->ToReadAgain(); }
+
 void StopHostNameReads() {
-  g_on = false;
-  g_posix_uname.Remove();
+  g.on = false;
+  g.posix_uname.Remove();
   UnwrapPlatform();
 }
 

@@ -1,6 +1,9 @@
 #ifndef PYLAUNCH_LAUNCHER_ENGINE_RECORD_HOST_NAME_READS_H_
 #define PYLAUNCH_LAUNCHER_ENGINE_RECORD_HOST_NAME_READS_H_
 
+#include <string>
+#include <vector>
+
 namespace pylaunch::engine {
 
 // Containers of one host have host names of their own and may share a cache. So the host name is a
@@ -9,7 +12,7 @@ namespace pylaunch::engine {
 // who calls it wants this one (numpy and torch, when imported, want the kernel's release and the
 // machine). So of Python code the call counts, and one of platform.uname(), which keeps what it
 // found, unless the very next thing that the caller does is to take another field from it, or it is
-// a function that stands in host_name_ignorers.txt.
+// a function for which host_name_ignorers.txt vouches (known_list.h).
 
 // Once `os` is there. REQUIRES: the GIL.
 void StartHostNameReads();
@@ -17,6 +20,8 @@ void StartHostNameReads();
 void FollowPlatform();
 // REQUIRES: the GIL.
 void StopHostNameReads();
+// What that list knows in other versions, in sentences.
+std::vector<std::string> HostNameListToReadAgain();
 
 }  // namespace pylaunch::engine
 

@@ -5,23 +5,39 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "cache/file_env.h"
 #include "launcher/engine/base/interpreter_object.h"
-#include "launcher/engine/base/name_list.h"
+#include "launcher/engine/base/known_list.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/libc/random_calls.h"
 
 namespace pylaunch::engine {
 namespace {
 
-// The GIL protects these.
-const NameList* g_known = nullptr;    // Who may draw.
-const NameList* g_helpers = nullptr;  // Whose functions draw for those that call them.
-auto* g_draws = new std::set<RandomDraw>();
-size_t g_when = 0;
+struct Lists {
+  KnownList known;    // Who may draw.
+  KnownList helpers;  // Whose functions draw for those that call them.
+  // By the module that it renews, less those that it is known not to.
+  std::map<std::string, KnownList, std::less<>> hooks;
+};
+
+// getrandom(2) calls us with nothing of ours. Protected by the GIL.
+struct {
+  Lists* lists = nullptr;  // While it is recorded.
+  // Of whom the lists have not been asked.
+  std::set<RandomDraw>* asked_later = new std::set<RandomDraw>();
+  std::set<RandomDraw>* draws = new std::set<RandomDraw>();
+  std::vector<std::string>* to_read = new std::vector<std::string>();
+  size_t when = 0;
+} g;
+
+constexpr std::string_view kHookSuffix = ".py", kHookVersions = "# Versions: ";
 
 // The second pair is what frozen modules are called until the first ones are imported.
 constexpr std::string_view kImportlib[] = {"importlib._bootstrap", "importlib._bootstrap_external",
@@ -50,6 +66,15 @@ std::string FunctionOf(PyFrameObject* frame) {
   return text;
 }
 
+// The list of which a hook's first line is the only one.
+KnownList HookFor(const std::string& module, std::string_view first_line) {
+  if (!first_line.starts_with(kHookVersions)) first_line = "";  // For none.
+  first_line.remove_prefix(first_line.empty() ? 0 : kHookVersions.size());
+  return {"hooks/" + module + std::string(kHookSuffix),
+          "otherwise " + module + " counts as having drawn random numbers\n" + module + " " +
+              std::string(first_line)};
+}
+
 // Empty: it draws for its caller.
 std::string WhoDraws(PyFrameObject* frame) {
   auto* object = reinterpret_cast<PyObject*>(frame);
@@ -60,7 +85,9 @@ std::string WhoDraws(PyFrameObject* frame) {
     // No frame of the imported module: an extension, whose code has none.
     return function == "_find_and_load_unlocked" ? TextIn(object, "f_locals", "name") : "";
   }
-  return g_helpers->count(module) != 0 ? "" : module;
+  const bool helps = g.lists->helpers.Names(module) &&
+                     g.lists->helpers.HasModule(module, TextIn(object, "f_globals", "__file__"));
+  return helps ? "" : module;
 }
 
 PyFrameObject* InnermostFrame() { return PyThreadState_GetFrame(PyThreadState_Get()); }
@@ -96,38 +123,99 @@ void OnRandomCall(const void* caller, unsigned long size, unsigned flags) {
   const PyGILState_STATE state = PyGILState_Ensure();
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
-  if (g_known != nullptr && !IsIdleSeeding(size, flags)) {
+  if (g.lists != nullptr && !IsIdleSeeding(size, flags)) {
     std::string who = WhoDraws();
-    if (!who.empty() && g_known->count(who) == 0) g_draws->insert({std::move(who), g_when});
+    const bool is_renewed = g.lists->hooks.count(who) != 0;
+    if (!who.empty() && !is_renewed) g.asked_later->insert({std::move(who), g.when});
   }
   PyErr_Restore(type, value, traceback);
   PyGILState_Release(state);
 }
 
+PyObject* Loaded(const std::string& module) {
+  return PyDict_GetItemString(PyImport_GetModuleDict(), module.c_str());
+}
+
+// Empty: nothing tells. So nobody vouches for what is compiled into CPython: SQLite's generator
+// (hooks/_sqlite3.py) may be out of reach there.
+std::string FileOf(PyObject* module) {
+  if (module == nullptr) return "";
+  PyRef file = PyRef::Steal(PyObject_GetAttrString(module, "__file__"));
+  const char* utf8 = file && PyUnicode_Check(file.get()) ? PyUnicode_AsUTF8(file.get()) : nullptr;
+  std::string path = utf8 == nullptr ? "" : utf8;
+  PyErr_Clear();
+  return path;
+}
+
+// Whom the lists vouch for can be asked only now: an extension that draws in its import is not in
+// sys.modules yet. A module whose hook was written for other versions counts as having drawn.
+void AskLists() {
+  std::set<RandomDraw> asked;  // A module's __getattr__ may run, and others draw meanwhile.
+  asked.swap(*g.asked_later);
+  for (const RandomDraw& draw : asked) {
+    if (!g.lists->known.Names(draw.module) ||
+        !g.lists->known.HasModule(draw.module, FileOf(Loaded(draw.module)))) {
+      g.draws->insert(draw);
+    }
+  }
+  for (auto at = g.lists->hooks.begin(); at != g.lists->hooks.end();) {
+    auto& [name, hook] = *at;
+    PyObject* module = Loaded(name);
+    if (module == nullptr || hook.HasModule(name, FileOf(module))) {
+      ++at;
+      continue;
+    }
+    g.draws->insert({name, g.when});
+    std::ranges::copy(hook.ToReadAgain(), std::back_inserter(*g.to_read));
+    at = g.lists->hooks.erase(at);
+  }
+}
+
+std::string FirstLine(const std::string& path) {
+  constexpr size_t kMaxHook = size_t{1} << 20;
+  const auto text = cache::PosixFileEnv().ReadFile(path, kMaxHook);
+  return text ? text->substr(0, text->find('\n')) : "";
+}
+
 }  // namespace
 
+bool IsHookFor(const std::string& name, std::string_view first_line, PyObject* module) {
+  return HookFor(name, first_line).HasModule(name, FileOf(module));
+}
+
 void StartRandomDraws(const std::string& folder) {
-  auto* known = new NameList(ReadNameList(folder + "/known_draws.txt"));
-  constexpr std::string_view kSuffix = ".py";
-  auto hooks = cache::PosixFileEnv().ListFolder(folder + "/hooks");
-  for (const std::string& name : hooks ? *hooks : std::vector<std::string>()) {
-    if (name.ends_with(kSuffix)) known->insert(name.substr(0, name.size() - kSuffix.size()));
+  auto* lists = new Lists{KnownList::Read(folder + "/known_draws.txt"),
+                          KnownList::Read(folder + "/random_helpers.txt"),
+                          {}};
+  const std::string hooks = folder + "/hooks";
+  auto names = cache::PosixFileEnv().ListFolder(hooks);
+  for (const std::string& name : names ? *names : std::vector<std::string>()) {
+    if (!name.ends_with(kHookSuffix)) continue;
+    const std::string module = name.substr(0, name.size() - kHookSuffix.size());
+    lists->hooks.emplace(module, HookFor(module, FirstLine(hooks + "/" + name)));
   }
-  g_helpers = new NameList(ReadNameList(folder + "/random_helpers.txt"));
-  g_known = known;
+  g.lists = lists;
   ListenToRandomCalls(OnRandomCall);
 }
 
 void StopRandomDraws() {
+  if (g.lists != nullptr) AskLists();
   ListenToRandomCalls(nullptr);
   // A thread may be waiting for the GIL in OnRandomCall.
-  delete std::exchange(g_known, nullptr);
-  delete std::exchange(g_helpers, nullptr);
+  Lists* lists = std::exchange(g.lists, nullptr);
+  if (lists == nullptr) return;
+  for (const KnownList* list : {&lists->known, &lists->helpers}) {
+    std::ranges::copy(list->ToReadAgain(), std::back_inserter(*g.to_read));
+  }
+  delete lists;
 }
 
+std::vector<std::string> DrawListsToReadAgain() { return *g.to_read; }
+
 std::set<RandomDraw> RandomDraws() {
-  ++g_when;
-  return *g_draws;
+  if (g.lists != nullptr) AskLists();
+  ++g.when;
+  return *g.draws;
 }
 
 }  // namespace pylaunch::engine

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace pylaunch::engine {
 
@@ -20,10 +22,17 @@ struct RandomDraw {
   auto operator<=>(const RandomDraw&) const = default;
 };
 
-// `folder`: of resume.py. Not recorded is what modules draw for which there is a hook, and those in
-// known_draws.txt. All these need the GIL.
+// `folder`: of resume.py. Not recorded is what modules draw for which there is a hook or a line in
+// known_draws.txt, in a version for which that vouches (known_list.h). Who has a hook for other
+// versions counts as having drawn: nobody else renews what C code has. All these need the GIL.
 void StartRandomDraws(const std::string& folder);
 void StopRandomDraws();
+// What those lists know in other versions than were loaded, in sentences; once it has stopped.
+std::vector<std::string> DrawListsToReadAgain();
+
+// True if the hook of that name that begins with that line was written for the version that
+// `module` is: "# Versions: ", and what proves one.
+bool IsHookFor(const std::string& name, std::string_view first_line, PyObject* module);
 
 // What was recorded until now.
 std::set<RandomDraw> RandomDraws();

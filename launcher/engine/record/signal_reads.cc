@@ -10,6 +10,7 @@
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/wrap.h"
+#include "launcher/engine/libc/signal_calls.h"
 #include "launcher/engine/record/file_record.h"
 
 namespace pylaunch::engine {
@@ -17,12 +18,15 @@ namespace {
 
 using Action = struct sigaction;
 
-pid_t g_process = 0;
-sigset_t g_ignored_at_start;
-Action g_first[NSIG];  // When recording began.
-std::atomic<bool> g_recording = false;
-std::atomic<uint64_t> g_asked = 0;  // The bit n - 1 for signal n.
-Diverted g_get_signal;
+// sigaction(2) and _signal.getsignal call us with nothing of ours.
+constinit struct {
+  pid_t process = 0;
+  sigset_t ignored_at_start = {};
+  Action first[NSIG] = {};  // When recording began.
+  std::atomic<bool> recording = false;
+  std::atomic<uint64_t> asked = 0;  // The bit n - 1 for signal n.
+  Diverted get_signal;
+} g;
 
 bool IsSignal(long number) { return number > 0 && number < NSIG; }
 
@@ -33,24 +37,28 @@ bool IsAlwaysIgnored(int number) { return number == SIGPIPE || number == SIGXFSZ
 
 // Whether that is what CPython's start leaves.
 bool IsOfStart(int number, const Action& action) {
-  const bool ignored = sigismember(&g_ignored_at_start, number) == 1;
+  const bool ignored = sigismember(&g.ignored_at_start, number) == 1;
   if (ignored || IsAlwaysIgnored(number)) return action.sa_handler == SIG_IGN;
   if (number == SIGINT) return action.sa_handler != SIG_IGN && action.sa_handler != SIG_DFL;
   return action.sa_handler == SIG_DFL;
 }
 
 void Ask(int number) {
-  if (IsSignal(number)) g_asked |= uint64_t{1} << (number - 1);
+  if (IsSignal(number)) g.asked |= uint64_t{1} << (number - 1);
+}
+
+void OnSignalCall(int number) {
+  if (g.recording && getpid() == g.process) Ask(number);
 }
 
 // Reads a table of CPython's own, and makes no system call.
 PyObject* GetSignal(PyObject* self, PyObject* number) {
-  if (g_recording && PyLong_Check(number)) {
+  if (g.recording && PyLong_Check(number)) {
     const long signal = PyLong_AsLong(number);
     if (IsSignal(signal)) Ask(static_cast<int>(signal));
     PyErr_Clear();
   }
-  return g_get_signal.Call(self, number);
+  return g.get_signal.Call(self, number);
 }
 
 }  // namespace
@@ -66,36 +74,34 @@ sigset_t IgnoredSignals() {
 }
 
 void NoteSignalsAtStart() {
-  g_process = getpid();
-  g_ignored_at_start = IgnoredSignals();
+  g.process = getpid();
+  g.ignored_at_start = IgnoredSignals();
 }
 
 void StartSignalReads() {
-  if (g_recording) return;
+  if (g.recording) return;
   for (int number = 1; number < NSIG; ++number) {
-    if (Get(number, &g_first[number]) && !IsOfStart(number, g_first[number])) Ask(number);
+    if (Get(number, &g.first[number]) && !IsOfStart(number, g.first[number])) Ask(number);
   }
   PyRef signal = BuiltinModule("_signal");
-  if (!signal || !g_get_signal.Install(signal.get(), "getsignal", GetSignal)) g_asked = ~uint64_t{};
+  if (!signal || !g.get_signal.Install(signal.get(), "getsignal", GetSignal)) g.asked = ~uint64_t{};
   PyErr_Clear();
-  g_recording = true;
-}
-
-void NoteSignalCall(int number) {
-  if (g_recording && getpid() == g_process) Ask(number);
+  g.recording = true;
+  ListenToSignalCalls(OnSignalCall);
 }
 
 void StopSignalReads() {
-  if (!g_recording.exchange(false)) return;
+  if (!g.recording.exchange(false)) return;
+  ListenToSignalCalls(nullptr);
   for (int number = 1; number < NSIG; ++number) {
     Action now;
-    const Action& first = g_first[number];
+    const Action& first = g.first[number];
     if (!Get(number, &now)) continue;
     if (now.sa_handler != first.sa_handler || now.sa_flags != first.sa_flags) Ask(number);
-    const bool asked = (g_asked >> (number - 1) & 1) != 0;
+    const bool asked = (g.asked >> (number - 1) & 1) != 0;
     if (asked) NoteQuestionOfStart(IgnoredFact(number).c_str());
   }
-  g_get_signal.Remove();
+  g.get_signal.Remove();
 }
 
 bool IsIgnoredOtherwise(int number, const sigset_t& then, const sigset_t& now) {

@@ -19,8 +19,6 @@ void NoteSignalsAtStart();
 // Once CPython has looked at them all and nothing else has run; later calls do nothing. REQUIRES:
 // the GIL.
 void StartSignalReads();
-// For the engine's sigaction and signal: somebody asks, or sets. May be called in a signal handler.
-void NoteSignalCall(int number);
 // Ends it, and notes the facts asked for as questions of the start (file_record.h). What has become
 // otherwise where nobody saw it counts as asked. REQUIRES: the GIL.
 void StopSignalReads();

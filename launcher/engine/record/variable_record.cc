@@ -11,43 +11,43 @@
 
 #include "image/secrets.h"
 #include "launcher/contract/handoff.h"
-#include "launcher/engine/base/own_modules.h"
+#include "launcher/engine/base/load_hook.h"
 #include "launcher/engine/base/py_ref.h"
-#include "launcher/engine/base/wrap.h"
 #include "launcher/engine/environment/environ_prefixes.h"
 #include "launcher/engine/environment/environment_reads.h"
 #include "launcher/engine/environment/os_environ_hook.h"
 #include "launcher/engine/libc/child_environments.h"
 #include "launcher/engine/libc/environment_calls.h"
+#include "launcher/engine/libc/unseen_children.h"
 #include "launcher/engine/record/file_record.h"
 #include "launcher/engine/record/host_name_reads.h"
 #include "launcher/engine/record/signal_reads.h"
-#include "launcher/engine/record/unseen_children.h"
 
 namespace pylaunch::engine {
 namespace {
 
 constexpr size_t kNoEntry = SIZE_MAX;
-std::atomic<size_t> g_entry = kNoEntry;
+// The C library's functions, os.environ and load_hook tell us with nothing of ours.
+struct {
+  std::atomic<size_t> entry = kNoEntry;
 
-// Null: no image is to be made of what is read now. Names only: an image holds no values. Never
-// freed, as any thread may be reading.
-std::atomic<EnvironmentReads*> g_image_reads = nullptr;
-// Likewise: secrets that have come into the process's memory and cannot be looked for there.
-EnvironmentReads* g_short_secrets = nullptr;
-// Under the GIL.
-auto* g_prefixes = new std::set<std::string>();
-auto* g_why_all = new std::string();
-
-Wrapped g_load_unlocked;
+  // Null: no image is to be made of what is read now. Names only: an image holds no values. Never
+  // freed, as any thread may be reading.
+  std::atomic<EnvironmentReads*> image_reads = nullptr;
+  // Likewise: secrets that have come into the process's memory and cannot be looked for there.
+  EnvironmentReads* short_secrets = nullptr;
+  // Under the GIL.
+  std::set<std::string>* prefixes = new std::set<std::string>();
+  std::string* why_all = new std::string();
+} g;
 
 void NoteShortSecret(const char* name, const char* value) {
-  if (value != nullptr && image::IsShortSecret(name, value)) g_short_secrets->Add(name, nullptr, 0);
+  if (value != nullptr && image::IsShortSecret(name, value)) g.short_secrets->Add(name, nullptr, 0);
 }
 
 void OnRead(const char* name, const char* value) {
-  if (const size_t entry = g_entry; entry != kNoEntry) PreloadReads().Add(name, value, entry);
-  EnvironmentReads* reads = g_image_reads;
+  if (const size_t entry = g.entry; entry != kNoEntry) PreloadReads().Add(name, value, entry);
+  EnvironmentReads* reads = g.image_reads;
   if (reads == nullptr || NoteReadInChild()) return;
   reads->Add(name, nullptr, 0);
   NoteShortSecret(name, value);
@@ -55,23 +55,23 @@ void OnRead(const char* name, const char* value) {
 
 // By who goes through the environment; who is known to use a prefix only throws others away.
 void OnFetched(const char* name, const char* value) {
-  if (g_image_reads == nullptr || value == nullptr || !image::IsShortSecret(name, value)) return;
+  if (g.image_reads == nullptr || value == nullptr || !image::IsShortSecret(name, value)) return;
   if (FindEnvironReader().prefix.empty()) NoteShortSecret(name, value);
 }
 
 void OnEnumerated() {
-  if (g_entry != kNoEntry) PreloadReads().MarkEnumerated();
-  if (g_image_reads == nullptr || NoteReadInChild()) return;
+  if (g.entry != kNoEntry) PreloadReads().MarkEnumerated();
+  if (g.image_reads == nullptr || NoteReadInChild()) return;
   const EnvironReader reader = FindEnvironReader();
   if (!reader.prefix.empty()) {
-    g_prefixes->insert(reader.prefix);
-  } else if (g_why_all->empty()) {
-    *g_why_all = reader.place + " goes through the environment";
+    g.prefixes->insert(reader.prefix);
+  } else if (g.why_all->empty()) {
+    *g.why_all = reader.place + " goes through the environment";
   }
 }
 
 void OnChange(const EnvironmentChange& change) {
-  EnvironmentReads* reads = g_image_reads;
+  EnvironmentReads* reads = g.image_reads;
   if (reads == nullptr || NoteReadInChild()) return;
   reads->Add(change.name, nullptr, 0);
   NoteShortSecret(change.name, change.value);
@@ -92,43 +92,45 @@ bool IsSite(PyObject* spec) {
   return is;
 }
 
-// Stands in for importlib._bootstrap._load_unlocked, to see the moment when `os` is there: what has
-// loaded it (`site`) reads variables next.
-PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  // The first that can run anybody's code, and CPython has its handlers by then.
+// The first load that can run anybody's code, and CPython has its handlers by then.
+intptr_t OnLoadBegins(PyObject* spec) {
   static bool seen = false;
-  if (!seen && g_image_reads != nullptr && count > 0 && IsSite(args[0])) {
+  if (!seen && g.image_reads != nullptr && IsSite(spec)) {
     seen = true;
     StartSignalReads();
   }
-  PyObject* module = g_load_unlocked.Call(args, count, keywords);
-  // It is in sys.modules before it is whole, while it imports others.
-  if (module != nullptr && g_image_reads != nullptr && !IsEnvironHooked() && HasEnviron()) {
+  return 0;
+}
+
+// To see the moment when `os` is there: what has loaded it (`site`) reads variables next. It is in
+// sys.modules before it is whole, while it imports others.
+void OnLoadEnds(PyObject*, PyObject* module, intptr_t) {
+  if (module == nullptr) return;
+  if (g.image_reads != nullptr && !IsEnvironHooked() && HasEnviron()) {
     HookEnviron({OnRead, OnEnumerated, OnFetched});
     StartHostNameReads();
   }
-  if (module != nullptr) FollowPlatform();
-  return module;
+  FollowPlatform();
 }
 
 }  // namespace
 
 ReadsRecording::ReadsRecording(size_t entry) {
-  g_entry = entry;
+  g.entry = entry;
   if (!IsEnvironHooked()) HookEnviron({OnRead, OnEnumerated, OnFetched});
-  if (g_image_reads == nullptr) ListenToReads(OnRead);
+  if (g.image_reads == nullptr) ListenToReads(OnRead);
 }
 
 ReadsRecording::~ReadsRecording() {
-  g_entry = kNoEntry;
-  if (g_image_reads != nullptr) return;
+  g.entry = kNoEntry;
+  if (g.image_reads != nullptr) return;
   ListenToReads(nullptr);
   UnhookEnviron();
 }
 
 void StartImageReads() {
-  g_short_secrets = new EnvironmentReads;
-  g_image_reads = new EnvironmentReads;
+  g.short_secrets = new EnvironmentReads;
+  g.image_reads = new EnvironmentReads;
   WatchChildren();
   NoteSignalsAtStart();
   struct sigaction at_start;
@@ -138,19 +140,16 @@ void StartImageReads() {
 }
 
 void FollowImportOfOs() {
-  PyRef bootstrap = BuiltinModule("_frozen_importlib");
-  if (!bootstrap || !g_load_unlocked.Install(bootstrap.get(), "_load_unlocked", LoadUnlocked)) {
-    *g_why_all = "importlib is not the one we know";
-  }
+  if (!ListenToLoads({OnLoadBegins, OnLoadEnds})) *g.why_all = "importlib is not the one we know";
   PyErr_Clear();
 }
 
 image::VariableReads StopImageReads() {
-  const EnvironmentReads& read_now = *g_image_reads.exchange(nullptr);
+  const EnvironmentReads& read_now = *g.image_reads.exchange(nullptr);
   ListenToReads(nullptr);
   ListenToChanges(nullptr);
   image::VariableReads reads;
-  reads.all = *g_why_all;
+  reads.all = *g.why_all;
   const ChildrenSeen children = StopWatchingChildren();
   const bool unseen = MayHaveHadUnseenChildren();
   if (children.unproved) reads.all = "a child process ran";
@@ -158,14 +157,14 @@ image::VariableReads StopImageReads() {
   // wait(2) tells nothing of children of who ignores it.
   if (children.any || unseen) NoteQuestionOfStart(IgnoredFact(SIGCHLD).c_str());
   if (!IsEnvironHooked() && HasEnviron()) reads.all = "nobody saw the import of os";
-  reads.prefixes.assign(g_prefixes->begin(), g_prefixes->end());
+  reads.prefixes.assign(g.prefixes->begin(), g.prefixes->end());
   if (IsEnvironHooked()) UnhookEnviron();
   for (EnvironmentRead& read : read_now.All()) reads.names.push_back(std::move(read.name));
   return reads;
 }
 
 std::string ShortSecretRead(const std::vector<std::string>& allowed) {
-  for (const EnvironmentRead& read : g_short_secrets->All()) {
+  for (const EnvironmentRead& read : g.short_secrets->All()) {
     if (std::find(allowed.begin(), allowed.end(), read.name) != allowed.end()) continue;
     return "preloading has read or set " + read.name +
            ", a secret by its name whose value is too short to be looked for in memory; set it in "

@@ -14,12 +14,15 @@
 namespace pylaunch::engine {
 namespace {
 
-Wrapped g_start_new_thread;
-Wrapped g_start_new;
-Wrapped g_start_joinable_thread;
-Wrapped g_fork;
-Wrapped g_forkpty;
-PyObject* g_bootstrap = nullptr;  // _frozen_importlib
+// _thread and posix call the functions that stand here with nothing of ours.
+constinit struct {
+  Wrapped start_new_thread;
+  Wrapped start_new;
+  Wrapped start_joinable_thread;
+  Wrapped fork;
+  Wrapped forkpty;
+  PyObject* bootstrap = nullptr;  // _frozen_importlib
+} g;
 
 // The new thread cannot run Python, and so not import, before this thread gives up the GIL.
 void Adopt(PyObject* started) {
@@ -74,7 +77,7 @@ void Release(PyObject* name, bool keep_partial) {
 
 // Frees the module locks of threads that the child does not have.
 void ReleaseDeadLocks(bool keep_partial) {
-  PyRef locks = PyRef::Steal(PyObject_GetAttrString(g_bootstrap, "_module_locks"));
+  PyRef locks = PyRef::Steal(PyObject_GetAttrString(g.bootstrap, "_module_locks"));
   PyRef names = locks ? PyRef::Steal(PySequence_List(locks.get())) : PyRef();
   for (Py_ssize_t i = 0; names && i < PyList_GET_SIZE(names.get()); ++i) {
     PyObject* name = PyList_GET_ITEM(names.get(), i);
@@ -119,15 +122,15 @@ bool InstallIfThere(Wrapped* wrapped, PyObject* module, const char* name,
 bool WatchBirths() {
   PyRef thread = BuiltinModule("_thread");
   PyRef posix = BuiltinModule("posix");
-  g_bootstrap = BuiltinModule("_frozen_importlib").release();
-  if (!thread || !posix || g_bootstrap == nullptr) return false;
-  return g_start_new_thread.Install(thread.get(), "start_new_thread",
-                                    StartThread<g_start_new_thread>) &&
-         g_start_new.Install(thread.get(), "start_new", StartThread<g_start_new>) &&
-         InstallIfThere(&g_start_joinable_thread, thread.get(), "start_joinable_thread",
-                        StartThread<g_start_joinable_thread>) &&
-         g_fork.Install(posix.get(), "fork", Fork<g_fork>) &&
-         InstallIfThere(&g_forkpty, posix.get(), "forkpty", Fork<g_forkpty>) &&
+  g.bootstrap = BuiltinModule("_frozen_importlib").release();
+  if (!thread || !posix || g.bootstrap == nullptr) return false;
+  return g.start_new_thread.Install(thread.get(), "start_new_thread",
+                                    StartThread<g.start_new_thread>) &&
+         g.start_new.Install(thread.get(), "start_new", StartThread<g.start_new>) &&
+         InstallIfThere(&g.start_joinable_thread, thread.get(), "start_joinable_thread",
+                        StartThread<g.start_joinable_thread>) &&
+         g.fork.Install(posix.get(), "fork", Fork<g.fork>) &&
+         InstallIfThere(&g.forkpty, posix.get(), "forkpty", Fork<g.forkpty>) &&
          RegisterAtFork(posix.get());
 }
 

@@ -17,8 +17,8 @@ namespace pylaunch::engine {
 //  - *Groups.* A thread started while its creator imports belongs to that turn: it contends for the
 //    turn's own lock, one level down, at once. When the turn ends, its threads belong to the level
 //    above, and so does a turn that one of them is in the middle of.
-//  - *Escape.* Who waits for a turn whose threads are all blocked goes a level down too, after 0.3
-//    s (0.6 s in all for one turn, then at once); also after 5 s in which nothing was imported.
+//  - *Escape.* Who waits for a turn whose threads are all blocked goes a level down too, after
+//    0.3 s (0.6 s in all for one turn, then at once); also after 5 s in which nothing was imported.
 //  - *Gone.* A turn whose thread has ended is over.
 // There is so at most one turn a level, and each level lies inside a turn of the one above.
 //

@@ -2,7 +2,7 @@
 
 #include <Python.h>
 
-#include "launcher/engine/archive/pure_functions.h"
+#include "launcher/engine/base/load_hook.h"
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/wrap.h"
@@ -21,23 +21,27 @@
 namespace pylaunch::engine {
 namespace {
 
-// Functions of importlib._bootstrap.
-Wrapped g_find_and_load;
-PyObject* g_find_and_load_unlocked = nullptr;
-Wrapped g_lock_unlock_module;
-Wrapped g_load_unlocked;
-Wrapped g_load;
-Wrapped g_exec;
-PyObject* g_bootstrap = nullptr;
-PyObject* g_modules = nullptr;       // sys.modules as import.c sees it: valid to the very end.
-PyObject* g_import = nullptr;        // builtins.__import__, as import.c passes it on.
-PyObject* g_name = nullptr;          // "name", interned
-PyObject* g_spec = nullptr;          // "__spec__", interned
-PyObject* g_initializing = nullptr;  // "_initializing", interned
-bool g_lazy_loader_safe = false;
+// import.c and importlib call the functions that stand here with nothing of ours.
+constinit struct {
+  // Functions of importlib._bootstrap.
+  Wrapped find_and_load;
+  PyObject* find_and_load_unlocked = nullptr;
+  Wrapped lock_unlock_module;
+  Wrapped load;
+  Wrapped exec;
+  PyObject* bootstrap = nullptr;
+  PyObject* modules = nullptr;       // sys.modules as import.c sees it: valid to the very end.
+  PyObject* import = nullptr;        // builtins.__import__, as import.c passes it on.
+  PyObject* name = nullptr;          // "name", interned
+  PyObject* spec = nullptr;          // "__spec__", interned
+  PyObject* initializing = nullptr;  // "_initializing", interned
+  bool lazy_loader_safe = false;
+  int retries = 0;           // Under way in all threads.
+  Wrapped module_from_spec;  // In place during retries only.
+} g;
 
 // sys.modules[name]; empty, without an exception, if it is not there.
-PyRef InModules(PyObject* name) { return PyRef::Share(PyDict_GetItemWithError(g_modules, name)); }
+PyRef InModules(PyObject* name) { return PyRef::Share(PyDict_GetItemWithError(g.modules, name)); }
 
 PyObject* NewNone() {
   Py_INCREF(Py_None);
@@ -48,9 +52,9 @@ PyObject* NewNone() {
 // load, and this thread goes on to do what stock does anyway.
 PyRef SpecIfInitializing(PyObject* module) {
   if (module == nullptr || !PyModule_Check(module)) return PyRef();
-  PyRef spec = PyRef::Share(PyDict_GetItemWithError(PyModule_GetDict(module), g_spec));
+  PyRef spec = PyRef::Share(PyDict_GetItemWithError(PyModule_GetDict(module), g.spec));
   if (!spec || spec.get() == Py_None) return PyRef();
-  PyRef value = PyRef::Steal(PyObject_GetAttr(spec.get(), g_initializing));
+  PyRef value = PyRef::Steal(PyObject_GetAttr(spec.get(), g.initializing));
   int busy = value ? PyObject_IsTrue(value.get()) : 0;
   PyErr_Clear();
   return busy == 1 ? std::move(spec) : PyRef();
@@ -61,14 +65,12 @@ PyRef SpecIfInitializing(PyObject* module) {
 // While an import is repeated: the module name, and the object that is to be the module this time.
 thread_local PyObject* t_reused_name = nullptr;
 thread_local PyObject* t_reused_module = nullptr;
-int g_retries = 0;  // Under way in all threads.
-Wrapped g_module_from_spec;
 
 // Stands in for importlib._bootstrap.module_from_spec during retries only.
 PyObject* ModuleFromSpec(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  PyRef fresh = PyRef::Steal(g_module_from_spec.Call(args, count, keywords));
+  PyRef fresh = PyRef::Steal(g.module_from_spec.Call(args, count, keywords));
   if (!fresh || t_reused_name == nullptr || count != 1) return fresh.release();
-  PyRef name = PyRef::Steal(PyObject_GetAttr(args[0], g_name));
+  PyRef name = PyRef::Steal(PyObject_GetAttr(args[0], g.name));
   if (name && PyObject_RichCompareBool(name.get(), t_reused_name, Py_EQ) == 1 &&
       MakeFresh(t_reused_module, fresh.get())) {
     Py_INCREF(t_reused_module);
@@ -79,27 +81,27 @@ PyObject* ModuleFromSpec(PyObject*, PyObject* const* args, Py_ssize_t count, PyO
 }
 
 bool BeginRetry() {
-  return g_retries++ > 0 ||
-         g_module_from_spec.Install(g_bootstrap, "module_from_spec", ModuleFromSpec);
+  return g.retries++ > 0 ||
+         g.module_from_spec.Install(g.bootstrap, "module_from_spec", ModuleFromSpec);
 }
 
 void EndRetry() {
-  if (--g_retries > 0 || g_module_from_spec.original == nullptr) return;
+  if (--g.retries > 0 || g.module_from_spec.original == nullptr) return;
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
-  if (PyObject_SetAttrString(g_bootstrap, "module_from_spec", g_module_from_spec.original) < 0)
+  if (PyObject_SetAttrString(g.bootstrap, "module_from_spec", g.module_from_spec.original) < 0)
     PyErr_Clear();
-  Py_CLEAR(g_module_from_spec.original);
+  Py_CLEAR(g.module_from_spec.original);
   PyErr_Restore(type, value, traceback);
 }
 
 // Imports `name` with `module` as the module object, if it is a plain one.
 PyRef ImportInto(PyObject* name, PyObject* module) {
-  PyObject* args[] = {name, g_import};
+  PyObject* args[] = {name, g.import};
   PyRef result;
   PyObject* outer_name = std::exchange(t_reused_name, name);
   PyObject* outer_module = std::exchange(t_reused_module, module);
-  if (BeginRetry()) result = PyRef::Steal(g_find_and_load.Call(args, 2, nullptr));
+  if (BeginRetry()) result = PyRef::Steal(g.find_and_load.Call(args, 2, nullptr));
   EndRetry();
   t_reused_name = outer_name;
   t_reused_module = outer_module;
@@ -144,7 +146,7 @@ PyObject* AwaitOther(PyObject* name, PyObject* module, PyObject* spec, PyObject*
   if (inside && turn == Turn::kEscaped)
     result = NewNone();
   else if (turn != Turn::kInterrupted)
-    result = g_lock_unlock_module.Call(args, 1, nullptr);
+    result = g.lock_unlock_module.Call(args, 1, nullptr);
   NoteReleased(name);
   ReportAwaited(name, story);
   const bool failed = Unwatch(spec);
@@ -174,7 +176,7 @@ PyObject* LockUnlockModule(PyObject*, PyObject* const* args, Py_ssize_t count, P
     if (spec && OthersImport() && OwnUnderForeignLock(args[0])) return NewNone();
     PyErr_Clear();
   }
-  return g_lock_unlock_module.Call(args, count, keywords);
+  return g.lock_unlock_module.Call(args, count, keywords);
 }
 
 // Waits for the packages that `name` lies in (stock does not), then for `name` itself, as far as
@@ -197,7 +199,7 @@ Turn AwaitModule(PyObject* name, WaitStory* story) {
 // has yet to begin: its own would be let into the lock that it holds, too.
 PyObject* AsHolder(PyObject* const* args) {
   PyRef module = InModules(args[0]);
-  if (!module) return PyObject_Vectorcall(g_find_and_load_unlocked, args, 2, nullptr);
+  if (!module) return PyObject_Vectorcall(g.find_and_load_unlocked, args, 2, nullptr);
   if (PyRef spec = SpecIfInitializing(module.get()); spec && IsLoadedElsewhere(spec.get())) {
     Watch(spec.get(), module.get());  // To the load's end: it may put another in its place.
     Unwatch(spec.get());
@@ -215,20 +217,20 @@ PyObject* Import(PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   if (turn == Turn::kInterrupted) return nullptr;
   ReportAwaited(args[0], story);
   if (turn == Turn::kEscaped && count == 2 && keywords == nullptr) return AsHolder(args);
-  PyObject* result = g_find_and_load.Call(args, count, keywords);
+  PyObject* result = g.find_and_load.Call(args, count, keywords);
   NoteReleased(args[0]);
   return result;
 }
 
 PyObject* FindAndLoad(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  if (count == 0 || !InMainInterpreter()) return g_find_and_load.Call(args, count, keywords);
+  if (count == 0 || !InMainInterpreter()) return g.find_and_load.Call(args, count, keywords);
   if (PyRef module = InModules(args[0]); module && !SpecIfInitializing(module.get())) {
     // importlib.import_module() of what is there: stock looks at the same and returns the same.
     if (count == 2 && keywords == nullptr && Py_IS_TYPE(module.get(), &PyModule_Type) &&
-        PySys_GetObject("modules") == g_modules) {
+        PySys_GetObject("modules") == g.modules) {
       return module.release();
     }
-    return g_find_and_load.Call(args, count, keywords);
+    return g.find_and_load.Call(args, count, keywords);
   }
   if (PyErr_Occurred()) return nullptr;
   WaitStory story;
@@ -259,35 +261,35 @@ void AttachToParent(PyObject* name, PyObject* module) {
 }
 
 void Loaded(PyObject* spec, PyObject* module) {
-  PyRef name = PyRef::Steal(PyObject_GetAttr(spec, g_name));
+  PyRef name = PyRef::Steal(PyObject_GetAttr(spec, g.name));
   if (name && PyUnicode_Check(name.get())) {
     AttachToParent(name.get(), module);
-    LookForPureFunctions(name.get(), module);
-    if (!g_lazy_loader_safe &&
+    if (!g.lazy_loader_safe &&
         PyUnicode_CompareWithASCIIString(name.get(), "importlib.util") == 0) {
-      g_lazy_loader_safe = true;
+      g.lazy_loader_safe = true;
       MakeLazyLoaderSafe(module);
     }
   }
   PyErr_Clear();
 }
 
-PyObject* LoadUnlocked(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  if (count != 1 || !InMainInterpreter()) return g_load_unlocked.Call(args, count, keywords);
-  LoadBegins(args[0]);
-  const int event = JournalOn() ? BodyBegins(args[0]) : -1;
-  PyObject* module = g_load_unlocked.Call(args, count, keywords);
-  if (event >= 0) BodyEnds(event, module);
-  LoadEnds(args[0], module);
-  if (module != nullptr) Loaded(args[0], module);
-  return module;
+// Hands on the journal's event.
+intptr_t OnLoadBegins(PyObject* spec) {
+  LoadBegins(spec);
+  return JournalOn() ? BodyBegins(spec) : -1;
+}
+
+void OnLoadEnds(PyObject* spec, PyObject* module, intptr_t event) {
+  if (event >= 0) BodyEnds(static_cast<int>(event), module);
+  LoadEnds(spec, module);
+  if (module != nullptr) Loaded(spec, module);
 }
 
 // For importlib.reload() and the old load_module() methods, which take a module lock themselves.
 template <Wrapped& wrapped>
 PyObject* InTurn(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   if (count == 0 || !InMainInterpreter()) return wrapped.Call(args, count, keywords);
-  PyRef name = PyRef::Steal(PyObject_GetAttr(args[0], g_name));
+  PyRef name = PyRef::Steal(PyObject_GetAttr(args[0], g.name));
   PyErr_Clear();
   WaitStory story;
   if (TakeImportTurn(name.get(), &story) == Turn::kInterrupted) return nullptr;
@@ -303,25 +305,25 @@ PyObject* InTurn(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* k
 
 bool InstallImportShield(bool explain) {
   ReportShield(explain);
-  g_bootstrap = BuiltinModule("_frozen_importlib").release();
-  g_modules = PyImport_GetModuleDict();
-  Py_INCREF(g_modules);
-  g_name = PyUnicode_InternFromString("name");
-  g_spec = PyUnicode_InternFromString("__spec__");
-  g_initializing = PyUnicode_InternFromString("_initializing");
+  g.bootstrap = BuiltinModule("_frozen_importlib").release();
+  g.modules = PyImport_GetModuleDict();
+  Py_INCREF(g.modules);
+  g.name = PyUnicode_InternFromString("name");
+  g.spec = PyUnicode_InternFromString("__spec__");
+  g.initializing = PyUnicode_InternFromString("_initializing");
   PyRef builtins = BuiltinModule("builtins");
-  if (g_bootstrap == nullptr || g_name == nullptr || g_spec == nullptr ||
-      g_initializing == nullptr || !builtins) {
+  if (g.bootstrap == nullptr || g.name == nullptr || g.spec == nullptr ||
+      g.initializing == nullptr || !builtins) {
     return false;
   }
-  g_import = PyObject_GetAttrString(builtins.get(), "__import__");
-  g_find_and_load_unlocked = PyObject_GetAttrString(g_bootstrap, "_find_and_load_unlocked");
-  return g_import != nullptr && g_find_and_load_unlocked != nullptr && WatchBirths() &&
-         g_find_and_load.Install(g_bootstrap, "_find_and_load", FindAndLoad) &&
-         g_lock_unlock_module.Install(g_bootstrap, "_lock_unlock_module", LockUnlockModule) &&
-         g_load_unlocked.Install(g_bootstrap, "_load_unlocked", LoadUnlocked) &&
-         g_load.Install(g_bootstrap, "_load", InTurn<g_load>) &&
-         g_exec.Install(g_bootstrap, "_exec", InTurn<g_exec>);
+  g.import = PyObject_GetAttrString(builtins.get(), "__import__");
+  g.find_and_load_unlocked = PyObject_GetAttrString(g.bootstrap, "_find_and_load_unlocked");
+  return g.import != nullptr && g.find_and_load_unlocked != nullptr && WatchBirths() &&
+         g.find_and_load.Install(g.bootstrap, "_find_and_load", FindAndLoad) &&
+         g.lock_unlock_module.Install(g.bootstrap, "_lock_unlock_module", LockUnlockModule) &&
+         ListenToLoads({OnLoadBegins, OnLoadEnds}) &&
+         g.load.Install(g.bootstrap, "_load", InTurn<g.load>) &&
+         g.exec.Install(g.bootstrap, "_exec", InTurn<g.exec>);
 }
 
 }  // namespace pylaunch::engine

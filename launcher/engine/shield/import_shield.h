@@ -9,7 +9,8 @@ namespace pylaunch::engine {
 // `_lock_unlock_module` of `_frozen_importlib` by name when a module is missing or half-built, and
 // those, with a few they call, are replaced. REQUIRES: the main interpreter, no other thread, no
 // module imported from sys.path yet. False with an exception set; then imports are stock's.
-// Reading order: this one's .cc, import_lock, load_watch, stale_module, births, lazy_loader.
+// Reading order: this one's .cc, import_lock, import_turns, load_watch, stale_module, births,
+// lazy_loader.
 bool InstallImportShield(bool explain);
 
 }  // namespace pylaunch::engine

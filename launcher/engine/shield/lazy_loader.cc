@@ -7,12 +7,15 @@
 namespace pylaunch::engine {
 namespace {
 
-PyTypeObject* g_lazy_module = nullptr;  // importlib.util._LazyModule
-PyObject* g_getattribute = nullptr;     // its own __getattribute__, a Python function
-bool g_has_lock = false;                // CPython's fix (3.12.3) is in it.
+// CPython calls the slots of lazy modules with nothing of ours.
+constinit struct {
+  PyTypeObject* lazy_module = nullptr;  // importlib.util._LazyModule
+  PyObject* getattribute = nullptr;     // its own __getattribute__, a Python function
+  bool has_lock = false;                // CPython's fix (3.12.3) is in it.
+} g;
 constexpr char kLoading[] = "pylaunch_loading";
 
-bool IsLazy(PyObject* module) { return Py_IS_TYPE(module, g_lazy_module); }
+bool IsLazy(PyObject* module) { return Py_IS_TYPE(module, g.lazy_module); }
 
 PyObject* PlainAttribute(PyObject* module, PyObject* name) {
   return PyModule_Type.tp_getattro(module, name);
@@ -35,10 +38,10 @@ PyObject* LoadOldStyle(PyObject* module, PyObject* name) {
   PyRef state = LoaderState(module);
   if (!state || !PyDict_Check(state.get())) {
     PyErr_Clear();
-    return PyObject_CallFunctionObjArgs(g_getattribute, module, name, nullptr);
+    return PyObject_CallFunctionObjArgs(g.getattribute, module, name, nullptr);
   }
   if (PyDict_SetItemString(state.get(), kLoading, Py_None) < 0) return nullptr;
-  PyObject* result = PyObject_CallFunctionObjArgs(g_getattribute, module, name, nullptr);
+  PyObject* result = PyObject_CallFunctionObjArgs(g.getattribute, module, name, nullptr);
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   PyObject* plain = PyDict_GetItemString(state.get(), kLoading);
@@ -55,8 +58,8 @@ PyObject* Load(PyObject* module, PyObject* name) {
   // This thread is executing it, or it cannot wait for the one that is.
   if (LoadingThread(module) != 0) return PlainAttribute(module, name);
   LoadBegins(module);
-  PyObject* result = g_has_lock
-                         ? PyObject_CallFunctionObjArgs(g_getattribute, module, name, nullptr)
+  PyObject* result = g.has_lock
+                         ? PyObject_CallFunctionObjArgs(g.getattribute, module, name, nullptr)
                          : LoadOldStyle(module, name);
   LoadEnds(module, module);
   NoteReleased(module);
@@ -65,7 +68,7 @@ PyObject* Load(PyObject* module, PyObject* name) {
 
 PyObject* GetAttribute(PyObject* module, PyObject* name) {
   const Held held = {LoadingThread, module};
-  const Insist insist = g_has_lock ? Insist::kUntilDone : Insist::kLazy;
+  const Insist insist = g.has_lock ? Insist::kUntilDone : Insist::kLazy;
   WaitStory story;
   if (!HaveImportTurn() && AwaitHeld(held, insist, &story) == Turn::kInterrupted) return nullptr;
   if (TakeImportTurn(nullptr, &story) == Turn::kInterrupted) return nullptr;
@@ -79,7 +82,7 @@ PyObject* GetAttribute(PyObject* module, PyObject* name) {
 PyObject* SetAttribute(PyObject* module, PyObject* args) {
   PyObject *name, *value;
   if (!PyArg_ParseTuple(args, "UO:__setattr__", &name, &value)) return nullptr;
-  if (!g_has_lock && PyUnicode_CompareWithASCIIString(name, "__class__") == 0) {
+  if (!g.has_lock && PyUnicode_CompareWithASCIIString(name, "__class__") == 0) {
     PyRef state = LoaderState(module);
     PyErr_Clear();
     if (state && PyDict_Check(state.get()) && PyDict_GetItemString(state.get(), kLoading)) {
@@ -104,8 +107,8 @@ bool MentionsLock(PyObject* function) {
 }
 
 bool Put(PyMethodDef* def) {
-  PyRef method = PyRef::Steal(PyDescr_NewMethod(g_lazy_module, def));
-  return method && PyObject_SetAttrString(reinterpret_cast<PyObject*>(g_lazy_module), def->ml_name,
+  PyRef method = PyRef::Steal(PyDescr_NewMethod(g.lazy_module, def));
+  return method && PyObject_SetAttrString(reinterpret_cast<PyObject*>(g.lazy_module), def->ml_name,
                                           method.get()) == 0;
 }
 
@@ -114,12 +117,12 @@ bool Put(PyMethodDef* def) {
 bool MakeLazyLoaderSafe(PyObject* util) {
   PyObject* type = PyObject_GetAttrString(util, "_LazyModule");
   if (type == nullptr) return false;
-  g_lazy_module = reinterpret_cast<PyTypeObject*>(type);
-  g_getattribute = PyObject_GetAttrString(type, "__getattribute__");
-  if (g_getattribute == nullptr) return false;
-  g_has_lock = MentionsLock(g_getattribute);
+  g.lazy_module = reinterpret_cast<PyTypeObject*>(type);
+  g.getattribute = PyObject_GetAttrString(type, "__getattribute__");
+  if (g.getattribute == nullptr) return false;
+  g.has_lock = MentionsLock(g.getattribute);
   if (PyErr_Occurred() || !Put(&kGetAttribute)) return false;
-  return g_has_lock || Put(&kSetAttribute);
+  return g.has_lock || Put(&kSetAttribute);
 }
 
 }  // namespace pylaunch::engine

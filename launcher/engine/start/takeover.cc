@@ -64,35 +64,23 @@ std::string ReadAll(int fd) {
   return bytes;
 }
 
-// `rest` is ":<pid>:<what Handoff::ParseUsual takes>".
-std::optional<Handoff> TakeUsual(char** variable, char* rest) {
-  if (*rest++ != ':') return std::nullopt;
-  const long pid = std::strtol(rest, &rest, 10);
-  if (pid != getpid() || *rest++ != ':') return std::nullopt;
-  std::optional<Handoff> handoff = Handoff::ParseUsual(rest);
-  Remove(variable);
-  RestorePreload();
-  return handoff;
-}
-
 }  // namespace
 
 std::optional<Handoff> TakeHandoff(std::vector<int>* open) {
   char** variable = FindVariable(kHandoffVariable);
   if (variable == nullptr) return std::nullopt;
-  char* value = *variable + std::strlen(kHandoffVariable) + 1;
-  constexpr size_t kMark = sizeof kUsualMark - 1;
-  if (std::strncmp(value, kUsualMark, kMark) == 0) return TakeUsual(variable, value + kMark);
-  int fd = static_cast<int>(std::strtol(value, &value, 10));
-  int second_fd = *value == ':' ? static_cast<int>(std::strtol(value + 1, &value, 10)) : -1;
-  long pid = *value == ':' ? std::strtol(value + 1, &value, 10) : 0;
-  if (pid != getpid()) return std::nullopt;
-  Remove(variable);
+  HandoffVariable told;
+  const bool ours = ParseHandoffVariable(HandoffValue(*variable), &told) && told.pid == getpid();
+  if (!ours) return std::nullopt;
+  std::optional<Handoff> usual;
+  if (told.usual != nullptr) usual = Handoff::ParseUsual(told.usual);
+  Remove(variable);  // And wipes it.
   const int engine_fd = RestorePreload();
-  std::string bytes = ReadAll(fd);
+  if (told.usual != nullptr) return usual;
+  std::string bytes = ReadAll(told.handoff);
   // An image's, which the restorer has closed if it came to use it.
-  if (second_fd >= 0 && second_fd != engine_fd) close(second_fd);
-  for (const int taken : {fd, engine_fd}) {
+  if (told.second >= 0 && told.second != engine_fd) close(told.second);
+  for (const int taken : {told.handoff, engine_fd}) {
     if (taken < 0) continue;
     open == nullptr ? static_cast<void>(close(taken)) : open->push_back(taken);
   }

@@ -24,7 +24,7 @@ SWITCHES = {
 
 
 def of_placeholder(thing: object) -> list[str]:
-    """What a stand-in lacks; empty for the real thing. As in engine/failure.cc."""
+    """What a stand-in lacks; empty for the real thing. As in engine/base/placeholder.cc."""
     if not isinstance(thing, type) or type(thing).__name__ != "DummyObject":
         return []
     try:

@@ -98,7 +98,7 @@ class Tries:
 
 
 def _is_missing(error: BaseException, entry: dict) -> bool:
-    """The module or the name itself is not there, as opposed to broken (engine/failure.cc)."""
+    """The module or the name itself is not there, as opposed to broken (preload/failure.cc)."""
     root = chain.exceptions(error)[-1]
     name = getattr(root, "name", None) or ""
     if isinstance(root, ModuleNotFoundError):

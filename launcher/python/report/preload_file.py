@@ -34,7 +34,9 @@ ORDINARY_LOADERS = {
     "zipimporter",
 }
 PLAIN_VALUE = re.compile(r"[\w.,:/+@%-]{0,80}\Z", re.ASCII)
-SECRET_NAME = re.compile(r"KEY|TOKEN$|_TOKEN_|SECRET|PASS|AUTH|CREDENTIAL|COOKIE|SESSION", re.I)
+# As IsPrivateName in image/secrets.cc; tests/unit/image/secret_names.txt is for both.
+PRIVATE_PART = re.compile("KEY|SECRET|PASS|TOKEN|AUTH|CREDENTIAL|COOKIE|SESSION", re.I)
+COUNTED = re.compile("TOKENIZER|TOKENS|TOKENIZE", re.I)
 
 
 @dataclass
@@ -239,27 +241,33 @@ def _given(log: Journal) -> list[str]:
     if not log.entries and not log.settings:
         return []
     lines = ["", "# What was preloaded in this run."]
-    for name, value, only_if_unset in log.settings:
-        quote = "" if PLAIN_VALUE.match(value) else '"' if "'" in value else "'"
-        lines.append(f"{name}{'?=' if only_if_unset else '='}{quote}{value}{quote}")
-    for text, _ in log.entries:
+    for given in log.settings:
+        quote = "" if PLAIN_VALUE.match(given.value) else '"' if "'" in given.value else "'"
+        sign = "?=" if given.only_if_unset else "="
+        lines.append(f"{given.name}{sign}{quote}{given.value}{quote}")
+    for text in log.entries:
         if text != lines[-1]:
             lines.append(text)
     return lines
 
 
+def is_private_name(name: str) -> bool:
+    """True if a whole word of the variable's name says that its value is not to be repeated."""
+    return PRIVATE_PART.search(COUNTED.sub("", name)) is not None
+
+
 def _variables(log: Journal) -> list[str]:
     """What the program set before an import; preload comes before the program does."""
     first: dict[str, str] = {}
-    for name, value, _ in log.variables:
-        if not name.startswith("PYLAUNCH_"):
-            first.setdefault(name, value)
-    given = {name for name, _, _ in log.settings}
+    for variable in log.variables:
+        if not variable.name.startswith("PYLAUNCH_"):
+            first.setdefault(variable.name, variable.value)
+    given = {setting.name for setting in log.settings}
     lines, withheld = [], []
     for name, value in first.items():
         if name in given or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             continue
-        if PLAIN_VALUE.match(value) and not SECRET_NAME.search(name):
+        if PLAIN_VALUE.match(value) and not is_private_name(name):
             lines.append(f"{name}?={value}")
         else:
             withheld.append(f"# {name}?=")

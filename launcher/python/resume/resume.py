@@ -3,9 +3,10 @@
 Run by the engine in the capturing process, in a namespace of its own: `prepare` is called there,
 `resume` in every restored process, after `os.register_at_fork`'s functions. Only the standard
 library is known here; what another package needs is in `hooks/<module>.py`, which may define
-`prepare` and `resume`, too, and is used if that module is loaded. A module that draws random
-numbers from the system when it is imported has to have one, or to stand in `known_draws.txt`: else
-who imports it is imported late.
+`prepare` and `resume`, too, and is used if that module is loaded in one of the versions of which
+its first line says that somebody has read them (docs/lists.md). A module that draws random numbers
+from the system when it is imported has to have one, or to stand in `known_draws.txt`: else who
+imports it is imported late.
 
 Nothing is imported here that is not loaded in every process: it would stand in the program's
 sys.modules, where the program may have a file of that name.
@@ -40,7 +41,12 @@ def prepare(folder, first_process, terminals, buffered):
             continue
         path = os.path.join(folder, name)
         with open(path, encoding="utf-8") as file:
-            code = compile(file.read(), path, "exec")
+            source = file.read()
+        first_line = source.partition("\n")[0]
+        if not is_hook_for(name.removesuffix(".py"), first_line, module):  # noqa: F821 - the engine's
+            # Late, or nobody has looked: no image, where what it keeps cannot be renewed.
+            raise RuntimeError(f"{name} renews another version of the module than is loaded")
+        code = compile(source, path, "exec")
         hook = {
             "__name__": "pylaunch_hook",
             "module": module,

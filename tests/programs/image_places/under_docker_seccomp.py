@@ -24,6 +24,7 @@ LOAD, EQUAL, GREATER_OR_EQUAL, SET, RETURN = (
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # Offsets in struct seccomp_data.
 X86_64 = 0xC000003E  # AUDIT_ARCH_X86_64
 ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000  # SECCOMP_RET_*
+PROFILE = Path(__file__).parents[3] / "third_party/docker-default.txt"
 EPERM, ENOSYS = 1, 38
 SOCKET, CLONE, PERSONALITY, CLONE3 = 41, 56, 135, 435
 NAMESPACES = 0x7E020000  # CLONE_NEW*, which the profile forbids in clone's flags.
@@ -56,7 +57,7 @@ def program(forbidden):
     families = [x for value in (38, 40) for x in (instruction(EQUAL, value, 0, 1), refuse)]
     yield from when_number_is(SOCKET, allow_first_argument(families, allow))
     yield from when_number_is(CLONE3, [instruction(RETURN, ERRNO | ENOSYS)])
-    lines = (Path(__file__).parent / "docker-default.txt").read_text().splitlines()
+    lines = PROFILE.read_text().splitlines()
     for number in sorted(int(x.split()[1]) for x in lines if not x.startswith("#")):
         yield from when_number_is(number, [allow])
     yield refuse

@@ -238,7 +238,7 @@ TEST(Archive, ReadersOfAReplacedArchiveStayValid) {
   EXPECT_EQ(CodeIn(path, ModulePath(3)), CodeOf(1003, 83));
 }
 
-TEST(NameList, Contains) {
+TEST(PackedNames, Contains) {
   TempFolder folder;
   auto writer = ArchiveWriter::Create(PosixFileEnv(), folder / "a.pla", TestKey());
   ASSERT_TRUE(writer);
@@ -248,14 +248,14 @@ TEST(NameList, Contains) {
   ASSERT_TRUE((*writer)->Finish());
   const auto reader = Open(folder / "a.pla");
   ASSERT_TRUE(reader);
-  const NameList list = (*reader)->FindFolder("/f")->names;
+  const PackedNames list = (*reader)->FindFolder("/f")->names;
   ASSERT_EQ(list.size(), names.size());
   for (const auto& name : names) EXPECT_TRUE(list.Contains(name)) << name;
   for (const char* name : {"torc", "torch1", "c", "A", "abc", "\xff", "\x01"}) {
     EXPECT_FALSE(list.Contains(name)) << name;
   }
   for (uint32_t i = 1; i < list.size(); ++i) EXPECT_LT(list[i - 1], list[i]);
-  EXPECT_FALSE(NameList().Contains("x"));
+  EXPECT_FALSE(PackedNames().Contains("x"));
 }
 
 TEST(ArchiveTrust, WritableByOthersIsRefused) {

@@ -26,10 +26,10 @@ class MemoTest : public testing::Test {
     WriteAll(folder_ / "tree/sub/b.py", "b");
     WriteAll(folder_ / "tree/sub/__pycache__/b.pyc", "c");
   }
-  std::vector<FileProof> Prove() {
+  std::vector<Dependency> Prove() {
     auto proofs = ProveTree(env_, folder_ / "tree", "__pycache__", 100);
     EXPECT_TRUE(proofs);
-    return proofs.value_or(std::vector<FileProof>{});
+    return proofs.value_or(std::vector<Dependency>{});
   }
   ModuleRecord Record(std::string result) {
     const std::string content = Memo{Prove(), std::move(result)}.Serialize();
@@ -54,7 +54,7 @@ class MemoTest : public testing::Test {
 
 TEST_F(MemoTest, ProvesEveryFileAndFolderButTheSkipped) {
   std::vector<std::string> paths;
-  for (const FileProof& file : Prove()) paths.push_back(file.path);
+  for (const Dependency& file : Prove()) paths.push_back(file.path);
   EXPECT_EQ(paths, (std::vector<std::string>{folder_ / "tree", folder_ / "tree/a.py",
                                              folder_ / "tree/sub", folder_ / "tree/sub/b.py"}));
 }

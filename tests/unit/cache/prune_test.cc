@@ -56,15 +56,23 @@ class PruneTest : public testing::Test {
     request.max_bytes = bytes;
     return request;
   }
-  // An image of 64 KiB with its key, which was used so many seconds ago.
-  std::string MakeImage(const std::string& name, int64_t unused_for) {
-    std::filesystem::create_directory(folder_ / "images");
-    const std::string stem = folder_ / "images/" + name;
-    WriteAll(stem + ".img", std::string(65'536, 'i'));
-    WriteAll(stem + ".key", "key");
-    Age(stem + ".img", 1);  // Says nothing.
-    Age(stem + ".key", unused_for);
-    return stem + ".img";
+  // What others keep: 64 KiB with a companion, used so many seconds ago.
+  Holding MakeOther(const std::string& name, int64_t unused_for) {
+    std::filesystem::create_directory(folder_ / "others");
+    Holding other;
+    other.path = folder_ / "others/" + name;
+    other.companions = {other.path + ".beside", other.path + ".never-there"};
+    other.bytes = 65'536;
+    other.last_use_ns = PosixFileEnv().NowNs() - unused_for * 1'000'000'000;
+    WriteAll(other.path, "x");
+    WriteAll(other.companions[0], "x");
+    Touch(other.companions[0], other.last_use_ns);
+    return other;
+  }
+  static void Touch(const std::string& path, int64_t ns) {
+    const timespec time = {ns / 1'000'000'000, ns % 1'000'000'000};
+    const timespec times[] = {time, time};
+    ASSERT_EQ(utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
   }
   static bool Exists(const std::string& path) { return std::filesystem::exists(path); }
 
@@ -152,17 +160,6 @@ TEST_F(PruneTest, AFileThatCannotBeRemovedIsToldAsKept) {
   EXPECT_FALSE(Prune(blind, Bound(1)));
 }
 
-TEST_F(PruneTest, ImagesThatCannotBeListedKeepNobodyFromBoundingArchivesButAreToldWhoAsks) {
-  const std::string old = Make("old.pla", 1000);
-  WriteAll(folder_ / "images", "no folder");
-  PruneRequest request = Bound(1);
-  request.all_dead = true;
-  EXPECT_FALSE(Prune(PosixFileEnv(), request));
-  EXPECT_TRUE(std::filesystem::exists(old));
-  EXPECT_TRUE(Prune(PosixFileEnv(), Bound(1)));
-  EXPECT_FALSE(std::filesystem::exists(old));
-}
-
 TEST_F(PruneTest, SealingPrunesOtherArchives) {
   const std::string old = Make("old.pla", 1000);
   SealJob job = MakeJob(folder_ / "new.pla", {MakeModule(folder_, "m", 1, 50'000)});
@@ -172,51 +169,67 @@ TEST_F(PruneTest, SealingPrunesOtherArchives) {
   EXPECT_TRUE(Has(folder_ / "new.pla", job.modules[0].path)) << "its own stays, however large";
 }
 
-TEST_F(PruneTest, ImagesCountAndGoByTheLastUseOfTheirKeys) {
-  const std::string archive = Make("a.pla", 9000), old = MakeImage("old", 8000),
-                    young = MakeImage("young", 10);
-  const PruneOutcome all = PruneTo(0);
-  EXPECT_GE(all.bytes_before, Size(archive) + 2 * 65'536);
-  const PruneOutcome outcome = PruneTo(all.bytes_before - 1);
+TEST_F(PruneTest, WhatOthersKeepCountsAndGoesByItsLastUse) {
+  const std::string archive = Make("a.pla", 9000);
+  PruneRequest request = Bound(0);
+  request.others = {MakeOther("young", 10), MakeOther("old", 8000)};
+  const PruneOutcome all = PruneAs(request);
+  EXPECT_EQ(all.bytes_before, Size(archive) + 2 * 65'536);
+  request.max_bytes = all.bytes_before - 1;
+  const PruneOutcome outcome = PruneAs(request);
   ASSERT_EQ(outcome.removed.size(), 1u);
-  EXPECT_EQ(outcome.removed[0].path, old) << "an image yields to an archive of its time";
-  EXPECT_LE(outcome.bytes_after, all.bytes_before - 65'536);
-  EXPECT_FALSE(Exists(old) || Exists(folder_ / "images/old.key"));
-  EXPECT_TRUE(Exists(archive) && Exists(young));
+  const Holding& old = request.others[1];
+  EXPECT_EQ(outcome.removed[0].path, old.path) << "it yields to an archive of its time";
+  EXPECT_EQ(outcome.bytes_after, all.bytes_before - 65'536);
+  EXPECT_FALSE(Exists(old.path) || Exists(old.companions[0]));
+  EXPECT_TRUE(Exists(archive) && Exists(request.others[0].path));
 }
 
-TEST_F(PruneTest, DeadImagesGoAndStaleOnesGoFirst) {
-  const std::string dead = MakeImage("dead", 1), stale = MakeImage("stale", 2),
-                    alive = MakeImage("alive", 1000);
+// The list may be older than what it tells of: the sealer's is.
+TEST_F(PruneTest, WhatWasUsedOrWrittenSinceItWasListedStays) {
+  PruneRequest request = Bound(1);
+  request.others = {MakeOther("used", 1000), MakeOther("half", 1000)};
+  request.others[1].standing = Standing::kLeftover;
+  for (const Holding& other : request.others) Touch(other.companions[0], PosixFileEnv().NowNs());
+  const PruneOutcome outcome = PruneAs(request);
+  EXPECT_TRUE(outcome.removed.empty() && outcome.leftovers.empty());
+  for (const Holding& other : request.others) {
+    EXPECT_TRUE(Exists(other.path) && Exists(other.companions[0]));
+  }
+}
+
+TEST_F(PruneTest, DeadOthersGoAndStaleOnesGoFirst) {
+  Holding dead = MakeOther("dead", 1), stale = MakeOther("stale", 2),
+          alive = MakeOther("alive", 1000);
+  dead.standing = Standing::kDead;
+  stale.standing = Standing::kStale;
+  alive.standing = Standing::kAlive;
   PruneRequest request = Bound(0);
-  request.judge = [&](const std::string& image) {
-    return image == dead ? Standing::kDead : image == stale ? Standing::kStale : Standing::kAlive;
-  };
+  request.others = {dead, stale, alive};
   PruneOutcome outcome = PruneAs(request);
   ASSERT_EQ(outcome.removed.size(), 1u) << "there is room";
-  EXPECT_EQ(outcome.removed[0].path, dead);
-  request.max_images = 1;
+  EXPECT_EQ(outcome.removed[0].path, dead.path);
+  request.others = {stale, alive};
+  request.max_others = 1;
   outcome = PruneAs(request);
   ASSERT_EQ(outcome.removed.size(), 1u);
-  EXPECT_EQ(outcome.removed[0].path, stale);
+  EXPECT_EQ(outcome.removed[0].path, stale.path);
+  request.others = {alive};
   request.max_bytes = 1;
-  request.keep = alive;
+  request.keep = alive.path;
   EXPECT_TRUE(PruneAs(request).removed.empty());
 }
 
-TEST_F(PruneTest, OnANetworkImagesOfOtherHostsStayForAMonth) {
-  const std::string ours = MakeImage("ours", 100), theirs = MakeImage("theirs", 1000),
-                    old = MakeImage("old", 31 * 24 * 3600);
+TEST_F(PruneTest, WhatIsPinnedStaysAndIsTold) {
   PruneRequest request = Bound(1);
-  request.on_network = true;
-  request.judge = [&](const std::string& image) {
-    return image == ours ? Standing::kAlive : Standing::kDead;
-  };
+  request.others = {MakeOther("theirs", 1000), MakeOther("ours", 100)};
+  request.others[0].pinned = true;
+  request.others[0].standing = Standing::kDead;
   const PruneOutcome outcome = PruneAs(request);
-  EXPECT_EQ(outcome.removed.size(), 2u);
+  ASSERT_EQ(outcome.removed.size(), 1u);
+  EXPECT_EQ(outcome.removed[0].path, request.others[1].path);
   ASSERT_EQ(outcome.in_use.size(), 1u);
-  EXPECT_EQ(outcome.in_use[0].path, theirs);
-  EXPECT_TRUE(Exists(theirs) && !Exists(old) && !Exists(ours));
+  EXPECT_TRUE(Exists(request.others[0].path) && Exists(request.others[0].companions[0]));
 }
 
 TEST_F(PruneTest, ArchivesOfAnEnvironmentThatIsGoneGoFirst) {
@@ -233,30 +246,30 @@ TEST_F(PruneTest, ArchivesOfAnEnvironmentThatIsGoneGoFirst) {
 }
 
 TEST_F(PruneTest, WhatKilledWritersLeftGoes) {
-  MakeImage("whole", 10);
-  const std::string images = folder_ / "images/";
-  const std::vector<std::string> old = {folder_ / "a.pla.tmp.0123456789abcdef",
-                                        images + "a.img.12.tmp",
-                                        images + "a.key.tmp.0123456789abcdef",
-                                        images + "half.img",
-                                        images + "other.key",
-                                        images + "why.note",
-                                        images + "why.late"};
-  const std::vector<std::string> young = {images + "b.img.12.tmp", images + "b.img",
-                                          images + "b.note", images + "b.late"};
-  const std::vector<std::string> foreign = {folder_ / "x.img", folder_ / "note.note",
-                                            folder_ / "mine.tmp", images + "a.tmp"};
-  for (const auto* list : {&old, &young, &foreign}) {
-    for (const std::string& path : *list) WriteAll(path, "x");
-  }
-  for (const auto* list : {&old, &foreign}) {
-    for (const std::string& path : *list) Use(path, 1'000'000);
-  }
-  const PruneOutcome outcome = PruneTo(0);
-  EXPECT_EQ(outcome.leftovers.size(), old.size());
-  for (const std::string& path : old) EXPECT_FALSE(Exists(path)) << path;
-  for (const std::string& path : young) EXPECT_TRUE(Exists(path)) << path;
-  for (const std::string& path : foreign) EXPECT_TRUE(Exists(path)) << path;
+  const std::string old = folder_ / "a.pla.tmp.0123456789abcdef",
+                    young = folder_ / "b.pla.tmp.0123456789abcdef", foreign = folder_ / "mine.tmp";
+  for (const std::string& path : {old, young, foreign}) WriteAll(path, "x");
+  for (const std::string& path : {old, foreign}) Use(path, 1'000'000);
+  PruneRequest request = Bound(0);
+  request.others = {MakeOther("half", 10)};
+  request.others[0].standing = Standing::kLeftover;
+  const PruneOutcome outcome = PruneAs(request);
+  EXPECT_EQ(outcome.leftovers, (std::vector<std::string>{old, request.others[0].path}));
+  EXPECT_EQ(outcome.bytes_before, 0u);
+  EXPECT_FALSE(Exists(old) || Exists(request.others[0].path));
+  EXPECT_TRUE(Exists(young) && Exists(foreign));
+}
+
+TEST_F(PruneTest, TheSealerPrunesWhatItsJobSaysThatOthersKeep) {
+  SealJob job = MakeJob(folder_ / "new.pla", {MakeModule(folder_, "m", 1, 50'000)});
+  job.max_bytes = 1;
+  job.others = {MakeOther("old", 1000), MakeOther("theirs", 1000)};
+  job.others[1].pinned = true;
+  const auto carried = SealJob::Parse(job.Serialize());
+  ASSERT_TRUE(carried);
+  EXPECT_TRUE(SealOk(*carried).written);
+  EXPECT_FALSE(Exists(job.others[0].path) || Exists(job.others[0].companions[0]));
+  EXPECT_TRUE(Exists(job.others[1].path));
 }
 
 }  // namespace

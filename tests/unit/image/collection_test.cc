@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "image/format.h"
+#include "image/image_files.h"
 #include "image/packed_proofs.h"
 
 extern char** environ;
@@ -97,7 +98,7 @@ TEST_F(CollectionTest, StandingIsWhatIsFirstToDiffer) {
     key->facts.push_back({"variable ?", "1"});
   });
   const std::string stale = MakeImage("c", [](Key* key) {
-    key->files = PackProofs({{"/proc/self/no", {1, 2, 3, 4, 5}}});
+    key->files = PackProofs({{"/proc/self/no", {{1, 2, 3, 4, 5}, {}}}});
   });
   const std::string boot = MakeImage("d", [](Key* key) { Set(key, "boot id", "another"); });
   const std::string gone = MakeImage("e", [](Key* key) { Set(key, "python", "/no/python"); });

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "image/image_files.h"
 #include "image/packed_proofs.h"
 
 namespace pylaunch::image {
@@ -38,9 +39,9 @@ Key Sample() {
   key.facts = {{"boot id", "1"}, {"variable HOME", "2"}};
   key.reads = {{"HOME", "NOT_SET"}, {"TQDM_"}, "x"};
   key.asked = {"working directory"};
-  key.files = PackProofs({{"/a", {1, 2, 3, 4, 5}}});
-  key.folders = {{"/b", {1, 2, 3, 4, 5}, 6, true}};
-  key.image = {5, 4, 3, 2, 1};
+  key.files = PackProofs({{"/a", {{1, 2, 3, 4, 5}, {}}}});
+  key.folders = {{"/b", {{1, 2, 3, 4, 5}, {}}, 6, true}};
+  key.image = {{5, 4, 3, 2, 1}, {}};
   key.table = 7;
   key.table_size = 8;
   key.content = 9;

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <string>
 
-#include "image/key.h"
+#include "image/image_files.h"
 
 namespace pylaunch::image {
 namespace {

@@ -183,6 +183,7 @@ def test_longer_archive(cached):
     runs_as_stock(cached)
 
 
+@pytest.mark.slow  # 1.5 s each.
 @pytest.mark.parametrize("seed", range(6))
 def test_flipped_bytes(cached, seed):
     """A flip anywhere: in the header, the index, a frame. At most one line, never another result."""

@@ -94,6 +94,7 @@ def one_processor():
     os.sched_setaffinity(0, ours)
 
 
+@pytest.mark.slow  # 1.6 s each.
 @pytest.mark.parametrize("threaded", [False, True], ids=["alone", "beside-a-thread"])
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_an_imported_module_costs_no_more_than_under_stock(lab, tmp_path, statement, threaded):

@@ -139,6 +139,7 @@ NAMES = ["plain", "pack", "pack.sub", "pack.deep", "pack.deep.leaf", "pack.rel",
 # ---------------------------------------------------------------------------------------------- what modules look like
 
 
+@pytest.mark.every_python
 def test_modules_look_as_stock_makes_them(run, site, env):
     facts = run.same_json("-c", DESCRIBE, *NAMES, env=env, before=site.drop_pycs, tree=site)
     assert facts["plain"]["kinds"] == [True, False]
@@ -153,6 +154,7 @@ def test_modules_look_as_stock_makes_them(run, site, env):
     assert facts["upper"][0] == "ModuleNotFoundError"
 
 
+@pytest.mark.every_python
 def test_warm_modules_come_from_the_archive(ours, site, env):
     """The tests above mean something only if the archive did answer."""
     names = ["plain", "pack.deep.leaf", "pack.sub", "both"]
@@ -1185,6 +1187,7 @@ def venv(lab, tmp_path_factory) -> Path:
     return prefix
 
 
+@pytest.mark.slow  # 4 s each.
 def test_pth_files_and_editable_installs(run, venv):
     run.python = venv / "bin/python"
     program = "import sys; sys.stdout.write('')\n" + DESCRIBE.replace(
@@ -1246,6 +1249,7 @@ def test_specs_that_are_only_looked_at_are_equal(run, tree):
     assert "False" not in result.out
 
 
+@pytest.mark.slow  # 1.4 s each.
 def test_pip_in_an_environment(run, venv):
     run.python = venv / "bin/python"
     result = run.same("-m", "pip", "--version")

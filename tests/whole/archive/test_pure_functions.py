@@ -152,6 +152,7 @@ def test_what_the_program_does_to_a_result_is_not_kept(case):
     assert case.opened() == case.few
 
 
+@pytest.mark.slow  # 2 s each.
 @pytest.mark.parametrize(
     "before, between",
     [
@@ -190,6 +191,7 @@ def changed(path: Path, text: str) -> None:
     os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
 
 
+@pytest.mark.slow  # 4 s each.
 @pytest.mark.parametrize(
     "change",
     [

@@ -251,6 +251,7 @@ def packages() -> str:
     return text.decode().strip()
 
 
+@pytest.mark.slow  # 2.4 s each.
 @pytest.mark.parametrize("launcher", [["-m", "torch.distributed.run"], ["bin/torchrun"]])
 def test_real_torchrun_preloads_in_its_ranks_only(ours, installed, tree, packages, launcher):
     if not has("torch"):

@@ -106,6 +106,7 @@ HOW = {
 }
 
 
+@pytest.mark.slow  # 1.3 s each.
 @pytest.mark.parametrize("way", WAYS)
 def test_a_program_finds_its_own_files_and_none_was_imported_before(ours, traps, way):
     stock = start(ours.stock, traps, way)

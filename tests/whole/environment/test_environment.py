@@ -449,6 +449,7 @@ REAL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow  # 4 s each.
 @pytest.mark.parametrize("case", REAL)
 def test_real_packages_have_read_it_and_the_cure_cures(run, lib, case):
     entry, name, value, use = REAL[case]
@@ -511,6 +512,7 @@ PROGRAMS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow  # 3 s each.
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_libraries_do_in_the_normal_course_is_not_told(run, lib, name):
     package, program = PROGRAMS[name]

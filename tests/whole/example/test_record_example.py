@@ -13,6 +13,8 @@ TRAIN = ROOT / "examples" / "train.py"
 CONFIGS = ROOT / "examples" / "configs.txt"
 FAMILIES = {"auto", "bert", "roberta", "deberta-v2"}
 
+pytestmark = pytest.mark.one_worker
+
 # Every entry of configs.txt, as a thread of a program would come upon it.
 ON_A_THREAD = """
 import sys, threading

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PYLAUNCH = Path(os.environ.get("PYLAUNCH_BIN", ROOT / "build" / "pylaunch")).absolute()
 TRAIN = ["--preload", ROOT / "examples" / "configs.txt", ROOT / "examples" / "train.py"]
 AS_PID_1 = ["unshare", "--pid", "--fork", "--mount-proc"]
@@ -104,6 +104,6 @@ def test_runs_as_pid_1(tmp_path):
         pytest.skip(f"unshare is not permitted here: {allowed.stderr.strip()}")
     probe = start("-c", "import os; print(os.getpid())", cwd=tmp_path, prefix=AS_PID_1)
     assert finish(probe)[0] == "1\n"
-    process = start(*TRAIN, "--trials", 4, "--jobs", 4, cwd=tmp_path, prefix=AS_PID_1)
+    process = start(*TRAIN, "--trials", 2, "--jobs", 2, cwd=tmp_path, prefix=AS_PID_1)
     check_summary(*finish(process), tmp_path, least_accuracy=0.3)
-    check_trials(tmp_path / "train-output" / "study.db", 4)
+    check_trials(tmp_path / "train-output" / "study.db", 2)

@@ -376,6 +376,7 @@ def test_what_a_preloaded_module_holds_ends_as_in_stock(ends, name):
     ends(HELD[name])
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("name", FULL)
 def test_state_that_is_not_proved_gets_the_full_teardown(ends, name):
     program, options = FULL[name]
@@ -409,6 +410,7 @@ def test_the_usual_program_ends_fast(ends):
     )
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("name", PRELOADED)
 def test_preloaded_module_of_the_user_ends_as_in_stock(ends, name):
     preload, program = PRELOADED[name]
@@ -500,6 +502,7 @@ WITH_TRANSFORMERS = {
 }
 
 
+@pytest.mark.slow  # 7 s each.
 @pytest.mark.parametrize("name", WITH_TRANSFORMERS)
 def test_with_transformers_preloaded(ends, name):
     if importlib.util.find_spec("transformers") is None:

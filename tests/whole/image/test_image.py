@@ -184,6 +184,7 @@ def test_streams_are_the_new_process_s(image, tmp_path):
     assert (code, shown.strip()) == (0, "True True")
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("preload", [[], ["import json"]], ids=str)
 def test_all_programs_of_a_folder_start_from_one_image(image, tmp_path, preload):
     files = {

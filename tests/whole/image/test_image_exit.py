@@ -1,7 +1,7 @@
 # ruff: noqa: E501 - programs in strings read better on long lines.
 """What the C library and the dynamic loader do at the end of a process, when the process is restored from an image.
 
-A restored process goes through exit handlers itself (launcher/engine/exit_handlers); nobody may be able to tell.
+A restored process goes through exit handlers itself (launcher/engine/exit/exit_handlers); nobody may be able to tell.
 """
 
 import shutil

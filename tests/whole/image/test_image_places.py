@@ -318,6 +318,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.slow  # 5 s each.
 @pytest.mark.parametrize(
     "ulimit, own",
     [("-v 1600000", (None, 0, 1024)), ("-d 1600000", (None, 0, 1024))]
@@ -457,6 +458,7 @@ def private_kib(pid: int) -> int:
     return sum(int(x) for x in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB$", text, re.M))
 
 
+@pytest.mark.slow  # 5 s each.
 @pytest.mark.parametrize("name", [x for x in PRELOADS if x == "plain" or has(x)][:3])
 def test_eight_at_once_share_their_memory(image, name, record_property):
     """Each does what stock does, and has less memory of its own than a process of stock's."""

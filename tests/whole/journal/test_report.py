@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -273,6 +274,31 @@ def check_speedscope(file: dict) -> None:
             else:
                 assert stack.pop() == event["frame"], "not balanced"
         assert not stack
+
+
+def test_names_of_files_that_are_no_text_come_through(reporter):
+    folder = reporter.tree.root / os.fsdecode(b'd\xff"\x01\\')
+    folder.mkdir()
+    (folder / "odd.py").write_text("")
+    (folder / "main.py").write_text("import odd")
+    data = reporter.json(f"{folder.name}/main.py")
+    # As Python itself writes bytes that are no UTF-8 to a file (backslashreplace).
+    shown = 'd\\udcff"\x01\\/'
+    assert data["command"][-1] == f"{shown}main.py"
+    assert named(data, "odd")["file"].endswith(f"/{shown}odd.py")
+
+
+@pytest.mark.parametrize("journal", [b'{"threads": []}', b"PLJ1", b""])
+def test_a_journal_of_another_version_is_told(lab, tmp_path, journal):
+    lab.need_pylaunch()
+    (tmp_path / "journal").write_bytes(journal)
+    reporter = Path(lab.pylaunch).parent / "report/__main__.py"
+    with open(tmp_path / "journal", "rb") as file:
+        argv = [lab.python, "-I", "-S", "-B", reporter, str(file.fileno())]
+        done = subprocess.run(argv, pass_fds=[file.fileno()], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("pylaunch: warning: nothing was recorded or reported: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_speedscope_s_schema_is_kept(reporter):

@@ -651,6 +651,7 @@ def test_a_circular_import_that_ends_in_an_attribute(empty, work):
 # ---------------------------------------------------------------------------------------------- 11: half-installed
 
 
+@pytest.mark.slow  # 1.5 s each.
 @pytest.mark.parametrize("file", ["RECORD", "METADATA"])
 def test_an_installation_that_was_cut_off(venv, work, file):
     venv.install("idna==3.10")

@@ -617,6 +617,7 @@ def test_collector_after_preload_is_as_stock_leaves_it(run, env):
     assert result.out == stock.out
 
 
+@pytest.mark.slow  # 3 s each.
 def test_full_collections_are_held_back_while_preloading_and_not_longer(run, env, lib):
     lib.write(
         {

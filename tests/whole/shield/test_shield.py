@@ -111,6 +111,7 @@ def test_stock_fails_here(shielded, cause):
     assert right == (shielded.version >= FIXED.get(cause[0], NEVER)), got
 
 
+@pytest.mark.every_python
 @serial
 @pytest.mark.parametrize("cause", CAUSES, ids="_".join)
 def test_cause_is_cured_and_told(shielded, cause):

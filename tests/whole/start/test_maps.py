@@ -17,6 +17,7 @@ def files(result) -> set[str]:
     return {name for name in result.json if name.startswith("/")}
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize(
     "flags", [(), ("--preload", "import email.message")], ids=["plain", "preload"]
 )

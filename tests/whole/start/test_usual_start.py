@@ -106,6 +106,7 @@ COMMANDS = {
     "program": ["x.py", "--preload", "y"],
     "empty program": [""],
     "switches": ["-bb", "-sS", "-O", "x.py"],
+    "every switch": ["-bBdhiOPqRsStuvVx?", "x.py"],
     "switches and a command": ["-uBc", "pass"],
     "values": ["-W", "ignore", "-Wonce", "-X", "utf8", "-Xdev", "x.py"],
     "value that looks like an option": ["-W", "--explain", "x.py"],

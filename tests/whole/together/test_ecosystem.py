@@ -27,6 +27,8 @@ PROGRAMS = ROOT / "tests/programs/ecosystem"
 FULL = os.environ.get("PYLAUNCH_ECOSYSTEM") == "full"
 full = pytest.mark.skipif(not FULL, reason="slow: PYLAUNCH_ECOSYSTEM=full runs it")
 
+pytestmark = pytest.mark.one_worker
+
 
 @pytest.fixture(scope="session")
 def prefix(lab, tmp_path_factory) -> Prefix:

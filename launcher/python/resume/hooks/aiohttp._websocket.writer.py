@@ -1,3 +1,4 @@
+# Versions: aiohttp==3.14.5
 """The generator of masks, a default argument (aiohttp/_websocket/writer.py)."""
 
 

@@ -1,3 +1,4 @@
+# Versions: billiard==4.3.2
 """billiard, celery's, which began as a copy of multiprocessing."""
 
 

@@ -1,3 +1,4 @@
+# Versions: datasets==5.2.0
 """The generator of what datasets calls results that it cannot hash."""
 
 

@@ -1,3 +1,4 @@
+# Versions: distributed==2026.8.0
 """What dask.distributed tells the futures of different processes apart by.
 
 `Future._uid` in distributed/client.py is drawn when the class is made.

@@ -1,3 +1,4 @@
+# Versions: jupyter-client==8.10.0
 """The key that the option --secure means (jupyter_client/session.py)."""
 
 

@@ -1,3 +1,4 @@
+# Versions: multiprocess==0.70.19
 """multiprocess, which began as a copy of multiprocessing."""
 
 

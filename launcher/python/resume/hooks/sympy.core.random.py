@@ -1,3 +1,4 @@
+# Versions: sympy==1.13.3,1.14.0
 """sympy's generators, seeded by the system when they are made (sympy/core/random.py)."""
 
 

@@ -1,3 +1,4 @@
+# Versions: sympy==1.13.3,1.14.0
 """What tells dummy symbols of different processes apart (sympy/core/symbol.py, `Dummy`)."""
 
 

@@ -1,3 +1,4 @@
+# Versions: torch==2.13.0+cpu,2.14.1
 """torch's default generator, which it seeds from the system; its operators at the end.
 
 c10::detail::getNonDeterministicRandom in c10/core/GeneratorImpl.cpp; `_del_library` in

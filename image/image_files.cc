@@ -1,0 +1,73 @@
+#include "image/image_files.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include "cache/file_env.h"
+#define XXH_INLINE_ALL
+#include "xxhash.h"
+
+namespace pylaunch::image {
+namespace {
+
+constexpr std::string_view kTempSuffix = ".tmp";
+
+std::string NameFor(const Facts& facts) {
+  std::string text;
+  for (const Fact& fact : facts) text += fact.name + '\0' + fact.value + '\0';
+  std::array<char, 17> name;
+  std::snprintf(name.data(), name.size(), "%016llx",
+                static_cast<unsigned long long>(XXH3_64bits(text.data(), text.size())));
+  return name.data();
+}
+
+std::string PathFor(const std::string& folder, const Facts& command, const Facts& facts,
+                    std::string_view suffix) {
+  return (folder + "/" + NameFor(command) + "-" + NameFor(facts)).append(suffix);
+}
+
+std::string Replace(std::string_view path, std::string_view old, std::string_view suffix) {
+  return std::string(path.substr(0, path.size() - old.size())).append(suffix);
+}
+
+}  // namespace
+
+std::string ImageOf(std::string_view key) { return Replace(key, kKeySuffix, kImageSuffix); }
+std::string KeyOf(std::string_view image) { return Replace(image, kImageSuffix, kKeySuffix); }
+
+std::string FamilyOf(std::string_view image) {
+  const std::string_view name = cache::BaseOf(image);
+  return std::string(name.substr(0, name.find('-')));
+}
+
+ImageFiles FilesFor(const std::string& folder, const Facts& command, const Facts& all) {
+  return {.family = NameFor(command),
+          .key = PathFor(folder, command, all, kKeySuffix),
+          .image = PathFor(folder, command, all, kImageSuffix)};
+}
+
+std::string NoteFor(const std::string& folder, const Facts& command, const Facts& facts) {
+  return PathFor(folder, command, facts, kNoteSuffix);
+}
+
+std::string LateFor(const std::string& folder, const Facts& command, const Facts& facts) {
+  return PathFor(folder, command, facts, kLateSuffix);
+}
+
+std::string UnfinishedFor(const std::string& folder, const Facts& command, const Facts& facts) {
+  return (PathFor(folder, command, facts, kImageSuffix) + "." + std::to_string(getpid()))
+      .append(kTempSuffix);
+}
+
+bool IsUnfinished(std::string_view name) {
+  if (!name.ends_with(kTempSuffix)) return false;
+  name.remove_suffix(kTempSuffix.size());
+  const size_t dot = std::min(name.rfind('.'), name.size());
+  return name.substr(0, dot).ends_with(kImageSuffix) && dot + 1 < name.size() &&
+         name.find_first_not_of("0123456789", dot + 1) == name.npos;
+}
+
+}  // namespace pylaunch::image

@@ -1,0 +1,72 @@
+#ifndef PYLAUNCH_IMAGE_IMAGE_FILES_H_
+#define PYLAUNCH_IMAGE_IMAGE_FILES_H_
+
+#include <string>
+#include <string_view>
+
+#include "image/facts.h"
+
+// The names of all files that belong to images, and how notes begin. In the images' folder of the
+// cache folder:
+//
+//   FAMILY-STATE.img          an image; FAMILY is a hash of the command's facts, STATE of all facts
+//   FAMILY-STATE.key          its key (key.h); its mtime is the time of last use
+//   FAMILY-START.note         why the last capture made none; START: all but the environment's
+//   FAMILY-START.late         what the next one does without (late.h)
+//   FAMILY-START.img.PID.tmp  an image that the process PID is writing
+//
+// and what FileEnv::CreateTemp makes of any of them.
+
+namespace pylaunch::image {
+
+inline constexpr char kImagesFolder[] = "images";  // Of the cache folder.
+
+inline constexpr std::string_view kImageSuffix = ".img";
+inline constexpr std::string_view kKeySuffix = ".key";
+inline constexpr std::string_view kNoteSuffix = ".note";
+inline constexpr std::string_view kLateSuffix = ".late";
+
+// The program that becomes an image; it lies beside the engine.
+inline constexpr char kRestorer[] = "pylaunch-restore";
+
+// The image that the key at `key` is for, and the key of the image at `image`.
+std::string ImageOf(std::string_view key);
+std::string KeyOf(std::string_view image);
+
+// The FAMILY of an image's path: what the names of all images of one command begin with.
+std::string FamilyOf(std::string_view image);
+
+// Key and image lie beside each other in `folder`.
+struct ImageFiles {
+  std::string family;
+  std::string key;
+  std::string image;
+};
+// `all`: a key's facts.
+ImageFiles FilesFor(const std::string& folder, const Facts& command, const Facts& all);
+// Where it is told why the last capture of this command made no image; `facts` are a key's without
+// the environment's.
+std::string NoteFor(const std::string& folder, const Facts& command, const Facts& facts);
+// Likewise, which entries the next capture does without.
+std::string LateFor(const std::string& folder, const Facts& command, const Facts& facts);
+// Likewise, where this process writes an image.
+std::string UnfinishedFor(const std::string& folder, const Facts& command, const Facts& facts);
+
+// True for a name (no folder) that UnfinishedFor has given.
+bool IsUnfinished(std::string_view name);
+
+// How a note ends about what time alone cures.
+inline constexpr std::string_view kTooYoung =
+    " changed less than two seconds before this start, or since";
+
+// How those begin after which nobody tries again for an hour: no process could be restored from the
+// image that was written; making one would have taken more memory or disk than there is (room.h);
+// the process that wrote it was killed. The last is told in advance, by that process.
+inline constexpr std::string_view kNotRestored = "no process can be restored from it: ";
+inline constexpr std::string_view kNoRoom = "no room for an image: ";
+inline constexpr std::string_view kUnfinished =
+    "the process that was to write it ended before it was done";
+
+}  // namespace pylaunch::image
+
+#endif  // PYLAUNCH_IMAGE_IMAGE_FILES_H_

@@ -1,0 +1,236 @@
+#include "launcher/engine/base/known_list.h"
+
+#include <link.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdint>
+#include <optional>
+#include <utility>
+
+#include "cache/file_env.h"
+#include "launcher/engine/base/build_id.h"
+
+namespace pylaunch::engine {
+namespace {
+
+constexpr size_t kMaxSize = size_t{1} << 20;
+constexpr std::string_view kBuildId = "build-id", kCPython = "cpython", kOtherwise = "otherwise";
+
+std::vector<std::string_view> Split(std::string_view text, std::string_view separators) {
+  std::vector<std::string_view> parts;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find_first_of(separators, at), text.size());
+    if (end > at) parts.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return parts;
+}
+
+std::string_view LastPart(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+std::string_view LibraryName(std::string_view path) {
+  const std::string_view file = LastPart(path);
+  return file.substr(0, file.find_first_of("-."));
+}
+
+// The path up to where LibraryName() ends, a package's for its __init__.
+std::string_view Stem(std::string_view path) {
+  path.remove_suffix(LastPart(path).size() - LibraryName(path).size());
+  constexpr std::string_view kInit = "/__init__";
+  if (path.ends_with(kInit)) path.remove_suffix(kInit.size());
+  return path;
+}
+
+// From where `path` leads to `stem`; nothing: it does not.
+std::optional<std::string> Root(std::string_view stem, std::string_view path) {
+  if (stem == path) return ".";
+  if (!stem.ends_with(path)) return std::nullopt;
+  stem.remove_suffix(path.size());
+  if (!stem.ends_with('/')) return std::nullopt;
+  return std::string(stem.substr(0, stem.size() - 1));
+}
+
+std::string Hex(std::string_view bytes) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string digits;
+  for (const char byte : bytes) {
+    digits += kDigits[static_cast<unsigned char>(byte) >> 4];
+    digits += kDigits[static_cast<unsigned char>(byte) & 15];
+  }
+  return digits;
+}
+
+std::string BuildIdOfLoaded(std::string_view path) {
+  std::pair<std::string_view, std::string> search = {path, ""};
+  dl_iterate_phdr(
+      [](dl_phdr_info* object, size_t, void* to) {
+        auto* search = static_cast<std::pair<std::string_view, std::string>*>(to);
+        if (object->dlpi_name != search->first) return 0;
+        search->second = Hex(BuildId(*object));
+        return 1;
+      },
+      &search);
+  return search.second;
+}
+
+// As https://packaging.python.org/en/latest/specifications/name-normalization has it.
+std::string Normalized(std::string_view name) {
+  std::string normalized;
+  for (const char c : name) {
+    const bool separator = c == '-' || c == '_' || c == '.';
+    if (separator && normalized.ends_with('-')) continue;
+    normalized += separator ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  return normalized;
+}
+
+// The versions of distributions that are installed in a folder. Of two of one name none is known.
+using Versions = std::map<std::string, std::string, std::less<>>;
+
+void AddDistribution(std::string_view name, Versions* versions) {
+  const bool egg = name.ends_with(".egg-info");
+  if (!egg && !name.ends_with(".dist-info")) return;
+  name.remove_suffix(std::string_view(".dist-info").size() - (egg ? 1 : 0));
+  // NAME-VERSION, of an egg-info NAME-VERSION-pyX.Y too; neither has a '-' in it.
+  const std::vector<std::string_view> parts = Split(name, "-");
+  if (parts.empty()) return;
+  const std::string version(parts.size() > 1 ? parts[1] : "");
+  const auto [place, is_new] = versions->try_emplace(Normalized(parts[0]), version);
+  if (!is_new) place->second.clear();
+}
+
+const Versions& VersionsIn(const std::string& folder) {
+  struct Known {
+    int64_t changed = -1;  // When a name in it last did.
+    uint64_t inode = 0;
+    Versions versions;
+  };
+  static auto* folders = new std::map<std::string, Known>();
+  Known& known = (*folders)[folder];
+  constexpr int64_t kSecond = 1'000'000'000;
+  const auto st = cache::PosixFileEnv().Stat(folder);
+  const int64_t changed = st ? st->st_mtim.tv_sec * kSecond + st->st_mtim.tv_nsec : -1;
+  if (changed >= 0 && known.changed == changed && known.inode == st->st_ino) return known.versions;
+  known = {changed, st ? uint64_t{st->st_ino} : 0, {}};
+  const auto names = cache::PosixFileEnv().ListFolder(folder);
+  if (names) {
+    for (const std::string& name : *names) AddDistribution(name, &known.versions);
+  }
+  return known.versions;
+}
+
+// "3.11" of "/usr/lib/python3.11", which installs a file.
+std::string CPythonOf(std::string_view root) {
+  constexpr std::string_view kExtensions = "/lib-dynload", kPython = "python";
+  if (root.ends_with(kExtensions)) root.remove_suffix(kExtensions.size());
+  const std::string_view folder = LastPart(root);
+  return std::string(folder.starts_with(kPython) ? folder.substr(kPython.size()) : "");
+}
+
+std::string Joined(const std::set<std::string, std::less<>>& words) {
+  std::string joined;
+  for (const std::string& word : words) joined.append(joined.empty() ? "" : ", ").append(word);
+  return joined;
+}
+
+// The version of `what` that is here; empty: nothing tells.
+std::string VersionHere(std::string_view what, const std::string& root, std::string_view file) {
+  if (what == kBuildId) return BuildIdOfLoaded(file);
+  if (what == kCPython) return CPythonOf(root);
+  const Versions& versions = VersionsIn(root);
+  const auto found = versions.find(what);
+  return found == versions.end() ? "" : found->second;
+}
+
+}  // namespace
+
+KnownList KnownList::Read(const std::string& path) {
+  const auto text = cache::PosixFileEnv().ReadFile(path, kMaxSize);
+  return {std::string(LastPart(path)), text ? std::string_view(*text) : std::string_view()};
+}
+
+KnownList::KnownList(std::string name, std::string_view text) : name_(std::move(name)) {
+  for (std::string_view line : Split(text, "\n")) AddLine(line.substr(0, line.find('#')));
+}
+
+void KnownList::AddLine(std::string_view line) {
+  const std::vector<std::string_view> fields = Split(line, " \t");
+  if (fields.empty()) return;
+  if (fields[0] == kOtherwise) {
+    for (size_t i = 1; i < fields.size(); ++i) {
+      otherwise_.append(i == 1 ? "" : " ").append(fields[i]);
+    }
+    return;
+  }
+  std::string_view key = fields[0];
+  Entry entry{std::string(key), {}};
+  if (key.find('/') != key.npos) {
+    key = LastPart(key);
+  } else {
+    entry.path = key.substr(0, key.find(':'));
+    std::replace(entry.path.begin(), entry.path.end(), '.', '/');
+  }
+  for (size_t i = 1; i < fields.size(); ++i) {
+    const size_t equals = fields[i].find("==");
+    if (equals == std::string_view::npos) continue;  // Proves nothing.
+    Proof proof{std::string(fields[i].substr(0, equals)), {}};
+    for (std::string_view version : Split(fields[i].substr(equals + 2), ",")) {
+      proof.versions.emplace(version);
+    }
+    entry.proofs.push_back(std::move(proof));
+  }
+  entries_.emplace(key, std::move(entry));
+}
+
+bool KnownList::Judge(std::string_view key, std::string_view file) {
+  std::string other_version, other_build;
+  const auto [begin, end] = entries_.equal_range(key);
+  for (auto at = begin; at != end; ++at) {
+    const std::optional<std::string> root = Root(Stem(file), at->second.path);
+    if (!root) continue;
+    for (const Proof& proof : at->second.proofs) {
+      const std::string here = VersionHere(proof.what, *root, file);
+      if (proof.versions.count(here) != 0) return true;
+      if (here.empty()) continue;
+      if (proof.what == kBuildId) {
+        other_build = " knows other builds of ";
+        other_build.append(key).append(" than ").append(file).append(", build-id ").append(here);
+      } else {
+        other_version = " knows " + proof.what + " " + Joined(proof.versions) + ", here is " + here;
+      }
+    }
+  }
+  const std::string& other = other_version.empty() ? other_build : other_version;
+  if (!other.empty()) to_read_.insert(name_ + other);
+  return false;
+}
+
+bool KnownList::HasLibrary(std::string_view path) {
+  const std::string_view name = LibraryName(path);
+  if (!Names(name)) return false;
+  auto place = verdicts_.find(path);
+  if (place == verdicts_.end()) place = verdicts_.emplace(path, Judge(name, path)).first;
+  return place->second;
+}
+
+bool KnownList::HasModule(std::string_view name, std::string_view file) {
+  return !file.empty() && Judge(name, file);
+}
+
+void KnownList::ProveLoaded() {
+  for (const link_map* library = _r_debug.r_map; library != nullptr; library = library->l_next) {
+    HasLibrary(library->l_name);
+  }
+}
+
+std::vector<std::string> KnownList::ToReadAgain() const {
+  std::vector<std::string> sentences;
+  for (const std::string& what : to_read_) {
+    sentences.push_back(what + ": it has to be read again" +
+                        (otherwise_.empty() ? "" : "; until then " + otherwise_));
+  }
+  return sentences;
+}
+
+}  // namespace pylaunch::engine

@@ -1,0 +1,70 @@
+#ifndef PYLAUNCH_LAUNCHER_ENGINE_BASE_KNOWN_LIST_H_
+#define PYLAUNCH_LAUNCHER_ENGINE_BASE_KNOWN_LIST_H_
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pylaunch::engine {
+
+// A list of libraries or modules of which somebody has read the source to say something of them;
+// docs/lists.md tells which lists there are. A line vouches for the versions that were read and for
+// no other: one of another version, or whose version nothing proves, is not in the list.
+//
+//   NAME [WHAT==VERSION[,VERSION...]]...   # comment
+//   otherwise WORDS
+//
+// NAME:  of a library: its file up to the version, the ABI tag or the digest that auditwheel puts
+//        into it ("libgomp" of "/a/libgomp-e985bcbb.so.1.0.0"), with the folders in front that lead
+//        to it from where its distribution is installed ("torch/lib/libc10"). Of a module: its
+//        name. Of a function: "MODULE:FUNCTION".
+// WHAT:  any of several is enough.
+//        build-id      the GNU build-id of the loaded library.
+//        cpython       the minor version whose standard library the file lies in.
+//        DISTRIBUTION  as the one DISTRIBUTION-VERSION.dist-info or .egg-info beside it tells.
+// WORDS: what is done where the list does not vouch.
+//
+// scripts/check-lists reads the same files. On one thread at a time.
+class KnownList {
+ public:
+  KnownList() = default;                               // Knows nothing.
+  static KnownList Read(const std::string& path);      // The same without a readable file.
+  KnownList(std::string name, std::string_view text);  // `name`: of the list, for ToReadAgain().
+
+  // True if it vouches for the library at `path`, which is loaded. The answer is remembered.
+  bool HasLibrary(std::string_view path);
+  // True if it vouches for the module, or the function of one, whose file that is.
+  bool HasModule(std::string_view name, std::string_view file);
+  // True if there is a line for that name, whatever it vouches for.
+  bool Names(std::string_view name) const { return entries_.count(name) != 0; }
+
+  // Asks for all that is loaded now, so that later answers read nothing.
+  void ProveLoaded();
+  // A sentence for each version that was asked for, is not vouched for, and of which another is.
+  std::vector<std::string> ToReadAgain() const;
+
+ private:
+  struct Proof {
+    std::string what;
+    std::set<std::string, std::less<>> versions;
+  };
+  struct Entry {
+    std::string path;  // As far as it is known, without what LibraryName() cuts off.
+    std::vector<Proof> proofs;
+  };
+  void AddLine(std::string_view line);
+  bool Judge(std::string_view key, std::string_view file);
+
+  std::string name_, otherwise_;
+  // By the last part of a library's name, by the whole one of a module.
+  std::multimap<std::string, Entry, std::less<>> entries_;
+  std::map<std::string, bool, std::less<>> verdicts_;  // By path.
+  std::set<std::string> to_read_;
+};
+
+}  // namespace pylaunch::engine
+
+#endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_KNOWN_LIST_H_

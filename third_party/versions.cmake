@@ -1,0 +1,21 @@
+# Every dependency of the build, the tests and the fuzzers, one a line and in this form, for scripts/common.sh reads these lines too:
+#   third_party_needs(USE DEBIAN-PACKAGE NAME MINIMUM-VERSION)
+# NAME is CMake's; targets.cmake looks for it and refuses what is older than MINIMUM-VERSION: Debian 12's, the oldest that we have
+# tried. NAME '-' is not looked for there: the compiler would say it, or find_pythons.cmake, or the script that needs it.
+third_party_needs(build build-essential     GNU            12.2.0)
+third_party_needs(build cmake               CMake          3.25.1)
+third_party_needs(build libabsl-dev         absl           20220623)
+third_party_needs(build libcli11-dev        CLI11          2.1.2)
+third_party_needs(build libexpected-dev     tl-expected    1.0.0)
+third_party_needs(build libxxhash-dev       xxhash         0.8.1)
+third_party_needs(build libzstd-dev         zstd           1.5.4)
+third_party_needs(build ninja-build         -              1.11.1)
+third_party_needs(build nlohmann-json3-dev  nlohmann_json  3.11.2)
+third_party_needs(build pkg-config          PkgConfig      1.8.1)
+third_party_needs(build python3-dev         -              3.11.2)
+third_party_needs(build python3-venv        -              3.11.2)
+third_party_needs(test  clang-format        -              14.0.6)
+third_party_needs(test  libbenchmark-dev    benchmark      1.7.1)
+third_party_needs(test  libgmock-dev        GTest          1.12.1)
+third_party_needs(fuzz  clang               Clang          14.0.6)
+third_party_needs(fuzz  libclang-rt-14-dev  -              14.0.6)
