@@ -38,6 +38,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=200, help="of all workers together (200)")
     parser.add_argument("--epochs", type=int, default=1, help="epochs per trial (1)")
+    parser.add_argument("--images", type=int, metavar="N", help="of the digits (all 1797)")
     parser.add_argument("--storage", metavar="URL", help="default: study.log in the output folder")
     parser.add_argument("--study-name", default="workers", help="joined where it exists (workers)")
     parser.add_argument("--output", type=Path, default=Path("train-output"), metavar="DIR")
@@ -114,7 +115,7 @@ def is_over(study):
 
 
 def work(study, args):
-    images = load_images()
+    images = load_images(args.images)
     with tempfile.TemporaryDirectory() as folder:
         write_tokenizer(folder)
 
