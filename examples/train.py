@@ -55,6 +55,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=18, help="trials of this process (18)")
     parser.add_argument("--jobs", type=int, default=4, help="threads that run trials (4)")
+    parser.add_argument("--images", type=int, metavar="N", help="of the digits (all 1797)")
     parser.add_argument("--epochs", type=int, default=4, help="epochs per trial (4)")
     parser.add_argument("--storage", metavar="URL", help="default: study.db in the output folder")
     parser.add_argument("--study-name", default="digits", help="joined where it exists (digits)")
@@ -64,9 +65,9 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def load_images():
+def load_images(most=None):
     """Digits as text, one word per pixel ("0" to "16"), and labels; the same split every time."""
-    images, labels = load_digits(return_X_y=True)
+    images, labels = (part[:most] for part in load_digits(return_X_y=True))
     texts = np.array([" ".join(str(int(pixel)) for pixel in image) for image in images])
     return train_test_split(texts, labels, test_size=0.2, random_state=0, stratify=labels)
 
@@ -195,7 +196,7 @@ def open_study(args):
 def optimize(study, args):
     """Runs the trials. Returns one line for each that failed; a failure does not stop the rest."""
     failures = []
-    images = load_images()
+    images = load_images(args.images)
 
     def objective(trial):
         try:

@@ -52,7 +52,7 @@ def pylaunch(*arguments, cwd):
 def train(*flags, folder):
     """The study in four threads: what --explain told, and the families that its trials drew."""
     folder.mkdir()
-    job = [TRAIN, "--trials", 12, "--jobs", 4, "--epochs", 1]
+    job = [TRAIN, "--trials", 12, "--jobs", 4, "--epochs", 1, "--images", 300]
     errors = pylaunch(*flags, *job, cwd=folder)
     database = folder / "train-output" / "study.db"
     check_trials(database, 12)
