@@ -45,7 +45,9 @@ std::string StatusText(const std::vector<Worker>& workers) {
   if (waiting > 0) absl::StrAppendFormat(&text, ", %d waiting", waiting);
   if (restarts > 0)
     absl::StrAppendFormat(&text, ", %d restart%s", restarts, restarts == 1 ? "" : "s");
-  if (kib > 0) absl::StrAppendFormat(&text, ", %.1f GiB", static_cast<double>(kib) / (1 << 20));
+  constexpr uint64_t kMiB = 1 << 10, kGiB = 1 << 20;
+  if (kib >= kGiB) absl::StrAppendFormat(&text, ", %.1f GiB", static_cast<double>(kib) / kGiB);
+  if (kib > 0 && kib < kGiB) absl::StrAppendFormat(&text, ", %d MiB", kib / kMiB);
   return text;
 }
 

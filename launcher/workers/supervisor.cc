@@ -290,6 +290,7 @@ void Supervisor::Handle(uint64_t what) {
     _exit(128 + SIGKILL);
   }
   if (what == kTurn) {
+    if (!turn_) return;  // A child on its way to execve still holds it, too.
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, turn_->get(), nullptr);
     turn_.reset();
     Explain("the image of worker 0 is made, or will not be: the others start");
