@@ -43,12 +43,12 @@ constexpr OwnOption kOwnOptions[] = {
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
      "archive what ARGS name (else --preload, else all); end"},
-    {"--export", "FILE", "PYLAUNCH_EXPORT", "write this Python's archive to FILE, and end"},
-    {"--import", "FILE", "PYLAUNCH_IMPORT", "add what --export wrote to the archive; end"},
-    {"--stats", nullptr, "PYLAUNCH_STATS",
-     "show what archives and images hold; check it; bound it"},
+    {"--export", "FILE", "PYLAUNCH_EXPORT",
+     "write this Python's archive to a FILE, or add one; end"},
+    {"--import", "FILE", "PYLAUNCH_IMPORT", ""},
+    {"--stats", nullptr, "PYLAUNCH_STATS", "show what archives and images hold, or check it; end"},
     {"--verify", nullptr, "PYLAUNCH_VERIFY", ""},
-    {"--prune", nullptr, "PYLAUNCH_PRUNE", ""},
+    {"--prune", nullptr, "PYLAUNCH_PRUNE", "cut that folder down to --cache-size, and end"},
     {"--doctor", nullptr, "PYLAUNCH_DOCTOR", "examine the environment, and end; 1 if it is ill"},
     {"--json", nullptr, nullptr, "let these report as JSON"},
     {"--distributed", nullptr, "PYLAUNCH_DISTRIBUTED",
@@ -122,11 +122,11 @@ class OwnParser {
     AddValue("--exit", &exit_)->check(CLI::IsMember(std::vector<std::string>{"full", "fast"}));
     AddSwitch("--explain", &options_.explain);
     AddSwitch("--build", &options_.build);
-    AddValue("--export", &options_.export_to);
-    AddValue("--import", &options_.import_from);
-    AddSwitch("--stats", &options_.stats)->option_text("| --verify | --prune");
+    AddValue("--export", &options_.export_to)->option_text("| --import");
+    AddValue("--import", &options_.import_from)->group("");  // Shown with --export.
+    AddSwitch("--stats", &options_.stats)->option_text("| --verify");
     AddSwitch("--verify", &options_.verify)->group("");  // Shown with --stats.
-    AddSwitch("--prune", &options_.prune)->group("");
+    AddSwitch("--prune", &options_.prune);
     AddSwitch("--doctor", &options_.doctor);
     AddValue("--workers", &workers_.workers);
     AddSwitch("--json", &options_.json);

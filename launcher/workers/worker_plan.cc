@@ -72,8 +72,8 @@ int FreePort() {
   return ntohs(address.sin_port);
 }
 
-// The names that torch.distributed's env:// and all built on it read (torch/distributed/
-// rendezvous.py, torch/distributed/elastic/agent/server/local_elastic_agent.py).
+// The names that torch.distributed's env:// and all built on it read (torch/distributed/run.py,
+// "Environment Variables").
 absl::Status Rank(const WorkerOptions& options, WorkerPlan* plan) {
   if (!options.distributed) return absl::OkStatus();
   const std::string world = std::to_string(plan->count);

@@ -185,17 +185,21 @@ TEST(Processors, AreNoMoreThanControlGroupsGrant) {
 }
 
 TEST(WorkerOptions, RefuseWhatIsNoValue) {
-  const auto complaint = [](WorkerWords words) {
+  const auto complaint = [](std::string WorkerWords::*word, const char* value) {
+    WorkerWords words;
+    words.*word = value;
     WorkerOptions options;
     return std::string(ParseWorkerWords(words, &options).message());
   };
-  EXPECT_EQ(complaint({.workers = "8", .restart = "on-failure:3", .grace = "0.5"}), "");
-  EXPECT_THAT(complaint({.workers = "0"}), HasSubstr("--workers: '0' is not auto or a number"));
-  EXPECT_THAT(complaint({.workers = "8x"}), HasSubstr("--workers"));
-  EXPECT_THAT(complaint({.restart = "on-failure:"}), HasSubstr("--restart"));
-  EXPECT_THAT(complaint({.restart = "never:1"}), HasSubstr("--restart"));
-  EXPECT_THAT(complaint({.grace = "nan"}), HasSubstr("--grace"));
-  EXPECT_THAT(complaint({.grace = "-1"}), HasSubstr("--grace"));
+  EXPECT_EQ(complaint(&WorkerWords::workers, "8"), "");
+  EXPECT_EQ(complaint(&WorkerWords::restart, "on-failure:3"), "");
+  EXPECT_EQ(complaint(&WorkerWords::grace, "0.5"), "");
+  EXPECT_THAT(complaint(&WorkerWords::workers, "0"), HasSubstr("--workers: '0' is not auto or"));
+  EXPECT_THAT(complaint(&WorkerWords::workers, "8x"), HasSubstr("--workers"));
+  EXPECT_THAT(complaint(&WorkerWords::restart, "on-failure:"), HasSubstr("--restart"));
+  EXPECT_THAT(complaint(&WorkerWords::restart, "never:1"), HasSubstr("--restart"));
+  EXPECT_THAT(complaint(&WorkerWords::grace, "nan"), HasSubstr("--grace"));
+  EXPECT_THAT(complaint(&WorkerWords::grace, "-1"), HasSubstr("--grace"));
 }
 
 }  // namespace
