@@ -29,8 +29,8 @@ struct CaptureRequest {
   bool wait = false;
   // Variables whose values the image may hold although their names say that they are secret.
   std::vector<std::string> allowed_secrets;
-  // A descriptor that stays open in the capturing process until it ends, for who waits for that; all
-  // others are closed. -1: none does.
+  // A descriptor that stays open in the capturing process until it ends, for who waits for that;
+  // all others are closed. -1: none does.
   int kept = -1;
   // What is written goes to the disk at once and is not kept in memory (room.h).
   bool tight = false;

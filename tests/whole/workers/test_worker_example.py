@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables read better on long lines.
 """examples/worker.py: workers that are killed at random lose no trial of a study, and do none twice."""
 
 from __future__ import annotations
