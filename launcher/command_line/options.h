@@ -60,7 +60,8 @@ struct Options {
 // PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_CACHE_SIZE, PYLAUNCH_RECORD, PYLAUNCH_REPORT,
 // PYLAUNCH_EXIT, PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_IMAGE, PYLAUNCH_IMAGE_BUILD,
 // PYLAUNCH_IMAGE_ALLOW, PYLAUNCH_EXPORT, PYLAUNCH_IMPORT, PYLAUNCH_STATS, PYLAUNCH_VERIFY,
-// PYLAUNCH_PRUNE, PYLAUNCH_DOCTOR, PYLAUNCH_WORKERS and its company) unless -E or -I is given; a flag wins over its twin, except that
+// PYLAUNCH_PRUNE, PYLAUNCH_DOCTOR, PYLAUNCH_WORKERS and its company) unless -E or -I is given; a
+// flag wins over its twin, except that
 // --preload adds; an empty variable counts as unset.
 //
 // Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
