@@ -640,12 +640,13 @@ def test_hundreds_of_workers_cost_little(workers):
 
 
 @serial
-def test_five_hundred_and_twelve(workers):
-    result = workers(
-        "--workers", "512", "-c", "import os; print(os.environ['PYLAUNCH_WORKER'])", timeout=120
-    )
+@pytest.mark.slow  # 14 s for 512.
+@pytest.mark.parametrize("count", [96, 512])
+def test_as_many_workers_as_one_likes(workers, count):
+    program = "import os; print(os.environ['PYLAUNCH_WORKER'])"
+    result = workers("--workers", str(count), "-c", program, timeout=120)
     assert result.code == 0, result.err[-2000:]
-    assert lines_of(result.out) == {k: [str(k)] for k in range(512)}
+    assert lines_of(result.out) == {k: [str(k)] for k in range(count)}
 
 
 def test_the_first_worker_makes_the_image_and_the_others_start_from_it(workers):
