@@ -75,9 +75,9 @@ def check_trials(database, count):
 
 
 def test_four_threads_train_and_draw_the_history(tmp_path):
-    process = start(*TRAIN, "--trials", 6, "--jobs", 4, cwd=tmp_path)
+    process = start(*TRAIN, "--trials", 8, "--jobs", 4, cwd=tmp_path)
     check_summary(*finish(process), tmp_path, least_accuracy=0.6)
-    check_trials(tmp_path / "train-output" / "study.db", 6)
+    check_trials(tmp_path / "train-output" / "study.db", 8)
 
 
 def test_four_processes_share_one_storage(tmp_path):
