@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "launcher/engine/base/loaded_object.h"
+
 namespace pylaunch::engine {
 namespace {
 
@@ -28,14 +30,19 @@ std::string_view IdAmong(const char* notes, size_t size) {
 }  // namespace
 
 std::string_view BuildId(const dl_phdr_info& object) {
-  for (int i = 0; i < object.dlpi_phnum; ++i) {
-    const ElfW(Phdr)& part = object.dlpi_phdr[i];
-    if (part.p_type != PT_NOTE) continue;
-    const auto* notes = reinterpret_cast<const char*>(object.dlpi_addr + part.p_vaddr);
-    const std::string_view id = IdAmong(notes, part.p_memsz);
-    if (!id.empty()) return id;
+  std::string_view id;
+  ForEachSegment(object, PT_NOTE, [&id](const ElfW(Phdr) & segment, uintptr_t begin) {
+    if (id.empty()) id = IdAmong(reinterpret_cast<const char*>(begin), segment.p_memsz);
+  });
+  return id;
+}
+
+void PutHexadecimal(std::string_view bytes, char* out) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  for (const unsigned char byte : bytes) {
+    *out++ = kDigits[byte >> 4];
+    *out++ = kDigits[byte & 15];
   }
-  return {};
 }
 
 }  // namespace pylaunch::engine

@@ -11,6 +11,9 @@ namespace pylaunch::engine {
 // has none. Makes no allocation. On any thread.
 std::string_view BuildId(const dl_phdr_info& object);
 
+// As `file` and lists put it: writes two digits a byte to `out`. Makes no allocation.
+void PutHexadecimal(std::string_view bytes, char* out);
+
 }  // namespace pylaunch::engine
 
 #endif  // PYLAUNCH_LAUNCHER_ENGINE_BASE_BUILD_ID_H_

@@ -6,19 +6,10 @@
 #include <algorithm>
 #include <charconv>
 
+#include "launcher/engine/base/split.h"
+
 namespace pylaunch::engine {
 namespace {
-
-// No streams: the first one of a process sets up a locale, and every start comes through here.
-std::vector<std::string_view> Split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find(separator, at), text.size());
-    if (end > at) parts.push_back(text.substr(at, end - at));
-    at = end + 1;
-  }
-  return parts;
-}
 
 uint64_t Number(std::string_view digits, int base) {
   uint64_t number = 0;

@@ -9,7 +9,10 @@
 #include <utility>
 
 #include "cache/file_env.h"
+#include "cache/stat_proof.h"
 #include "launcher/engine/base/build_id.h"
+#include "launcher/engine/base/loaded_object.h"
+#include "launcher/engine/base/split.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -17,26 +20,14 @@ namespace {
 constexpr size_t kMaxSize = size_t{1} << 20;
 constexpr std::string_view kBuildId = "build-id", kCPython = "cpython", kOtherwise = "otherwise";
 
-std::vector<std::string_view> Split(std::string_view text, std::string_view separators) {
-  std::vector<std::string_view> parts;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find_first_of(separators, at), text.size());
-    if (end > at) parts.push_back(text.substr(at, end - at));
-    at = end + 1;
-  }
-  return parts;
-}
-
-std::string_view LastPart(std::string_view path) { return path.substr(path.rfind('/') + 1); }
-
 std::string_view LibraryName(std::string_view path) {
-  const std::string_view file = LastPart(path);
+  const std::string_view file = cache::BaseOf(path);
   return file.substr(0, file.find_first_of("-."));
 }
 
 // The path up to where LibraryName() ends, a package's for its __init__.
 std::string_view Stem(std::string_view path) {
-  path.remove_suffix(LastPart(path).size() - LibraryName(path).size());
+  path.remove_suffix(cache::BaseOf(path).size() - LibraryName(path).size());
   constexpr std::string_view kInit = "/__init__";
   if (path.ends_with(kInit)) path.remove_suffix(kInit.size());
   return path;
@@ -51,27 +42,16 @@ std::optional<std::string> Root(std::string_view stem, std::string_view path) {
   return std::string(stem.substr(0, stem.size() - 1));
 }
 
-std::string Hex(std::string_view bytes) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string digits;
-  for (const char byte : bytes) {
-    digits += kDigits[static_cast<unsigned char>(byte) >> 4];
-    digits += kDigits[static_cast<unsigned char>(byte) & 15];
-  }
-  return digits;
-}
-
 std::string BuildIdOfLoaded(std::string_view path) {
-  std::pair<std::string_view, std::string> search = {path, ""};
-  dl_iterate_phdr(
-      [](dl_phdr_info* object, size_t, void* to) {
-        auto* search = static_cast<std::pair<std::string_view, std::string>*>(to);
-        if (object->dlpi_name != search->first) return 0;
-        search->second = Hex(BuildId(*object));
-        return 1;
-      },
-      &search);
-  return search.second;
+  std::string digits;
+  AnyLoadedObject([&](const dl_phdr_info& object) {
+    if (object.dlpi_name != path) return false;
+    const std::string_view id = BuildId(object);
+    digits.resize(2 * id.size());
+    PutHexadecimal(id, digits.data());
+    return true;
+  });
+  return digits;
 }
 
 // As https://packaging.python.org/en/latest/specifications/name-normalization has it.
@@ -108,9 +88,8 @@ const Versions& VersionsIn(const std::string& folder) {
   };
   static auto* folders = new std::map<std::string, Known>();
   Known& known = (*folders)[folder];
-  constexpr int64_t kSecond = 1'000'000'000;
   const auto st = cache::PosixFileEnv().Stat(folder);
-  const int64_t changed = st ? st->st_mtim.tv_sec * kSecond + st->st_mtim.tv_nsec : -1;
+  const int64_t changed = st ? cache::NanosecondsOf(st->st_mtim) : -1;
   if (changed >= 0 && known.changed == changed && known.inode == st->st_ino) return known.versions;
   known = {changed, st ? uint64_t{st->st_ino} : 0, {}};
   const auto names = cache::PosixFileEnv().ListFolder(folder);
@@ -124,7 +103,7 @@ const Versions& VersionsIn(const std::string& folder) {
 std::string CPythonOf(std::string_view root) {
   constexpr std::string_view kExtensions = "/lib-dynload", kPython = "python";
   if (root.ends_with(kExtensions)) root.remove_suffix(kExtensions.size());
-  const std::string_view folder = LastPart(root);
+  const std::string_view folder = cache::BaseOf(root);
   return std::string(folder.starts_with(kPython) ? folder.substr(kPython.size()) : "");
 }
 
@@ -147,7 +126,7 @@ std::string VersionHere(std::string_view what, const std::string& root, std::str
 
 KnownList KnownList::Read(const std::string& path) {
   const auto text = cache::PosixFileEnv().ReadFile(path, kMaxSize);
-  return {std::string(LastPart(path)), text ? std::string_view(*text) : std::string_view()};
+  return {std::string(cache::BaseOf(path)), text ? std::string_view(*text) : std::string_view()};
 }
 
 KnownList::KnownList(std::string name, std::string_view text) : name_(std::move(name)) {
@@ -166,7 +145,7 @@ void KnownList::AddLine(std::string_view line) {
   std::string_view key = fields[0];
   Entry entry{std::string(key), {}};
   if (key.find('/') != key.npos) {
-    key = LastPart(key);
+    key = cache::BaseOf(key);
   } else {
     entry.path = key.substr(0, key.find(':'));
     std::replace(entry.path.begin(), entry.path.end(), '.', '/');

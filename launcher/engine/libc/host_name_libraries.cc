@@ -18,11 +18,7 @@ constexpr size_t kBuildIdSize = 20;  // SHA-1, as linkers make it.
 bool IsListed(std::string_view id) {
   if (id.size() != kBuildIdSize) return false;
   char digits[2 * kBuildIdSize];
-  for (size_t i = 0; i < kBuildIdSize; ++i) {
-    constexpr char kDigits[] = "0123456789abcdef";
-    digits[2 * i] = kDigits[static_cast<unsigned char>(id[i]) >> 4];
-    digits[2 * i + 1] = kDigits[static_cast<unsigned char>(id[i]) & 15];
-  }
+  PutHexadecimal(id, digits);
   return kLibraries.find(std::string_view(digits, sizeof digits)) != kLibraries.npos;
 }
 
