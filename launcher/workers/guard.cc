@@ -7,15 +7,16 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <iterator>
-#include <utility>
 
+#include "cache/descriptor.h"
 #include "launcher/workers/process_tree.h"
 
 namespace pylaunch {
 namespace {
 
 constexpr int kByKernel = 128;
+// Sent for what a process itself does wrong (signal(7)).
+constexpr int kOwnFaults[] = {SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS};
 
 // In the process that was started: until the supervisor ends.
 int Wait(pid_t supervisor, const sigset_t& all) {
@@ -46,11 +47,9 @@ int Wait(pid_t supervisor, const sigset_t& all) {
 }  // namespace
 
 bool IsPassedOn(int signal) {
-  constexpr int kOwnFaults[] = {SIGILL, SIGTRAP, SIGABRT, SIGBUS,  SIGFPE, SIGSEGV,
-                                SIGSYS, SIGKILL, SIGSTOP, SIGCHLD, SIGPIPE};
-  if (std::find(std::begin(kOwnFaults), std::end(kOwnFaults), signal) != std::end(kOwnFaults)) {
+  constexpr int kOthers[] = {SIGKILL, SIGSTOP, SIGCHLD, SIGPIPE};
+  if (std::ranges::count(kOwnFaults, signal) + std::ranges::count(kOthers, signal) > 0)
     return false;
-  }
   struct sigaction action = {};
   return sigaction(signal, nullptr, &action) == 0 && action.sa_handler != SIG_IGN;
 }
@@ -64,9 +63,7 @@ void RestoreSignals(const Guard& guard) {
 std::optional<int> BecomeSupervisor(Guard* guard) {
   sigset_t all;
   sigfillset(&all);
-  for (const int own : {SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS}) {
-    sigdelset(&all, own);
-  }
+  for (const int own : kOwnFaults) sigdelset(&all, own);
   sigprocmask(SIG_SETMASK, &all, &guard->mask_before);
   struct sigaction action = {};
   action.sa_handler = SIG_DFL;  // Of ignored children nobody learns how they ended (wait(2)).
@@ -75,19 +72,14 @@ std::optional<int> BecomeSupervisor(Guard* guard) {
   sigaction(SIGPIPE, &action, &guard->pipe_before);
   guard->started_group = getpgrp();
   prctl(PR_SET_CHILD_SUBREAPER, 1);
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return std::nullopt;
-  const pid_t supervisor = fork();
+  cache::Pipe alive(O_CLOEXEC);
+  const pid_t supervisor = alive.reading().ok() ? fork() : -1;
   if (supervisor > 0) {
-    close(ends[0]);
+    alive.reading().Close();
     return Wait(supervisor, all);
   }
-  close(ends[1]);
-  guard->alive_fd = ends[0];
-  if (supervisor < 0) {
-    close(std::exchange(guard->alive_fd, -1));
-    return std::nullopt;
-  }
+  if (supervisor < 0) return std::nullopt;
+  guard->alive_fd = alive.reading().Release();
   setpgid(0, 0);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   return std::nullopt;

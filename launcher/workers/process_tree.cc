@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cctype>
 #include <charconv>
 #include <fstream>
 #include <map>
@@ -46,10 +45,10 @@ std::multimap<pid_t, pid_t> ChildrenByParent() {
 
 }  // namespace
 
-std::vector<pid_t> Descendants(pid_t ancestor) {
+std::vector<pid_t> Descendants(const std::vector<pid_t>& ancestors) {
   const std::multimap<pid_t, pid_t> children = ChildrenByParent();
   std::vector<pid_t> found;
-  std::vector<pid_t> open = {ancestor};
+  std::vector<pid_t> open = ancestors;
   while (!open.empty()) {
     const pid_t parent = open.back();
     open.pop_back();
@@ -66,7 +65,7 @@ void KillAllBelow() {
   constexpr int kRounds = 500;
   constexpr useconds_t kPause = 10'000;
   for (int round = 0; round < kRounds; ++round) {
-    const std::vector<pid_t> alive = Descendants(getpid());
+    const std::vector<pid_t> alive = Descendants({getpid()});
     for (const pid_t pid : alive) kill(pid, SIGKILL);
     while (waitpid(-1, nullptr, WNOHANG) > 0) {
     }

@@ -7,8 +7,8 @@
 
 namespace pylaunch {
 
-// All processes below `ancestor`, by /proc as it is now; without zombies. Empty without /proc.
-std::vector<pid_t> Descendants(pid_t ancestor);
+// All processes below `ancestors`, by one look at /proc; without zombies. Empty without /proc.
+std::vector<pid_t> Descendants(const std::vector<pid_t>& ancestors);
 
 // Ends by SIGKILL all that lives below this process, and takes its own children's statuses, until
 // nothing is left; it gives up after some seconds, since a process may hang in the kernel.

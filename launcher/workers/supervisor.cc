@@ -53,8 +53,8 @@ enum : uint64_t { kSignals, kGuard, kTurn, kSinkOut, kSinkErr, kFirstOutput };
 
 // What a worker, or one that it left behind, writes to.
 struct Output {
-  Output(int read_end, Relay* relay, std::string prefix, size_t of)
-      : fd(read_end), stream(relay, std::move(prefix)), worker(of) {}
+  Output(cache::Descriptor from, Relay* relay, std::string prefix, size_t of)
+      : fd(std::move(from)), stream(relay, std::move(prefix)), worker(of) {}
   cache::Descriptor fd;  // Not blocking.
   Relay::Stream stream;
   size_t worker;
@@ -86,6 +86,8 @@ class Supervisor {
  private:
   void Open();
   void Watch(int fd, uint64_t what, uint32_t events = EPOLLIN) const;
+  // Also where a child on its way to execve still holds what it refers to.
+  void Forget(int fd) const { epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
   void Say(const std::string& text);
   void Explain(const std::string& text);
 
@@ -98,6 +100,7 @@ class Supervisor {
 
   int64_t NextDeadline() const;
   void Wait(int64_t now);
+  void StopWaitingForImage();
   void Handle(uint64_t what);
   void ReadSignals();
   void PassOn(int signal, bool from_terminal);
@@ -130,7 +133,7 @@ class Supervisor {
   cache::Descriptor epoll_{epoll_create1(EPOLL_CLOEXEC)};
   cache::Descriptor signals_{-1};
   cache::Descriptor null_{open("/dev/null", O_RDONLY | O_CLOEXEC)};
-  std::optional<cache::Descriptor> turn_;  // The others wait while it is there.
+  cache::Descriptor turn_{-1};  // The others wait while it is open.
   rlimit files_before_ = {};
   bool stopping_ = false;
   bool interrupted_ = false;
@@ -171,18 +174,18 @@ void Supervisor::Open() {
 }
 
 int Supervisor::OpenPipe(size_t k, bool is_err) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return -1;
-  fcntl(ends[0], F_SETFL, O_NONBLOCK);
+  cache::Pipe pipe(O_CLOEXEC);
+  if (!pipe.reading().ok()) return -1;
+  fcntl(pipe.reading().get(), F_SETFL, O_NONBLOCK);
   Relay* relay = is_err ? &err_ : &out_;
+  const uint64_t id = next_output_++;
+  Watch(pipe.reading().get(), id);
   auto output = std::make_unique<Output>(
-      ends[0], relay,
+      std::move(pipe.reading()), relay,
       options_.workers.no_prefix ? "" : Prefix(k, is_err ? STDERR_FILENO : STDOUT_FILENO), k);
   output->remembered = is_err;
-  const uint64_t id = next_output_++;
-  Watch(ends[0], id);
   outputs_.emplace(id, std::move(output));
-  return ends[1];
+  return pipe.writing().Release();
 }
 
 Streams Supervisor::OpenStreams(size_t k) {
@@ -200,13 +203,11 @@ Streams Supervisor::OpenStreams(size_t k) {
 
 void Supervisor::BecomeWorker(size_t k, const Streams& streams, int turn, Role* role) {
   const Worker& worker = workers_[k];
-  const bool has_stdin = options_.workers.stdin_to == static_cast<int>(k);
-  // Who reads from the terminal must be in its foreground.
-  setpgid(0, has_stdin ? guard_.started_group : 0);
+  setpgid(0, worker.has_stdin ? guard_.started_group : 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   setrlimit(RLIMIT_NOFILE, &files_before_);
   RestoreSignals(guard_);
-  if (!has_stdin) dup2(null_.get(), STDIN_FILENO);
+  if (!worker.has_stdin) dup2(null_.get(), STDIN_FILENO);
   if (streams.out >= 0) dup2(streams.out, STDOUT_FILENO);
   if (streams.err >= 0) dup2(streams.err, STDERR_FILENO);
   for (const std::vector<EnvSetting>* settings : {&plan_.shared, &plan_.own[k]}) {
@@ -220,21 +221,25 @@ void Supervisor::BecomeWorker(size_t k, const Streams& streams, int turn, Role* 
 bool Supervisor::Start(size_t k, int64_t now, Role* role) {
   Worker& worker = workers_[k];
   const Streams streams = OpenStreams(k);
-  int turn[2] = {-1, -1};
-  const bool first = k == 0 && !worker.ran && options_.image && workers_.size() > 1;
-  if (first && pipe2(turn, O_CLOEXEC) == 0) turn_.emplace(turn[0]);
+  worker.has_stdin = options_.workers.stdin_to == static_cast<int>(k);
+  cache::Descriptor turn(-1);
+  if (k == 0 && !worker.ran && options_.image && workers_.size() > 1) {
+    cache::Pipe pipe(O_CLOEXEC);
+    turn_ = std::move(pipe.reading());
+    turn = std::move(pipe.writing());
+    Watch(turn_.get(), kTurn);
+  }
   const pid_t supervisor = getpid();
   std::fflush(nullptr);
   const pid_t pid = fork();
   if (pid == 0) {
-    BecomeWorker(k, streams, turn[1], role);
+    BecomeWorker(k, streams, turn.Release(), role);
     if (getppid() != supervisor) _exit(EXIT_FAILURE);
     return true;
   }
-  for (const int end : {streams.out, streams.err, turn[1]}) {
+  for (const int end : {streams.out, streams.err}) {
     if (end >= 0) close(end);
   }
-  if (first && turn_) Watch(turn_->get(), kTurn);
   worker.started_ns = now;
   worker.ran = true;
   if (pid < 0) {
@@ -243,8 +248,7 @@ bool Supervisor::Start(size_t k, int64_t now, Role* role) {
     worker.Next(options_.workers.restart, stopping_, now);
     return false;
   }
-  worker.own_group = options_.workers.stdin_to != static_cast<int>(k);
-  if (worker.own_group) setpgid(pid, 0);  // Whoever of the two is quicker.
+  if (!worker.has_stdin) setpgid(pid, 0);  // Whoever of the two is quicker.
   worker.pid = pid;
   worker.state = Worker::State::kRunning;
   worker.last_lines.clear();
@@ -255,7 +259,7 @@ bool Supervisor::Start(size_t k, int64_t now, Role* role) {
 bool Supervisor::StartDue(int64_t now, Role* role) {
   for (size_t k = 0; k < workers_.size(); ++k) {
     if (workers_[k].state != Worker::State::kWaiting || workers_[k].due_ns > now) continue;
-    if (turn_ && k > 0) continue;
+    if (turn_.ok() && k > 0) continue;
     if (Start(k, now, role)) return true;
   }
   return false;
@@ -264,7 +268,7 @@ bool Supervisor::StartDue(int64_t now, Role* role) {
 int64_t Supervisor::NextDeadline() const {
   int64_t next = std::min({kill_ns_, status_.due_ns(), interrupt_line_ns_});
   for (size_t k = 0; k < workers_.size(); ++k) {
-    if (workers_[k].state != Worker::State::kWaiting || (turn_ && k > 0)) continue;
+    if (workers_[k].state != Worker::State::kWaiting || (turn_.ok() && k > 0)) continue;
     next = std::min(next, workers_[k].due_ns);
   }
   return next;
@@ -283,6 +287,12 @@ void Supervisor::Wait(int64_t now) {
   for (int i = 0; i < count; ++i) Handle(events[i].data.u64);
 }
 
+void Supervisor::StopWaitingForImage() {
+  if (!turn_.ok()) return;
+  Forget(turn_.get());
+  turn_.Close();
+}
+
 void Supervisor::Handle(uint64_t what) {
   if (what == kSignals) return ReadSignals();
   if (what == kGuard) {  // Nobody is left whom we could answer.
@@ -290,9 +300,7 @@ void Supervisor::Handle(uint64_t what) {
     _exit(128 + SIGKILL);
   }
   if (what == kTurn) {
-    if (!turn_) return;  // A child on its way to execve still holds it, too.
-    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, turn_->get(), nullptr);
-    turn_.reset();
+    StopWaitingForImage();
     Explain("the image of worker 0 is made, or will not be: the others start");
     return;
   }
@@ -326,7 +334,7 @@ void Supervisor::PassOn(int signal, bool from_terminal) {
   for (const Worker& worker : workers_) {
     if (worker.state != Worker::State::kRunning) continue;
     // One in the terminal's foreground has had it.
-    if (worker.own_group) {
+    if (!worker.has_stdin) {
       kill(-worker.pid, signal);
     } else if (!from_terminal) {
       kill(worker.pid, signal);
@@ -339,7 +347,7 @@ void Supervisor::Stop(int signal, bool because_of_failure) {
   if (stopping_) return;
   stopping_ = true;
   stop_signal_ = signal;
-  turn_.reset();
+  StopWaitingForImage();
   const double grace = options_.workers.grace_seconds;
   kill_ns_ = NowNs() + static_cast<int64_t>(grace * kSecondNs);
   Explain(absl::StrCat("signal ", signal, " is passed on; killed is who has not ended in ", grace,
@@ -354,13 +362,14 @@ void Supervisor::KillAll() {
   kill_ns_ = kNever;
   stopping_ = true;
   killed_ = true;
+  std::vector<pid_t> running;
   for (Worker& worker : workers_) {
     if (worker.state == Worker::State::kWaiting) worker.state = Worker::State::kDone;
-    if (worker.state != Worker::State::kRunning) continue;
-    for (const pid_t pid : Descendants(worker.pid)) kill(pid, SIGKILL);
-    kill(worker.own_group ? -worker.pid : worker.pid, SIGKILL);
-    kill(worker.pid, SIGKILL);
+    if (worker.state == Worker::State::kRunning) running.push_back(worker.pid);
   }
+  for (const pid_t pid : Descendants(running)) kill(pid, SIGKILL);
+  PassOn(SIGKILL, /*from_terminal=*/false);
+  for (const pid_t pid : running) kill(pid, SIGKILL);  // It may not lead its group yet.
 }
 
 void Supervisor::Reap() {
@@ -426,8 +435,7 @@ void Supervisor::Read(uint64_t id) {
       output.stream.Take(bytes);
       if (output.remembered) workers_[output.worker].Remember(bytes);
     } else if (n == 0) {
-      // A child that is on its way to execve may still hold it, too.
-      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, output.fd.get(), nullptr);
+      Forget(output.fd.get());
       output.fd.Close();
       output.stream.End();
       if (output.stream.idle()) outputs_.erase(found);
@@ -437,7 +445,7 @@ void Supervisor::Read(uint64_t id) {
       return;
     }
   }
-  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, output.fd.get(), nullptr);
+  Forget(output.fd.get());
   output.polled = false;
 }
 
@@ -472,7 +480,7 @@ void Supervisor::WriteSinks() {
     sink.Write();
     // Only while there is need: of a reader that is gone epoll tells again and again.
     bool& polled = sink_polled_[what - kSinkOut];
-    if (polled && sink.empty()) epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, sink.fd(), nullptr);
+    if (polled && sink.empty()) Forget(sink.fd());
     if (!polled && !sink.empty()) Watch(sink.fd(), what, EPOLLOUT);
     polled = !sink.empty();
   }

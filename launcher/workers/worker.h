@@ -30,7 +30,8 @@ class Worker {
   State state = State::kWaiting;
   int64_t due_ns = 0;  // kWaiting: when it is to start.
   pid_t pid = 0;       // kRunning.
-  bool own_group = true;
+  // It reads our standard input, in our group, the terminal's foreground; else it leads its own.
+  bool has_stdin = false;
   int attempt = 0;  // The next one's number, or the running one's.
   int64_t started_ns = 0;
   double seconds = 0;      // Of the last attempt, once it has ended.
