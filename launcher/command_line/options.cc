@@ -164,7 +164,7 @@ class OwnParser {
         return Refused("--cache-size: no size: " + cache_size_, words, twin);
     }
     if (absl::Status status = ParseWorkerWords(workers_, &options_.workers); !status.ok()) {
-      return Refused(std::string(status.message()), words, twin);
+      return Refused(std::string(status.message()), words, twin, "see 'pylaunch --help-workers'");
     }
     if (image_allow_.find('=') != image_allow_.npos) {
       return Refused("--image-allow: wants the names of variables, not their values", words, twin);
@@ -227,13 +227,14 @@ class OwnParser {
 
   // CLI11's complaints begin with the option's name; a variable's must name the variable.
   static absl::Status Refused(std::string complaint, const std::vector<std::string>& words,
-                              std::string_view twin) {
+                              std::string_view twin,
+                              std::string_view hint = "see 'pylaunch --help'") {
     if (!twin.empty()) {
       const std::string name = words[0].substr(0, words[0].find('='));
       if (complaint.starts_with(name)) complaint.erase(0, name.size());
       complaint.insert(0, twin);
     }
-    return Problem(complaint, "see 'pylaunch --help'");
+    return Problem(complaint, hint);
   }
 
   Options& options_;

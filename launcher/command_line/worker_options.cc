@@ -10,8 +10,7 @@ namespace pylaunch {
 namespace {
 
 absl::Status Wrong(std::string_view option, std::string_view value, std::string_view wanted) {
-  return absl::InvalidArgumentError(
-      Cat(option, ": '", value, "' is not ", wanted, "\n  hint:  see 'pylaunch --help-workers'"));
+  return absl::InvalidArgumentError(Cat(option, ": '", value, "' is not ", wanted));
 }
 
 template <typename T>

@@ -50,7 +50,7 @@ struct WorkerWords {
 };
 
 // Reads `words` into `options`. INVALID_ARGUMENT: what is wrong, beginning with the option's name,
-// as "--workers: ...", and a hint behind a new line.
+// as "--workers: ...", without a hint.
 absl::Status ParseWorkerWords(const WorkerWords& words, WorkerOptions* options);
 
 }  // namespace pylaunch

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "cache/descriptor.h"
+#include "launcher/command_line/command_words.h"
 #include "launcher/workers/gpus.h"
 #include "launcher/workers/processors.h"
 
@@ -43,10 +44,10 @@ absl::Status DealGpus(const WorkerOptions& options, WorkerPlan* plan) {
   const auto each = static_cast<size_t>(options.gpus_per_worker);
   const size_t wanted = each * plan->own.size();
   if (gpus.size() < wanted) {
-    return absl::InvalidArgumentError(
+    return Problem(
         absl::StrCat(plan->count, " workers with --gpus-per-worker ", each, " want ", wanted,
-                     " GPUs, and ", gpus.size(), gpus.size() == 1 ? " is visible" : " are visible",
-                     "\n  hint:  fewer workers, or CUDA_VISIBLE_DEVICES with more GPUs"));
+                     " GPUs, and ", gpus.size(), gpus.size() == 1 ? " is visible" : " are visible"),
+        "fewer workers, or CUDA_VISIBLE_DEVICES with more GPUs");
   }
   auto next = gpus.begin();
   for (std::vector<EnvSetting>& own : plan->own) {
@@ -83,8 +84,7 @@ absl::Status Rank(const WorkerOptions& options, WorkerPlan* plan) {
   if (std::getenv("MASTER_PORT") == nullptr) {
     const int port = FreePort();
     if (port == 0) {
-      return absl::InvalidArgumentError(
-          "--distributed: no free port on 127.0.0.1\n  hint:  set MASTER_ADDR and MASTER_PORT");
+      return Problem("--distributed: no free port on 127.0.0.1", "set MASTER_ADDR and MASTER_PORT");
     }
     plan->shared.push_back({"MASTER_PORT", std::to_string(port), false});
   }
@@ -103,9 +103,9 @@ absl::StatusOr<WorkerPlan> PlanWorkers(const WorkerOptions& options) {
   plan.count = options.automatic ? plan.processors : options.count;
   plan.own.resize(static_cast<size_t>(plan.count));
   if (options.stdin_to && *options.stdin_to >= plan.count) {
-    return absl::InvalidArgumentError(absl::StrCat("--stdin-to: there is no worker ",
-                                                   *options.stdin_to, ", they are 0 to ",
-                                                   plan.count - 1, "\n  hint:  --stdin-to 0"));
+    return Problem(absl::StrCat("--stdin-to: there is no worker ", *options.stdin_to,
+                                ", they are 0 to ", plan.count - 1),
+                   "--stdin-to 0");
   }
   plan.shared.push_back({"PYLAUNCH_WORKER_COUNT", std::to_string(plan.count), false});
   for (size_t k = 0; k < plan.own.size(); ++k) {
