@@ -171,21 +171,22 @@ def run_trial(trial, args, images, tokenizer_folder):
     return accuracy
 
 
+def open_database(url, **options):
+    """Tries again where another process is creating the same tables just now."""
+    wait = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    for _ in range(19):
+        try:
+            return optuna.storages.RDBStorage(url, engine_kwargs=wait, **options)
+        except DBAPIError:
+            time.sleep(0.25)
+    return optuna.storages.RDBStorage(url, engine_kwargs=wait, **options)
+
+
 def open_study(args):
     """Creates the study, or joins it where another process, or an earlier run, has created it."""
-    url = args.storage or f"sqlite:///{args.output / 'study.db'}"
-    wait = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    for attempt in range(10):
-        try:
-            storage = optuna.storages.RDBStorage(url, engine_kwargs=wait)
-            break
-        except DBAPIError:  # as when another worker is creating the same tables just now
-            if attempt == 9:
-                raise
-            time.sleep(0.2)
     return optuna.create_study(
         study_name=args.study_name,
-        storage=storage,
+        storage=open_database(args.storage or f"sqlite:///{args.output / 'study.db'}"),
         load_if_exists=True,
         direction="maximize",
         sampler=optuna.samplers.TPESampler(seed=args.seed, constant_liar=True),

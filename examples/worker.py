@@ -21,7 +21,7 @@ from pathlib import Path
 import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from train import load_images, run_trial, save_picture, write_tokenizer
+from train import load_images, open_database, run_trial, save_picture, write_tokenizer
 from transformers.utils import logging as transformers_logging
 
 WORKER = int(os.environ.get("PYLAUNCH_WORKER", "0"))
@@ -49,17 +49,11 @@ def open_storage(args):
     if not args.storage:
         backend = JournalFileBackend(str(args.output / "study.log"))
         return optuna.storages.JournalStorage(backend)
-    for attempt in range(20):
-        try:
-            return optuna.storages.RDBStorage(
-                args.storage,
-                heartbeat_interval=HEARTBEAT,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-            )
-        except Exception:  # As when another worker is creating the same tables just now.
-            if attempt == 19:
-                raise
-            time.sleep(0.25)
+    return open_database(
+        args.storage,
+        heartbeat_interval=HEARTBEAT,
+        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+    )
 
 
 def open_study(args):
