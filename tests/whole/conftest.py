@@ -197,6 +197,14 @@ def sealers(folder: Path | None = None) -> list[int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Process ids; none of a process that is gone."""
+    try:
+        return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def wait_for_sealers(folder: Path | None = None, timeout: float = TIMEOUT) -> None:
     """Returns when the sealers of now have ended and, if a folder is given, nobody holds an archive's lock in it.
 

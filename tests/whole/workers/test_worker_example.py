@@ -8,24 +8,16 @@ import random
 import signal
 import sys
 import time
-from pathlib import Path
 
 import optuna
 import pytest
-from conftest import ROOT, clean_environment, finish, start
+from conftest import ROOT, children, clean_environment, finish, start
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 EXAMPLES = ROOT / "examples"
 FLAGS = ["--image", "--restart", "on-failure", "--preload", EXAMPLES / "configs.txt", "--preload", EXAMPLES / "workers.txt"]  # fmt: skip
 pytestmark = [pytest.mark.slow, pytest.mark.one_worker]  # A minute of two processors.
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 def kill_at_random(process, times: int, rng: random.Random) -> int:
@@ -40,7 +32,7 @@ def kill_at_random(process, times: int, rng: random.Random) -> int:
     return killed
 
 
-@pytest.mark.parametrize(("trials", "workers", "kills"), [(8, 2, 2), (200, 8, 20)])
+@pytest.mark.parametrize(("trials", "workers", "kills"), [(24, 2, 2), (200, 8, 20)])
 def test_killed_workers_lose_no_trial(lab, tmp_path, trials, workers, kills):
     lab.need_pylaunch()
     argv = [

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Result, clean_environment, finish, serial, start, tty_session
+from conftest import Result, children, clean_environment, finish, serial, start, tty_session
 from imaged import PYTHON
 
 TELL = "import os, json, sys; print(json.dumps({k: v for k, v in os.environ.items()}), flush=True)"
@@ -84,10 +84,6 @@ def wait_until(condition, timeout: float = 20, what: str = ""):
             return value
         time.sleep(0.01)
     raise AssertionError(f"not within {timeout} s: {what}")
-
-
-def children(pid: int) -> list[int]:
-    return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 # ------------------------------------------------------------------------------------------------------------ names
