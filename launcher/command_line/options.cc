@@ -31,14 +31,14 @@ constexpr OwnOption kOwnOptions[] = {
      "secret variables (A,B) whose values an image may hold"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
      "executable, name on PATH or folder (default: active)"},
-    {"--cache", "DIR", "PYLAUNCH_CACHE", "the folder of archives (default: ~/.cache/pylaunch)"},
+    {"--cache", "DIR", "PYLAUNCH_CACHE", "archives and images (default: ~/.cache/pylaunch)"},
     {"--cache-mode", "MODE", "PYLAUNCH_CACHE_MODE",
      "auto (default), readonly, sealed, refresh or off"},
-    {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE", "bound of that folder (default 4G; 0: none)"},
+    {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE",
+     "how large DIR may grow (default 4G; 0: no bound)"},
     {"--record", "FILE", "PYLAUNCH_RECORD", "write a preload file of what it imports"},
     {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
-    {"--exit", "MODE", "PYLAUNCH_EXIT",
-     "full, or fast (as --image): keeps what was preloaded whole"},
+    {"--exit", "MODE", "PYLAUNCH_EXIT", "full, or fast (as --image): no teardown of preloads"},
     {"--workers", "N", "PYLAUNCH_WORKERS", "run N of it (or auto) and mind them: --help-workers"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
@@ -48,9 +48,9 @@ constexpr OwnOption kOwnOptions[] = {
     {"--import", "FILE", "PYLAUNCH_IMPORT", ""},
     {"--stats", nullptr, "PYLAUNCH_STATS", "show what archives and images hold, or check it; end"},
     {"--verify", nullptr, "PYLAUNCH_VERIFY", ""},
-    {"--prune", nullptr, "PYLAUNCH_PRUNE", "cut that folder down to --cache-size, and end"},
+    {"--prune", nullptr, "PYLAUNCH_PRUNE", "cut --cache down to --cache-size, and end"},
     {"--doctor", nullptr, "PYLAUNCH_DOCTOR", "examine the environment, and end; 1 if it is ill"},
-    {"--json", nullptr, nullptr, "let these report as JSON"},
+    {"--json", nullptr, nullptr, "report as JSON: with what ends, or --workers"},
     {"--distributed", nullptr, "PYLAUNCH_DISTRIBUTED",
      "set RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT", true},
     {"--threads", "K", "PYLAUNCH_THREADS",
@@ -113,10 +113,10 @@ class OwnParser {
     AddValue("--cache", &options_.cache);
     AddValue("--cache-mode", &cache_mode_)
         ->check(CLI::IsMember(std::vector<std::string>(kCacheModes.begin(), kCacheModes.end())));
+    AddValue("--cache-size", &cache_size_);
     AddSwitch("--image", &options_.image);
     AddSwitch("--image-build", &options_.image_build);
     AddValue("--image-allow", &image_allow_);
-    AddValue("--cache-size", &cache_size_);
     AddValue("--record", &options_.record);
     AddValue("--report", &options_.report);
     AddValue("--exit", &exit_)->check(CLI::IsMember(std::vector<std::string>{"full", "fast"}));
