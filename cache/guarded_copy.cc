@@ -20,7 +20,11 @@ struct Copying {
 // Initial-exec, so that a handler in a thread that never came here makes no call to allocate it.
 [[gnu::tls_model("initial-exec")]] thread_local Copying* t_copying = nullptr;
 
-struct sigaction g_before;  // While a copy runs: what the program had for SIGBUS.
+// A signal handler is called with nothing of ours, and the process has one for SIGBUS.
+constinit struct {
+  struct sigaction before = {};  // While a copy runs: what the program had.
+  std::mutex one_at_a_time;      // Of all copies, as `before` is kept once.
+} g;
 
 void OnBus(int, siginfo_t* info, void*) {
   const char* at = static_cast<const char*>(info->si_addr);
@@ -28,7 +32,7 @@ void OnBus(int, siginfo_t* info, void*) {
     siglongjmp(t_copying->out, 1);
   }
   // The program's: a fault happens again when this returns, a sent signal must be sent again.
-  sigaction(SIGBUS, &g_before, nullptr);
+  sigaction(SIGBUS, &g.before, nullptr);
   if (info->si_code <= 0) kill(getpid(), SIGBUS);
 }
 
@@ -45,8 +49,7 @@ void OnBus(int, siginfo_t* info, void*) {
 }  // namespace
 
 bool GuardedCopy(const char* from, size_t size, char* out) {
-  static std::mutex one_at_a_time;  // What was there before is kept once a process.
-  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  const std::lock_guard<std::mutex> lock(g.one_at_a_time);
   struct sigaction ours = {};
   ours.sa_sigaction = OnBus;
   ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
@@ -55,11 +58,11 @@ bool GuardedCopy(const char* from, size_t size, char* out) {
   sigaddset(&bus, SIGBUS);
   // A blocked SIGBUS that is the thread's own fault kills the process.
   pthread_sigmask(SIG_UNBLOCK, &bus, &mask);
-  sigaction(SIGBUS, &ours, &g_before);
+  sigaction(SIGBUS, &ours, &g.before);
   Copying copying = {from, from + size, {}};
   const bool done = Copy(&copying, out);
   t_copying = nullptr;
-  sigaction(SIGBUS, &g_before, nullptr);
+  sigaction(SIGBUS, &g.before, nullptr);
   // siglongjmp left the handler's mask in place.
   if (!done || sigismember(&mask, SIGBUS) == 1) pthread_sigmask(SIG_SETMASK, &mask, nullptr);
   return done;

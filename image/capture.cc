@@ -40,13 +40,6 @@ constexpr std::string_view kForkAwareThreads[] = {"jemalloc_bg_thd"};
 // A joined thread stays in /proc/self/task for a moment.
 constexpr int kThreadPatienceMs = 200;
 
-bool g_judging = false;  // The fork under way is a capture's.
-ucontext_t g_context;    // Where a restored process goes on.
-sigset_t g_first_mask;   // The starter's...
-sigset_t g_last_mask;    // ...and what preloading has made of it.
-sigset_t g_inherited_mask;
-const Restored* volatile g_restored = nullptr;
-
 // Threads that nobody vouches for, as far as they fit: in a fork handler nobody may allocate, for a
 // malloc's own handler may have come before.
 struct OtherThreads {
@@ -57,7 +50,18 @@ struct OtherThreads {
   bool unknown;  // /proc/self/task cannot be read.
   size_t count;
   Entry entries[32];
-} g_threads;
+};
+
+// The C library calls the fork handler and the restorer OnRestored with nothing of ours.
+constinit struct {
+  bool judging = false;      // The fork under way is a capture's.
+  ucontext_t context = {};   // Where a restored process goes on.
+  sigset_t first_mask = {};  // The starter's...
+  sigset_t last_mask = {};   // ...and what preloading has made of it.
+  sigset_t inherited_mask = {};
+  const Restored* volatile restored = nullptr;
+  OtherThreads threads = {};
+} g;
 
 bool IsForkAware(std::string_view name) {
   return std::find(std::begin(kForkAwareThreads), std::end(kForkAwareThreads), name) !=
@@ -86,10 +90,10 @@ void FindOtherThreads(OtherThreads* threads) {
 }
 
 void BeforeFork() {
-  if (!g_judging) return;
+  if (!g.judging) return;
   for (int waited = 0; waited <= kThreadPatienceMs; waited += 5) {
-    FindOtherThreads(&g_threads);
-    if (!g_threads.unknown && g_threads.count == 0) return;
+    FindOtherThreads(&g.threads);
+    if (!g.threads.unknown && g.threads.count == 0) return;
     usleep(5000);
   }
 }
@@ -121,20 +125,20 @@ TidOffsets FindTid(const TidOffsets* among) {
 
 // The starter's, with what preloading has blocked and unblocked; not the capturing process's.
 void TakeMask(sigset_t* mask) {
-  sigprocmask(SIG_SETMASK, nullptr, &g_inherited_mask);
-  *mask = g_inherited_mask;
+  sigprocmask(SIG_SETMASK, nullptr, &g.inherited_mask);
+  *mask = g.inherited_mask;
   for (int number = 1; number < NSIG; ++number) {
-    const int blocked = sigismember(&g_last_mask, number);
-    if (blocked == sigismember(&g_first_mask, number)) continue;
+    const int blocked = sigismember(&g.last_mask, number);
+    if (blocked == sigismember(&g.first_mask, number)) continue;
     blocked == 1 ? sigaddset(mask, number) : sigdelset(mask, number);
   }
 }
 
 // On the restored process's side of the gap: the restorer's `entry`.
 [[noreturn]] void OnRestored(const Restored* restored) {
-  g_restored = restored;
-  TakeMask(&g_context.uc_sigmask);
-  setcontext(&g_context);
+  g.restored = restored;
+  TakeMask(&g.context.uc_sigmask);
+  setcontext(&g.context);
   _exit(127);
 }
 
@@ -234,8 +238,8 @@ class Capturer {
       refusal = read ? request_.prepare() : "/proc/self/environ cannot be read";
     }
     if (!refusal.empty()) Finish(refusal, {});
-    getcontext(&g_context);
-    if (g_restored != nullptr) return;
+    getcontext(&g.context);
+    if (g.restored != nullptr) return;
     DumpAndFinish(scratch, &memory);
   }
 
@@ -271,7 +275,7 @@ class Capturer {
     h.robust_list_size = size;
     prctl(PR_GET_NAME, h.name);
     context_.stack_end = OwnStackEnd();
-    const auto top = static_cast<uint64_t>(g_context.uc_mcontext.gregs[REG_RSP]);
+    const auto top = static_cast<uint64_t>(g.context.uc_mcontext.gregs[REG_RSP]);
     // Below are only frames of the dump; the psABI's red zone belongs to the frame.
     context_.stack_used = top - 128;
     h.stack = (top - 65536) & ~uint64_t{63};
@@ -330,10 +334,10 @@ bool IsReaper() {
 
 }  // namespace
 
-const sigset_t& InheritedMask() { return g_inherited_mask; }
+const sigset_t& InheritedMask() { return g.inherited_mask; }
 
 void WatchForks() {
-  pthread_sigmask(SIG_SETMASK, nullptr, &g_first_mask);
+  pthread_sigmask(SIG_SETMASK, nullptr, &g.first_mask);
   pthread_atfork(BeforeFork, nullptr, nullptr);
 }
 
@@ -341,25 +345,25 @@ CaptureResult Capture(const CaptureRequest& request) {
   const bool wait = request.wait || IsReaper();
   const TidOffsets tids = FindTid(nullptr);
   QuietChild child;
-  g_last_mask = child.before();
-  g_judging = true;
+  g.last_mask = child.before();
+  g.judging = true;
   const pid_t pid = fork();
-  g_judging = false;
+  g.judging = false;
   if (pid == 0) {
-    const bool none = request.threads_only || g_threads.unknown || g_threads.count > 0;
+    const bool none = request.threads_only || g.threads.unknown || g.threads.count > 0;
     if (none || (!wait && _Fork() != 0)) _exit(0);
     Withdraw(request.kept);
     Capturer(request, tids).Run();
-    return {g_restored, "", {}};
+    return {g.restored, "", {}};
   }
   const int error = errno;
   if (pid > 0) child.Reap(pid, request.waiting);
   child.Restore();
   CaptureResult result;
   if (pid < 0) result.refusal = std::string("fork: ") + std::strerror(error);
-  if (g_threads.unknown) result.refusal = "/proc/self/task cannot be read";
-  for (size_t i = 0; i < g_threads.count; ++i) {
-    result.threads.push_back({g_threads.entries[i].id, g_threads.entries[i].name});
+  if (g.threads.unknown) result.refusal = "/proc/self/task cannot be read";
+  for (size_t i = 0; i < g.threads.count; ++i) {
+    result.threads.push_back({g.threads.entries[i].id, g.threads.entries[i].name});
   }
   return result;
 }

@@ -21,10 +21,14 @@ namespace {
 constexpr uint64_t kLowest = uint64_t{48} << 40;
 constexpr uint64_t kPlaces = uint64_t{1} << 32;
 
-uint64_t g_end = 0;
-int (*g_body)() = nullptr;
+// On the new stack Run begins with nothing of ours, and OwnStackEnd is asked.
+constinit struct {
+  uint64_t end = 0;
+  int (*body)() = nullptr;
+  ucontext_t context = {};
+} g;
 
-void Run() { exit(g_body()); }
+void Run() { exit(g.body()); }
 
 bool TellLibc(uint64_t stack_end) {
   const uint64_t page = reinterpret_cast<uint64_t>(&__libc_stack_end) & ~(kPage - 1);
@@ -54,13 +58,12 @@ uint64_t MapTop() {
 
 // Returns only if there is no way to.
 void Switch(uint64_t low) {
-  static ucontext_t context;
-  if (getcontext(&context) != 0) return;
-  context.uc_stack.ss_sp = reinterpret_cast<void*>(low);
-  context.uc_stack.ss_size = kOwnStackTop - 64;
-  context.uc_link = nullptr;
-  makecontext(&context, Run, 0);
-  setcontext(&context);
+  if (getcontext(&g.context) != 0) return;
+  g.context.uc_stack.ss_sp = reinterpret_cast<void*>(low);
+  g.context.uc_stack.ss_size = kOwnStackTop - 64;
+  g.context.uc_link = nullptr;
+  makecontext(&g.context, Run, 0);
+  setcontext(&g.context);
 }
 
 }  // namespace
@@ -69,11 +72,11 @@ void RunOnOwnStack(int (*body)()) {
   const uint64_t low = MapTop();
   // glibc takes the page of __libc_stack_end for the stack's last.
   if (low == 0 || !TellLibc(low + kOwnStackTop - 16)) return;
-  g_end = low + kOwnStackTop;
-  g_body = body;
+  g.end = low + kOwnStackTop;
+  g.body = body;
   Switch(low);
 }
 
-uint64_t OwnStackEnd() { return g_end; }
+uint64_t OwnStackEnd() { return g.end; }
 
 }  // namespace pylaunch::image

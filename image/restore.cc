@@ -100,7 +100,7 @@ class Restorer {
     *tid = static_cast<int>(SystemCall(__NR_set_tid_address, Address(tid)));
     SystemCall(__NR_set_robust_list, h.robust_list, h.robust_list_size);
     SystemCall(__NR_prctl, PR_SET_NAME, Address(h.name));
-    static Restored restored;
+    static Restored restored;  // Outlives this stack.
     restored = {arguments_.argc, arguments_.argv, arguments_.envp};
     const uint64_t entry = h.entry, stack = h.stack;
     SystemCall(__NR_munmap, kTableAddress, table_size_);

@@ -56,6 +56,7 @@ constinit struct {
   Handoff* handoff = nullptr;
   ArchiveSession* session = nullptr;
   bool session_was_open = false;  // When an image was captured.
+  bool session_ended = false;
   int64_t started_ns = 0;
   int argc = 0;  // Of the function that runs on a stack of its own.
   char** argv = nullptr;
@@ -153,8 +154,7 @@ void OnPath(const Program& program) {
 // Py_RunMain does not return from sys.exit() or Ctrl-C (Python/pythonrun.c, handle_system_exit;
 // Modules/main.c, exit_sigint).
 void EndSession() {
-  static bool ended = false;
-  if (std::exchange(ended, true)) return;
+  if (std::exchange(g.session_ended, true)) return;
   g.session->Seal(/*ending=*/true);
   g.session->ReportCounts();
 }

@@ -93,7 +93,7 @@ class Prober {
   }
 
   static std::vector<char*> Environment() {
-    static char probing[] = "PYLAUNCH_PROBING=1";
+    static char probing[] = "PYLAUNCH_PROBING=1";  // exec takes no constants.
     std::vector<char*> environment;
     for (char** setting = environ; setting != nullptr && *setting != nullptr; ++setting) {
       if (!std::string_view(*setting).starts_with("LD_PRELOAD=")) environment.push_back(*setting);

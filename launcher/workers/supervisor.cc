@@ -427,7 +427,7 @@ void Supervisor::Read(uint64_t id) {
   const auto found = outputs_.find(id);
   if (found == outputs_.end()) return;
   Output& output = *found->second;
-  static char buffer[64 << 10];
+  char buffer[64 << 10];
   while (output.stream.wants_more()) {
     const ssize_t n = read(output.fd.get(), buffer, sizeof buffer);
     if (n > 0) {

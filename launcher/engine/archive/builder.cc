@@ -16,6 +16,7 @@ namespace {
 // compiling.
 constexpr int kLevel = 9;
 
+// The builder's script calls the functions below with nothing of ours.
 ArchiveSession* g_session = nullptr;
 
 PyObject* IsCurrent(PyObject*, PyObject* args) {

@@ -26,6 +26,9 @@ constinit struct {
   PyObject* get_code_name = nullptr;  // "get_code", interned
   PyObject* loader_name = nullptr;    // "loader", interned
   PyObject* path_name = nullptr;      // "path", interned
+  PyObject* warnings_name = nullptr;  // "warnings", interned
+  PyObject* show_name = nullptr;      // "_showwarnmsg", interned
+  unsigned shown = 0;                 // Warnings, in all that watch for them.
 } g;
 
 struct CodeSource {
@@ -147,8 +150,8 @@ PyObject* FromCpython(PyObject* loader, PyObject* fullname) {
 // module.
 class WarningWatch {
  public:
-  WarningWatch() : shown_before_(g_shown) {
-    PyRef warnings = PyRef::Steal(PyImport_GetModule(g_warnings_name));
+  WarningWatch() : shown_before_(g.shown) {
+    PyRef warnings = PyRef::Steal(PyImport_GetModule(g.warnings_name));
     watching_ = warnings ? StandBeforeShow(std::move(warnings)) : StandBehindFilters();
     PyErr_Clear();
   }
@@ -163,26 +166,26 @@ class WarningWatch {
   WarningWatch(const WarningWatch&) = delete;
   WarningWatch& operator=(const WarningWatch&) = delete;
 
-  bool MayHaveShown() const { return !watching_ || g_shown != shown_before_; }
+  bool MayHaveShown() const { return !watching_ || g.shown != shown_before_; }
 
   static bool Init() {
-    g_warnings_name = PyUnicode_InternFromString("warnings");
-    g_show_name = PyUnicode_InternFromString("_showwarnmsg");
-    return g_warnings_name != nullptr && g_show_name != nullptr;
+    g.warnings_name = PyUnicode_InternFromString("warnings");
+    g.show_name = PyUnicode_InternFromString("_showwarnmsg");
+    return g.warnings_name != nullptr && g.show_name != nullptr;
   }
 
  private:
   bool StandBeforeShow(PyRef warnings) {
-    show_ = PyRef::Steal(PyObject_GetAttr(warnings.get(), g_show_name));
+    show_ = PyRef::Steal(PyObject_GetAttr(warnings.get(), g.show_name));
     watch_ = show_ ? PyRef::Steal(PyCFunction_New(&kShow, show_.get())) : PyRef();
-    if (!watch_ || PyObject_SetAttr(warnings.get(), g_show_name, watch_.get()) < 0) return false;
+    if (!watch_ || PyObject_SetAttr(warnings.get(), g.show_name, watch_.get()) < 0) return false;
     warnings_ = std::move(warnings);
     return true;
   }
 
   void LeaveShow() {
-    PyRef now = PyRef::Steal(PyObject_GetAttr(warnings_.get(), g_show_name));
-    if (now.get() == watch_.get()) PyObject_SetAttr(warnings_.get(), g_show_name, show_.get());
+    PyRef now = PyRef::Steal(PyObject_GetAttr(warnings_.get(), g.show_name));
+    if (now.get() == watch_.get()) PyObject_SetAttr(warnings_.get(), g.show_name, show_.get());
   }
 
   // As the last of the filters one that matches nothing, and is asked about the message first
@@ -211,20 +214,17 @@ class WarningWatch {
   }
 
   static PyObject* Show(PyObject* show, PyObject* message) {
-    ++g_shown;
+    ++g.shown;
     return PyObject_CallOneArg(show, message);
   }
 
   static PyObject* Match(PyObject*, PyObject*) {
-    ++g_shown;
+    ++g.shown;
     Py_RETURN_FALSE;
   }
 
   inline static PyMethodDef kShow = {"_showwarnmsg", Show, METH_O, nullptr};
   inline static PyMethodDef kMatch = {"match", Match, METH_O, nullptr};
-  inline static unsigned g_shown = 0;
-  inline static PyObject* g_warnings_name = nullptr;
-  inline static PyObject* g_show_name = nullptr;
 
   bool watching_ = false;
   PyRef watch_;

@@ -23,7 +23,10 @@ struct Suffix {
   PyTypeObject* loader;
 };
 
-// One finder a process; sub-interpreters have stock's importlib alone.
+class KnownStems;
+
+// One finder a process; sub-interpreters have stock's importlib alone. importlib calls its methods
+// with nothing of ours.
 struct FinderState {
   ArchiveSession* session = nullptr;
   ImportlibTypes types;
@@ -31,6 +34,7 @@ struct FinderState {
   PyObject* standard_loaders = nullptr;  // FileFinder._loaders as CPython itself sets it up.
   std::string cached_suffix;             // ".cpython-311.opt-1.pyc"
   PyObject* self = nullptr;              // The finder, as it stands in sys.meta_path.
+  KnownStems* known_stems = nullptr;     // Never destroyed: it holds references.
 };
 FinderState g;
 
@@ -278,7 +282,6 @@ class KnownStems {
   std::unordered_set<std::string> stems_;
   int misses_ = 0;
 };
-KnownStems* g_known_stems = nullptr;  // Never destroyed: it holds references.
 
 // New reference to a spec or None.
 PyObject* Find(PyObject* fullname, PyObject* path) {
@@ -289,7 +292,7 @@ PyObject* Find(PyObject* fullname, PyObject* path) {
     PyErr_Clear();  // PathFinder meets the same error and raises it as stock does.
     Py_RETURN_NONE;
   }
-  if (path == Py_None && g_known_stems->Lacks(entries.get(), tail)) Py_RETURN_NONE;
+  if (path == Py_None && g.known_stems->Lacks(entries.get(), tail)) Py_RETURN_NONE;
   std::vector<std::string> portions, folders;
   std::optional<Found> found;
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries.get()); ++i) {
@@ -303,7 +306,7 @@ PyObject* Find(PyObject* fullname, PyObject* path) {
     if (outcome == Outcome::kFound) return MakeSpec(fullname, *found);
   }
   if (!portions.empty()) return MakeNamespaceSpec(fullname, portions);
-  if (path == Py_None) g_known_stems->NoteMiss(entries.get(), folders);
+  if (path == Py_None) g.known_stems->NoteMiss(entries.get(), folders);
   Py_RETURN_NONE;
 }
 
@@ -321,7 +324,7 @@ PyObject* FindSpec(PyObject*, PyObject* args, PyObject* kwargs) {
 
 PyObject* InvalidateCaches(PyObject*, PyObject*) {
   g.session->folders().Invalidate();
-  g_known_stems->Forget();
+  g.known_stems->Forget();
   Py_RETURN_NONE;
 }
 
@@ -375,7 +378,7 @@ bool InsertBeforePathFinder(PyObject* finder) {
 
 bool InstallFinder(ArchiveSession* session, int optimize) {
   g.session = session;
-  g_known_stems = new KnownStems();
+  g.known_stems = new KnownStems();
   if (!g.types.Load()) return false;
   g.cached_suffix =
       "." + g.types.cache_tag + (optimize > 0 ? ".opt-" + std::to_string(optimize) : "") + ".pyc";

@@ -86,6 +86,7 @@ const Versions& VersionsIn(const std::string& folder) {
     uint64_t inode = 0;
     Versions versions;
   };
+  // Static: all lists ask about the same few folders. Never freed.
   static auto* folders = new std::map<std::string, Known>();
   Known& known = (*folders)[folder];
   const auto st = cache::PosixFileEnv().Stat(folder);

@@ -11,8 +11,8 @@ namespace {
 // microseconds and 0.9 instead of 50.
 constexpr unsigned long kUnit = 1000, kMark = 863;
 
-// What this process has set, and what it was before; 0: nothing.
-unsigned long g_marked = 0, g_unmarked = 0;
+// The process has one timer slack: what was set, and what it was before; 0: nothing.
+constinit struct { unsigned long marked = 0, unmarked = 0; } g;
 
 }  // namespace
 
@@ -21,16 +21,16 @@ bool MarkTold() {
   if (slack <= 0) return true;  // A real-time process has none.
   unsigned long now = static_cast<unsigned long>(slack);
   if (now % kUnit == kMark) return false;
-  g_unmarked = now;
-  g_marked = now / kUnit * kUnit + kMark;
-  prctl(PR_SET_TIMERSLACK, g_marked);
+  g.unmarked = now;
+  g.marked = now / kUnit * kUnit + kMark;
+  prctl(PR_SET_TIMERSLACK, g.marked);
   return true;
 }
 
 int TimerSlackWithoutMark() {
   const int slack = prctl(PR_GET_TIMERSLACK);
-  const bool ours = slack > 0 && static_cast<unsigned long>(slack) == g_marked;
-  return ours ? static_cast<int>(g_unmarked) : slack;
+  const bool ours = slack > 0 && static_cast<unsigned long>(slack) == g.marked;
+  return ours ? static_cast<int>(g.unmarked) : slack;
 }
 
 }  // namespace pylaunch::engine

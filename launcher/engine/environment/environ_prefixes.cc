@@ -115,7 +115,8 @@ std::string Prefix(const std::string& listed, const Frame& reader) {
 }  // namespace
 
 EnvironReader FindEnvironReader() {
-  // The code objects are kept, so that their addresses stay theirs.
+  // Static: hooks of os.environ ask with nothing of ours, often about the same code. The code
+  // objects are kept, so that their addresses stay theirs.
   static auto* verdicts = new std::unordered_map<PyObject*, std::pair<PyRef, Verdict>>();
   PyRef at = PyRef::Share(reinterpret_cast<PyObject*>(PyEval_GetFrame()));
   while (at) {

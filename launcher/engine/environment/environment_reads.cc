@@ -80,7 +80,8 @@ std::vector<EnvironmentRead> EnvironmentReads::All() const {
 }
 
 EnvironmentReads& PreloadReads() {
-  // Never destroyed: threads that outlive main() may still call setenv().
+  // getenv(3) and setenv(3) tell us with nothing of ours. Never destroyed: threads that outlive
+  // main() may still call these.
   static EnvironmentReads* reads = new EnvironmentReads();
   return *reads;
 }

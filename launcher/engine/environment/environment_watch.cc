@@ -27,6 +27,7 @@ struct Watch {
   std::set<std::string> told;  // Under the GIL.
   EnvironmentReads left;       // What preloading left, of variables that were changed since.
 };
+// setenv(3) and its like call OnChange with nothing of ours.
 Watch* g_watch = nullptr;
 
 const PreloadEntry& Entry(size_t index) { return g_watch->plan->entries[index]; }

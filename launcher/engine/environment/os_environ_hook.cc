@@ -28,6 +28,8 @@ struct Hooks {
   // dict(os.environ).
   std::unordered_map<PyObject*, PyRef> enumerated;
 };
+// os.environ calls our functions with nothing of ours. Null: nobody listens (any more, where a
+// module has kept one).
 Hooks* g_hooks = nullptr;
 
 // True in a call from _Environ.__getitem__, through which all look-ups of _Environ, Mapping and

@@ -57,8 +57,11 @@ namespace {
 
 constexpr char kName[] = "pylaunch exit";
 
-volatile bool g_armed = false;
-volatile int g_first_reset = SIGINT;  // The first signal that _PySignal_Fini will give back.
+// signal_calls calls OnSignalSet with nothing of ours, also where no interpreter is left to ask.
+constinit struct {
+  volatile bool armed = false;
+  volatile int first_reset = SIGINT;  // The first signal that _PySignal_Fini will give back.
+} g;
 
 // ------------------------------------------------------------------------------------------------
 // Before the program
@@ -122,7 +125,7 @@ bool TakeSpareSignal() {
     if (sigaction(number, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
     if (!PyRef::Steal(PyObject_CallMethod(signal.get(), "signal", "iO", number, handler.get())))
       return false;
-    g_first_reset = number;
+    g.first_reset = number;
     return true;
   }
   return false;
@@ -143,7 +146,7 @@ int RegisterAgain(void*);
 // atexit forgets all that it has in _clear() and _run_exitfuncs(), which multiprocessing calls in
 // its children, and we must be there at the end. Not before that call returns.
 void OnForgotten(PyObject*) {
-  if (g_armed && Py_IsInitialized()) Py_AddPendingCall(RegisterAgain, nullptr);
+  if (g.armed && Py_IsInitialized()) Py_AddPendingCall(RegisterAgain, nullptr);
 }
 
 bool RegisterAtExit() {
@@ -154,7 +157,7 @@ bool RegisterAtExit() {
 }
 
 int RegisterAgain(void*) {
-  if (g_armed && Py_IsInitialized() && !RegisterAtExit()) PyErr_Clear();
+  if (g.armed && Py_IsInitialized() && !RegisterAtExit()) PyErr_Clear();
   return 0;
 }
 
@@ -399,8 +402,8 @@ void OnInterpreterCleared(PyObject*) { ReturnFromFinalize(); }
 // is not the main thread that ends the program (Py_Exit on another), what we keep is not the
 // main thread's, and CPython does it all.
 void OnSignalSet(int number) {
-  if (number != g_first_reset || !g_armed || Py_IsInitialized() || !PyGILState_Check()) return;
-  g_armed = false;
+  if (number != g.first_reset || !g.armed || Py_IsInitialized() || !PyGILState_Check()) return;
+  g.armed = false;
   if (syscall(SYS_gettid) == getpid()) return Begin();
   GiveBack();
 }
@@ -410,16 +413,16 @@ void OnSignalSet(int number) {
 void ArmFastExit(bool explain) {
   g_exit = new FastExit();
   g_exit->explain = explain;
-  g_armed = Prepare(g_exit);
-  if (g_armed) WatchBefore();
-  g_armed = g_armed && RegisterAtExit();
-  if (g_armed) ListenToSignalSets(OnSignalSet);
+  g.armed = Prepare(g_exit);
+  if (g.armed) WatchBefore();
+  g.armed = g.armed && RegisterAtExit();
+  if (g.armed) ListenToSignalSets(OnSignalSet);
   PyErr_Clear();
-  if (!g_armed && explain) Explain("exit: full teardown, this CPython is not one we know");
+  if (!g.armed && explain) Explain("exit: full teardown, this CPython is not one we know");
 }
 
 void HidePreloaded() {
-  if (!g_armed) return;
+  if (!g.armed) return;
   PrepareReturnFromFinalize();
   g_exit->preloaded.NoteEntries();
   g_exit->preloaded.VisitAddresses([](const void* address) { g_exit->written.Ask(address); });
@@ -434,7 +437,7 @@ void HidePreloaded() {
 }
 
 void HideResumed(bool explain, bool full) {
-  if (!g_armed || !g_exit->fence.hidden()) return;
+  if (!g.armed || !g_exit->fence.hidden()) return;
   g_exit->explain = explain;
   g_exit->full = full;
   g_exit->resumed = true;

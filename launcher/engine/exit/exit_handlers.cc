@@ -42,23 +42,27 @@ struct Handlers {
   size_t listed = 0;  // Records when the list was noted last.
 };
 
-Handlers* g_handlers = nullptr;
-bool g_leave_out = false;
-bool g_list_known = true;
+// Libraries register their functions, and exit(3) runs ours, with nothing of ours. Never freed:
+// the last of them come after our own destructors.
+constinit struct {
+  Handlers* handlers = nullptr;
+  bool leave_out = false;
+  bool list_known = true;
+} g;
 
 // Twice for one record, where a handler that we run calls exit(3).
 void Run(void* pointer) {
   auto* record = static_cast<Handlers::Record*>(pointer);
   if (record->done) return;
   record->done = true;
-  if (record->quiet && g_leave_out) return;
+  if (record->quiet && g.leave_out) return;
   record->function(record->argument);
 }
 
 Handlers::Record* Remember(ExitFunction function, void* argument, void* library) {
-  std::lock_guard<std::mutex> lock(g_handlers->mutex);
-  g_handlers->records.push_back({function, argument, library});
-  return &g_handlers->records.back();
+  std::lock_guard<std::mutex> lock(g.handlers->mutex);
+  g.handlers->records.push_back({function, argument, library});
+  return &g.handlers->records.back();
 }
 
 int Register(ExitFunction function, void* argument, void* library) {
@@ -70,21 +74,21 @@ void DoNothing(void*) {}
 // By a function of ours it is seen that the list is what we take it for.
 bool IsListKnown() {
   return Register(DoNothing, nullptr, &__dso_handle) == 0 &&
-         g_handlers->list.EndsWith(&g_handlers->records.back());
+         g.handlers->list.EndsWith(&g.handlers->records.back());
 }
 
 // False: the C library knows of functions that we do not.
 bool IsListRecorded() {
-  const auto& records = g_handlers->records;
+  const auto& records = g.handlers->records;
   std::unordered_set<const void*> known;
-  for (size_t i = g_handlers->listed; i < records.size(); ++i) known.insert(&records[i]);
-  return g_handlers->list.HasOnly(
+  for (size_t i = g.handlers->listed; i < records.size(); ++i) known.insert(&records[i]);
+  return g.handlers->list.HasOnly(
       [&known](const void* argument) { return known.count(argument) != 0; });
 }
 
 void NoteList() {
-  if (!g_handlers->list.Note()) g_list_known = false;
-  g_handlers->listed = g_handlers->records.size();
+  if (!g.handlers->list.Note()) g.list_known = false;
+  g.handlers->listed = g.handlers->records.size();
 }
 
 bool IsQuiet(void* library, KnownList* quiet) {
@@ -116,10 +120,10 @@ bool StreamsNeedOnlyFlushing() {
 class Backwards {
  public:
   Handlers::Record* Next() {
-    std::lock_guard<std::mutex> lock(g_handlers->mutex);
-    if (g_handlers->records.size() > seen_) at_ = seen_ = g_handlers->records.size();
+    std::lock_guard<std::mutex> lock(g.handlers->mutex);
+    if (g.handlers->records.size() > seen_) at_ = seen_ = g.handlers->records.size();
     while (at_ > 0) {
-      Handlers::Record& record = g_handlers->records[--at_];
+      Handlers::Record& record = g.handlers->records[--at_];
       if (!record.done && !record.quiet) return &record;
     }
     return nullptr;
@@ -133,14 +137,14 @@ class Backwards {
 // The first thing that exit(3) runs: the whole of it, less what nobody would notice. To return
 // means to leave it to the C library.
 void EndProcess(int status, void*) {
-  if (!IsOnlyThread() || !IsListRecorded() || !g_handlers->ends.AreKnown() ||
+  if (!IsOnlyThread() || !IsListRecorded() || !g.handlers->ends.AreKnown() ||
       !StreamsNeedOnlyFlushing()) {
     return;
   }
   Backwards backwards;
   while (Handlers::Record* record = backwards.Next()) Run(record);
   if (!IsListRecorded()) return;
-  g_handlers->ends.Run();
+  g.handlers->ends.Run();
   std::fflush(nullptr);
   _exit(status);
 }
@@ -148,34 +152,34 @@ void EndProcess(int status, void*) {
 }  // namespace
 
 void RecordExitHandlers() {
-  g_handlers = new Handlers;
+  g.handlers = new Handlers;
   NoteList();
   ListenToExitCalls(Register);
 }
 
 void MarkQuietLibraries(const std::string& folder) {
-  if (g_handlers == nullptr) return;
-  if (!g_list_known || !AllExitCallsTold() || !IsListKnown() || !IsListRecorded())
-    g_list_known = false;
+  if (g.handlers == nullptr) return;
+  if (!g.list_known || !AllExitCallsTold() || !IsListKnown() || !IsListRecorded())
+    g.list_known = false;
   NoteList();
-  g_handlers->plugin_folders = KnownList::Read(folder + "/plugin_folders.txt");
+  g.handlers->plugin_folders = KnownList::Read(folder + "/plugin_folders.txt");
   KnownList quiet, separate = KnownList::Read(folder + "/separate_libraries.txt");
-  if (!g_handlers->ends.IsAnyIn(g_handlers->plugin_folders)) {
+  if (!g.handlers->ends.IsAnyIn(g.handlers->plugin_folders)) {
     quiet = KnownList::Read(folder + "/quiet_libraries.txt");
   }
   std::unordered_map<void*, bool> known;
-  for (Handlers::Record& record : g_handlers->records) {
+  for (Handlers::Record& record : g.handlers->records) {
     const auto [place, is_new] = known.try_emplace(record.library, false);
     if (is_new) place->second = IsQuiet(record.library, &quiet);
     record.quiet = place->second;
   }
-  g_handlers->ends.Note(&quiet, &separate);
+  g.handlers->ends.Note(&quiet, &separate);
 }
 
 void LeaveOutQuietHandlers() {
-  g_leave_out = g_handlers != nullptr && IsOnlyThread() &&
-                !g_handlers->ends.IsAnyIn(g_handlers->plugin_folders);
-  if (g_leave_out && g_list_known && AllExitCallsTold()) RegisterForExit(EndProcess);
+  g.leave_out = g.handlers != nullptr && IsOnlyThread() &&
+                !g.handlers->ends.IsAnyIn(g.handlers->plugin_folders);
+  if (g.leave_out && g.list_known && AllExitCallsTold()) RegisterForExit(EndProcess);
 }
 
 }  // namespace pylaunch::engine

@@ -77,7 +77,9 @@ struct FastExit {
   std::vector<PyRef> streams;            // sys.__stdin__, __stdout__, __stderr__
 };
 
-extern FastExit* g_exit;  // exit.cc; null before ArmFastExit().
+// Set by ArmFastExit(). Global: at the end CPython comes to us by destructors of capsules, a signal
+// and methods, which bring nothing of ours along.
+extern FastExit* g_exit;
 
 // Into CPython's hands, what was kept from them; before anything has been set aside.
 void GiveBack();

@@ -20,8 +20,21 @@ struct ExitFunctions {
   void (*functions[kSlots])();
   int count;
 };
-ExitFunctions* g_functions = nullptr;
-uintptr_t g_finalize = 0;  // Py_FinalizeEx
+
+// What a function finds when a function that it called returns: what the psABI has the callee keep.
+struct Caller {
+  uintptr_t ip, sp, rbx, rbp, r12, r13, r14, r15;
+  bool inside = false;  // The frame before was Py_FinalizeEx's, or stood in its place.
+  bool found = false;
+};
+
+// Found out before the program and used at its end, where a capsule's destructor brings nothing of
+// ours along. The caller is not kept on the stack, which Return() leaves while it reads it.
+constinit struct {
+  ExitFunctions* functions = nullptr;
+  uintptr_t finalize = 0;  // Py_FinalizeEx
+  Caller caller = {};
+} g;
 
 void Probe() {}
 
@@ -52,8 +65,8 @@ ExitFunctions* FindFunctions() {
 
 // call_ll_exitfuncs.
 void RunExitFunctions() {
-  while (g_functions->count > 0) {
-    auto& slot = g_functions->functions[--g_functions->count];
+  while (g.functions->count > 0) {
+    auto& slot = g.functions->functions[--g.functions->count];
     void (*function)() = slot;
     slot = nullptr;
     function();
@@ -62,43 +75,35 @@ void RunExitFunctions() {
   std::fflush(stderr);
 }
 
-// What a function finds when a function that it called returns: what the psABI has the callee keep.
-struct Caller {
-  uintptr_t ip, sp, rbx, rbp, r12, r13, r14, r15;
-  bool inside = false;  // The frame before was Py_FinalizeEx's, or stood in its place.
-  bool found = false;
-};
-Caller g_caller;
-
 // True if Py_FinalizeEx ends in a jump to this function, whose frame then stands in its
 // place: 3.13's only calls _Py_Finalize, which is static.
 bool FinalizeJumpsTo(uintptr_t function) {
   constexpr int kSearched = 32;  // Bytes; a jump that is none leads to no function on the stack.
-  const auto* code = reinterpret_cast<const unsigned char*>(g_finalize);
+  const auto* code = reinterpret_cast<const unsigned char*>(g.finalize);
   for (int i = 0; i < kSearched; ++i) {
     int32_t distance;
     std::memcpy(&distance, code + i + 1, sizeof distance);
-    if (code[i] == 0xE9 && g_finalize + i + 5 + distance == function) return true;
+    if (code[i] == 0xE9 && g.finalize + i + 5 + distance == function) return true;
   }
   return false;
 }
 
 _Unwind_Reason_Code OnFrame(_Unwind_Context* frame, void*) {
-  if (!g_caller.inside) {
+  if (!g.caller.inside) {
     const uintptr_t function = _Unwind_GetRegionStart(frame);
-    g_caller.inside = function == g_finalize || FinalizeJumpsTo(function);
+    g.caller.inside = function == g.finalize || FinalizeJumpsTo(function);
     return _URC_NO_REASON;
   }
   // DWARF's numbers (psABI, figure 3.36).
-  g_caller.ip = _Unwind_GetIP(frame);
-  g_caller.sp = _Unwind_GetCFA(frame);
-  g_caller.rbx = _Unwind_GetGR(frame, 3);
-  g_caller.rbp = _Unwind_GetGR(frame, 6);
-  g_caller.r12 = _Unwind_GetGR(frame, 12);
-  g_caller.r13 = _Unwind_GetGR(frame, 13);
-  g_caller.r14 = _Unwind_GetGR(frame, 14);
-  g_caller.r15 = _Unwind_GetGR(frame, 15);
-  g_caller.found = true;
+  g.caller.ip = _Unwind_GetIP(frame);
+  g.caller.sp = _Unwind_GetCFA(frame);
+  g.caller.rbx = _Unwind_GetGR(frame, 3);
+  g.caller.rbp = _Unwind_GetGR(frame, 6);
+  g.caller.r12 = _Unwind_GetGR(frame, 12);
+  g.caller.r13 = _Unwind_GetGR(frame, 13);
+  g.caller.r14 = _Unwind_GetGR(frame, 14);
+  g.caller.r15 = _Unwind_GetGR(frame, 15);
+  g.caller.found = true;
   return _URC_NORMAL_STOP;
 }
 
@@ -121,7 +126,7 @@ bool HasShadowStack() {
       "xor %%eax, %%eax\n"
       "jmp *(%0)\n"
       :
-      : "D"(&g_caller)
+      : "D"(&g.caller)
       : "memory");
   __builtin_unreachable();
 }
@@ -129,15 +134,15 @@ bool HasShadowStack() {
 }  // namespace
 
 void PrepareReturnFromFinalize() {
-  if (g_functions == nullptr && Py_AtExit(Probe) == 0) g_functions = FindFunctions();
-  g_finalize = reinterpret_cast<uintptr_t>(dlsym(RTLD_DEFAULT, "Py_FinalizeEx"));
+  if (g.functions == nullptr && Py_AtExit(Probe) == 0) g.functions = FindFunctions();
+  g.finalize = reinterpret_cast<uintptr_t>(dlsym(RTLD_DEFAULT, "Py_FinalizeEx"));
 }
 
 void ReturnFromFinalize() {
-  if (g_functions == nullptr || HasShadowStack()) return;
-  g_caller = {};
+  if (g.functions == nullptr || HasShadowStack()) return;
+  g.caller = {};
   _Unwind_Backtrace(OnFrame, nullptr);
-  if (!g_caller.found) return;
+  if (!g.caller.found) return;
   RunExitFunctions();
   Return();
 }

@@ -23,12 +23,16 @@ namespace {
 constexpr uint32_t kMostLines = 100;
 constexpr size_t kMostEvents = 200'000;
 
-// Never destroyed: daemon threads may outlive static destructors.
-Journal& g = *new Journal();
-// What the program has set since the latest import that was a request, on the main thread.
-std::map<std::string, std::string>& g_set = *new std::map<std::string, std::string>();
+struct State : Journal {
+  // What the program has set since the latest import that was a request, on the main thread.
+  std::map<std::string, std::string> set;
+  std::unordered_set<std::string> known_missing;
+};
 
-thread_local int t_thread = -1;
+// The hooks of importlib and setenv(3) tell us with nothing of ours. Never destroyed: daemon
+// threads may outlive static destructors.
+State& g = *new State();
+thread_local int t_thread = -1;  // In g.threads; -1: not yet.
 
 class ExceptionKept {
  public:
@@ -146,8 +150,8 @@ void Pop(JournalEvent* event, int index) {
 
 // Those that the program has set since the last request.
 void KeepVariables() {
-  for (auto& [name, value] : g_set) g.variables.push_back({name, value});
-  g_set.clear();
+  for (auto& [name, value] : g.set) g.variables.push_back({name, value});
+  g.set.clear();
 }
 
 // A line of --explain about the outermost import of a thread.
@@ -189,12 +193,11 @@ void Ended(int index) {
 
 // A program may try in every call of a function whether some module is there: once is enough.
 void ForgetIfKnownMissing(int index) {
-  static auto& known = *new std::unordered_set<std::string>();
   if (g.events.empty()) return;
   const JournalEvent& event = g.events.back();
   if (event.outcome != JournalEvent::Outcome::kNotFound || event.parent >= 0) return;
   const bool last = static_cast<size_t>(index) + 1 == g.events.size();
-  if (!known.insert(event.name).second && last) g.events.pop_back();
+  if (!g.known_missing.insert(event.name).second && last) g.events.pop_back();
 }
 
 void Finish(int index, PyObject* module) {
@@ -327,9 +330,9 @@ bool WantsVariables() { return g_journal_on && g.wants.requests; }
 
 void NoteVariable(const std::string& name, const std::optional<std::string>& value) {
   if (value) {
-    g_set[name] = *value;
+    g.set[name] = *value;
   } else {
-    g_set.erase(name);
+    g.set.erase(name);
   }
 }
 

@@ -89,6 +89,7 @@ struct Journal {
   uint32_t thread_modules = 0;  // ...and what they loaded.
 };
 
+// Outside the journal: every import asks, and is not to call a function for it.
 extern bool g_journal_on;
 inline bool JournalOn() { return g_journal_on; }
 

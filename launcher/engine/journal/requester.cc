@@ -10,6 +10,8 @@
 namespace pylaunch::engine {
 namespace {
 
+// Set once a start; hooks of importlib's ask with nothing of ours. Never destroyed: daemon threads
+// may outlive static destructors.
 std::string& OwnFolder() {
   static std::string& folder = *new std::string();  // Ends in '/', or empty: none.
   return folder;

@@ -33,10 +33,22 @@ struct Table {
   Child children[kMostChildren];
 };
 
-std::atomic<Table*> g_table = nullptr;
-pid_t g_process = 0;
-long g_faults_before = 0;
-std::atomic<long> g_faults_proved = 0;
+using Exec = int (*)(const char*, char* const*, char* const*);
+using ExecDescriptor = int (*)(int, char* const*, char* const*);
+
+// The functions at the end are called with nothing of ours, in children of vfork(2), too.
+constinit struct {
+  std::atomic<Table*> table = nullptr;
+  pid_t process = 0;
+  long faults_before = 0;
+  std::atomic<long> faults_proved = 0;
+  // What other libraries put before the C library is asked as it would be without ours. Found in
+  // advance: a forked child may be one of vfork(2), and a signal handler may wait.
+  LibcFunction<Exec> libc_execve{"execve"};
+  LibcFunction<ExecDescriptor> libc_fexecve{"fexecve"};
+  LibcFunction<pid_t (*)(pid_t, int*, int, rusage*)> libc_wait4{"wait4"};
+  LibcFunction<int (*)(idtype_t, id_t, siginfo_t*, int)> libc_waitid{"waitid"};
+} g;
 
 // Not 0 once a child was waited for: every process faults pages in.
 long FaultsOfChildren() {
@@ -84,29 +96,29 @@ bool HasChildren() {
 }
 
 void BeforeExec(char* const* envp) {
-  Table* table = g_table;
-  if (table == nullptr || getpid() == g_process) return;
+  Table* table = g.table;
+  if (table == nullptr || getpid() == g.process) return;
   Tell(table, getpid(), Inherits(envp) || HasChildren() ? kMayHaveRead : kOwnEnvironment);
 }
 
 void AfterSpawn(pid_t child, char* const* envp) {
-  Table* table = g_table;
-  if (table == nullptr || getpid() != g_process) return;
+  Table* table = g.table;
+  if (table == nullptr || getpid() != g.process) return;
   Tell(table, child, Inherits(envp) ? kMayHaveRead : kOwnEnvironment);
 }
 
 // The child has executed nothing, and the C library has waited for it. Where no other thread can
 // have waited for another one meanwhile, what was added is that child's.
 void AfterFailedSpawn(long faults_before) {
-  if (g_table == nullptr || getpid() != g_process) return;
+  if (g.table == nullptr || getpid() != g.process) return;
   struct stat st;
   const bool alone = stat("/proc/self/task", &st) == 0 && st.st_nlink == 3;  // ".", ".." and it.
-  if (alone) g_faults_proved += FaultsOfChildren() - faults_before;
+  if (alone) g.faults_proved += FaultsOfChildren() - faults_before;
 }
 
 void AfterWait(pid_t pid, long faults) {
-  Table* table = g_table;
-  if (table != nullptr && TakeTold(table, pid) == kOwnEnvironment) g_faults_proved += faults;
+  Table* table = g.table;
+  if (table != nullptr && TakeTold(table, pid) == kOwnEnvironment) g.faults_proved += faults;
 }
 
 using Spawn = int (*)(pid_t*, const char*, const posix_spawn_file_actions_t*,
@@ -126,26 +138,17 @@ int SpawnBy(Spawn spawn, pid_t* pid, const char* path, const posix_spawn_file_ac
   return 0;
 }
 
-// What other libraries put before the C library is asked as it would be without ours. Found in
-// advance: a forked child may be one of vfork(2), and a signal handler may wait.
-using Exec = int (*)(const char*, char* const*, char* const*);
-using ExecDescriptor = int (*)(int, char* const*, char* const*);
-constinit LibcFunction<Exec> g_execve("execve");
-constinit LibcFunction<ExecDescriptor> g_fexecve("fexecve");
-constinit LibcFunction<pid_t (*)(pid_t, int*, int, rusage*)> g_wait4("wait4");
-constinit LibcFunction<int (*)(idtype_t, id_t, siginfo_t*, int)> g_waitid("waitid");
-
 __attribute__((constructor)) void FindCalls() {
-  g_execve.Find();
-  g_fexecve.Find();
-  g_wait4.Find();
-  g_waitid.Find();
+  g.libc_execve.Find();
+  g.libc_fexecve.Find();
+  g.libc_wait4.Find();
+  g.libc_waitid.Find();
 }
 
 pid_t Wait(pid_t which, int* status, int options, rusage* usage) {
   int ended = 0;
   rusage used;
-  const pid_t pid = g_wait4.Get()(which, &ended, options, &used);
+  const pid_t pid = g.libc_wait4.Get()(which, &ended, options, &used);
   if (pid <= 0) return pid;
   if (WIFEXITED(ended) || WIFSIGNALED(ended)) AfterWait(pid, used.ru_minflt);
   if (status != nullptr) *status = ended;
@@ -169,26 +172,26 @@ int WaitId(idtype_t type, id_t id, siginfo_t* info, int options) {
 }  // namespace
 
 void WatchChildren() {
-  g_process = getpid();
-  g_faults_before = FaultsOfChildren();
+  g.process = getpid();
+  g.faults_before = FaultsOfChildren();
   void* memory =
       mmap(nullptr, sizeof(Table), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (memory != MAP_FAILED) g_table = static_cast<Table*>(memory);
+  if (memory != MAP_FAILED) g.table = static_cast<Table*>(memory);
 }
 
 ChildrenSeen StopWatchingChildren() {
-  const long faults = FaultsOfChildren() - g_faults_before;
+  const long faults = FaultsOfChildren() - g.faults_before;
   // No image can have shared memory; a thread that is about to tell finds some all the same.
-  if (Table* table = g_table.exchange(nullptr)) {
+  if (Table* table = g.table.exchange(nullptr)) {
     mmap(table, sizeof(Table), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
          0);
   }
-  return {faults != 0, faults != g_faults_proved};
+  return {faults != 0, faults != g.faults_proved};
 }
 
 bool NoteReadInChild() {
-  Table* table = g_table;
-  if (table == nullptr || getpid() == g_process) return false;
+  Table* table = g.table;
+  if (table == nullptr || getpid() == g.process) return false;
   Tell(table, getpid(), kMayHaveRead);
   return true;
 }
@@ -199,13 +202,13 @@ bool NoteReadInChild() {
 
 EXPORTED int execve(const char* path, char* const argv[], char* const envp[]) noexcept {
   pylaunch::engine::BeforeExec(envp);
-  if (const auto libc = pylaunch::engine::g_execve.Known()) return libc(path, argv, envp);
+  if (const auto libc = pylaunch::engine::g.libc_execve.Known()) return libc(path, argv, envp);
   return static_cast<int>(syscall(SYS_execve, path, argv, envp));
 }
 
 EXPORTED int fexecve(int fd, char* const argv[], char* const envp[]) noexcept {
   pylaunch::engine::BeforeExec(envp);
-  if (const auto libc = pylaunch::engine::g_fexecve.Known()) return libc(fd, argv, envp);
+  if (const auto libc = pylaunch::engine::g.libc_fexecve.Known()) return libc(fd, argv, envp);
   return static_cast<int>(syscall(SYS_execveat, fd, "", argv, envp, AT_EMPTY_PATH));
 }
 
@@ -243,8 +246,8 @@ EXPORTED pid_t wait4(pid_t pid, int* status, int options, rusage* usage) noexcep
 
 EXPORTED int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
   const bool reaps = (options & WEXITED) != 0 && (options & WNOWAIT) == 0;
-  if (reaps && pylaunch::engine::g_table != nullptr) {
+  if (reaps && pylaunch::engine::g.table != nullptr) {
     return pylaunch::engine::WaitId(type, id, info, options);
   }
-  return pylaunch::engine::g_waitid.Get()(type, id, info, options);
+  return pylaunch::engine::g.libc_waitid.Get()(type, id, info, options);
 }

@@ -19,50 +19,51 @@ using Put = int (*)(char*);
 char* FirstGetenv(const char* name);
 char* FirstSecureGetenv(const char* name);
 
-// What getenv and secure_getenv jump to: libc's, or ours that tells a listener. The first calls
-// come from constructors of libraries, before any code of ours has run.
-std::atomic<Get> g_getenv = FirstGetenv;
-std::atomic<Get> g_secure_getenv = FirstSecureGetenv;
-
-std::atomic<ReadListener> g_on_read = nullptr;
-std::atomic<ChangeListener> g_on_change = nullptr;
-
-constinit LibcFunction<Get> g_libc_getenv("getenv");
-constinit LibcFunction<Get> g_libc_secure_getenv("secure_getenv");
+// The functions below are called with nothing of ours: first by constructors of libraries, before
+// any code of ours has run.
+constinit struct {
+  // What getenv and secure_getenv jump to: libc's, or ours that tells a listener.
+  std::atomic<Get> getenv = FirstGetenv;
+  std::atomic<Get> secure_getenv = FirstSecureGetenv;
+  std::atomic<ReadListener> on_read = nullptr;
+  std::atomic<ChangeListener> on_change = nullptr;
+  LibcFunction<Get> libc_getenv{"getenv"};
+  LibcFunction<Get> libc_secure_getenv{"secure_getenv"};
+} g;
 
 char* FirstGetenv(const char* name) {
   Get first = FirstGetenv;
-  g_getenv.compare_exchange_strong(first, g_libc_getenv.Get());
-  return g_libc_getenv.Get()(name);
+  g.getenv.compare_exchange_strong(first, g.libc_getenv.Get());
+  return g.libc_getenv.Get()(name);
 }
 
 char* FirstSecureGetenv(const char* name) {
   Get first = FirstSecureGetenv;
-  g_secure_getenv.compare_exchange_strong(first, g_libc_secure_getenv.Get());
-  return g_libc_secure_getenv.Get()(name);
+  g.secure_getenv.compare_exchange_strong(first, g.libc_secure_getenv.Get());
+  return g.libc_secure_getenv.Get()(name);
 }
 
 char* Told(const char* name, char* value) {
   const int error = errno;
-  if (ReadListener listener = g_on_read.load()) listener(name, value);
+  if (ReadListener listener = g.on_read.load()) listener(name, value);
   errno = error;
   return value;
 }
 
-char* ToldGetenv(const char* name) { return Told(name, g_libc_getenv.Get()(name)); }
-char* ToldSecureGetenv(const char* name) { return Told(name, g_libc_secure_getenv.Get()(name)); }
+char* ToldGetenv(const char* name) { return Told(name, g.libc_getenv.Get()(name)); }
+char* ToldSecureGetenv(const char* name) { return Told(name, g.libc_secure_getenv.Get()(name)); }
 
 // Makes the change `make` and tells of it.
 template <typename Make>
 int Change(const char* name, const void* caller, Make make) {
-  const ChangeListener listener = g_on_change.load(std::memory_order_relaxed);
+  const ChangeListener listener = g.on_change.load(std::memory_order_relaxed);
   if (listener == nullptr || name == nullptr) return make();
-  const char* old = g_libc_getenv.Get()(name);
+  const char* old = g.libc_getenv.Get()(name);
   const std::optional<std::string> before = old == nullptr ? std::nullopt : std::optional(old);
   const int result = make();
   if (result != 0) return result;
   const int error = errno;
-  listener({name, before ? before->c_str() : nullptr, g_libc_getenv.Get()(name), caller});
+  listener({name, before ? before->c_str() : nullptr, g.libc_getenv.Get()(name), caller});
   errno = error;
   return result;
 }
@@ -70,23 +71,23 @@ int Change(const char* name, const void* caller, Make make) {
 }  // namespace
 
 void ListenToReads(ReadListener listener) {
-  g_on_read = listener;
-  g_getenv = listener == nullptr ? g_libc_getenv.Get() : ToldGetenv;
-  g_secure_getenv = listener == nullptr ? g_libc_secure_getenv.Get() : ToldSecureGetenv;
+  g.on_read = listener;
+  g.getenv = listener == nullptr ? g.libc_getenv.Get() : ToldGetenv;
+  g.secure_getenv = listener == nullptr ? g.libc_secure_getenv.Get() : ToldSecureGetenv;
 }
 
-void ListenToChanges(ChangeListener listener) { g_on_change = listener; }
+void ListenToChanges(ChangeListener listener) { g.on_change = listener; }
 
 }  // namespace pylaunch::engine
 
 // Declared as in stdlib.h, but without including it: its attributes are not ours to repeat.
 extern "C" {
 __attribute__((visibility("default"))) char* getenv(const char* name) noexcept {
-  return pylaunch::engine::g_getenv.load(std::memory_order_relaxed)(name);
+  return pylaunch::engine::g.getenv.load(std::memory_order_relaxed)(name);
 }
 
 __attribute__((visibility("default"))) char* secure_getenv(const char* name) noexcept {
-  return pylaunch::engine::g_secure_getenv.load(std::memory_order_relaxed)(name);
+  return pylaunch::engine::g.secure_getenv.load(std::memory_order_relaxed)(name);
 }
 
 __attribute__((visibility("default"))) int setenv(const char* name, const char* value,

@@ -11,23 +11,25 @@ namespace {
 
 using StatusFunction = void (*)(int, void*);
 
-std::atomic<ExitListener> g_listener = nullptr;
-std::atomic<bool> g_all_told = true;
-
-constinit LibcFunction<int (*)(ExitFunction, void*, void*)> g_cxa_atexit("__cxa_atexit");
-constinit LibcFunction<int (*)(StatusFunction, void*)> g_on_exit("on_exit");
+// __cxa_atexit and on_exit(3) are called with nothing of ours, before any constructor of ours.
+constinit struct {
+  std::atomic<ExitListener> listener = nullptr;
+  std::atomic<bool> all_told = true;
+  LibcFunction<int (*)(ExitFunction, void*, void*)> libc_cxa_atexit{"__cxa_atexit"};
+  LibcFunction<int (*)(StatusFunction, void*)> libc_on_exit{"on_exit"};
+} g;
 
 }  // namespace
 
-void ListenToExitCalls(ExitListener listener) { g_listener = listener; }
+void ListenToExitCalls(ExitListener listener) { g.listener = listener; }
 
-bool AllExitCallsTold() { return g_all_told; }
+bool AllExitCallsTold() { return g.all_told; }
 
 int RegisterForExit(ExitFunction function, void* argument, void* library) {
-  return g_cxa_atexit.Get()(function, argument, library);
+  return g.libc_cxa_atexit.Get()(function, argument, library);
 }
 
-int RegisterForExit(StatusFunction function) { return g_on_exit.Get()(function, nullptr); }
+int RegisterForExit(StatusFunction function) { return g.libc_on_exit.Get()(function, nullptr); }
 
 }  // namespace pylaunch::engine
 
@@ -35,12 +37,12 @@ int RegisterForExit(StatusFunction function) { return g_on_exit.Get()(function, 
 
 EXPORTED int __cxa_atexit(void (*function)(void*), void* argument, void* library) noexcept {
   namespace engine = pylaunch::engine;
-  if (const auto listener = engine::g_listener.load()) return listener(function, argument, library);
-  if (library != &__dso_handle) engine::g_all_told = false;
+  if (const auto listener = engine::g.listener.load()) return listener(function, argument, library);
+  if (library != &__dso_handle) engine::g.all_told = false;
   return engine::RegisterForExit(function, argument, library);
 }
 
 EXPORTED int on_exit(void (*function)(int, void*), void* argument) noexcept {
-  pylaunch::engine::g_all_told = false;
-  return pylaunch::engine::g_on_exit.Get()(function, argument);
+  pylaunch::engine::g.all_told = false;
+  return pylaunch::engine::g.libc_on_exit.Get()(function, argument);
 }

@@ -24,6 +24,7 @@ constexpr int kOfLink = 0x100;      // AT_SYMLINK_NOFOLLOW
 constexpr int kNewOnly = kCreate | kExclusive;
 constexpr int kTemporary = 020200000;  // O_TMPFILE
 
+// The functions below are called with nothing of ours.
 std::atomic<FileListener> g_listener = nullptr;
 
 void Tell(const void* caller, FileCall call, int folder, const char* path, int flags) {

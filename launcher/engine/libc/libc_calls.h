@@ -48,7 +48,7 @@ class LibcFunction {
 }  // namespace pylaunch::engine
 
 // Declares `libc`, the C library's `name`, in the engine's function of that name. `Function`, its
-// type, is declared there.
+// type, is declared there. Static: looked up once, by whoever calls first.
 #define PYLAUNCH_LIBC(name) static constinit pylaunch::engine::LibcFunction<Function> libc(#name);
 
 #endif  // PYLAUNCH_LAUNCHER_ENGINE_LIBC_LIBC_CALLS_H_

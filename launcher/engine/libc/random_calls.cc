@@ -10,6 +10,7 @@
 namespace pylaunch::engine {
 namespace {
 
+// The functions below are called with nothing of ours.
 std::atomic<RandomListener> g_listener = nullptr;
 
 void Tell(const void* caller, unsigned long size, unsigned flags) {

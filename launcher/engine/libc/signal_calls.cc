@@ -11,17 +11,20 @@ namespace pylaunch::engine {
 namespace {
 
 using Listener = void (*)(int);
-std::atomic<Listener> g_on_call = nullptr;
-std::atomic<Listener> g_on_set = nullptr;
 
-constinit LibcFunction<int (*)(int, const struct sigaction*, struct sigaction*)> g_sigaction(
-    "sigaction");
-constinit LibcFunction<sighandler_t (*)(int, sighandler_t)> g_signal("signal");
+// sigaction(2) and signal(3) are called with nothing of ours.
+constinit struct {
+  std::atomic<Listener> on_call = nullptr;
+  std::atomic<Listener> on_set = nullptr;
+  LibcFunction<int (*)(int, const struct sigaction*, struct sigaction*)> libc_sigaction{
+      "sigaction"};
+  LibcFunction<sighandler_t (*)(int, sighandler_t)> libc_signal{"signal"};
+} g;
 
 // Both may be called in a signal handler.
 __attribute__((constructor)) void FindSignalCalls() {
-  g_sigaction.Find();
-  g_signal.Find();
+  g.libc_sigaction.Find();
+  g.libc_signal.Find();
 }
 
 void Tell(const std::atomic<Listener>& to, int number) {
@@ -30,8 +33,8 @@ void Tell(const std::atomic<Listener>& to, int number) {
 
 }  // namespace
 
-void ListenToSignalCalls(void (*listener)(int number)) { g_on_call = listener; }
-void ListenToSignalSets(void (*listener)(int number)) { g_on_set = listener; }
+void ListenToSignalCalls(void (*listener)(int number)) { g.on_call = listener; }
+void ListenToSignalSets(void (*listener)(int number)) { g.on_set = listener; }
 
 }  // namespace pylaunch::engine
 
@@ -40,10 +43,10 @@ void ListenToSignalSets(void (*listener)(int number)) { g_on_set = listener; }
 EXPORTED int sigaction(int number, const struct sigaction* action, struct sigaction* old) noexcept {
   namespace engine = pylaunch::engine;
   const bool ours = engine::IsOurs(__builtin_return_address(0));
-  if (!ours && action != nullptr) engine::Tell(engine::g_on_set, number);
+  if (!ours && action != nullptr) engine::Tell(engine::g.on_set, number);
   engine::NoteSignalAction(number, action);
-  if (!ours) engine::Tell(engine::g_on_call, number);
-  return engine::g_sigaction.Get()(number, action, old);
+  if (!ours) engine::Tell(engine::g.on_call, number);
+  return engine::g.libc_sigaction.Get()(number, action, old);
 }
 
 EXPORTED sighandler_t signal(int number, sighandler_t handler) noexcept {
@@ -51,6 +54,6 @@ EXPORTED sighandler_t signal(int number, sighandler_t handler) noexcept {
   struct sigaction action = {};
   action.sa_handler = handler;
   engine::NoteSignalAction(number, &action);
-  if (!engine::IsOurs(__builtin_return_address(0))) engine::Tell(engine::g_on_call, number);
-  return engine::g_signal.Get()(number, handler);
+  if (!engine::IsOurs(__builtin_return_address(0))) engine::Tell(engine::g.on_call, number);
+  return engine::g.libc_signal.Get()(number, handler);
 }

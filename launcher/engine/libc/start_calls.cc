@@ -14,6 +14,7 @@ struct utsname;
 namespace pylaunch::engine {
 namespace {
 
+// The functions below are called with nothing of ours.
 std::atomic<StartListener> g_listener = nullptr;
 
 void Tell(const void* caller, StartCall call, int fd) {

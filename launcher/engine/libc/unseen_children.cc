@@ -5,6 +5,7 @@
 namespace pylaunch::engine {
 namespace {
 
+// sigaction(2) and signal(3) are called with nothing of ours.
 std::atomic<bool> g_unseen = false;
 
 bool IsUnseenBy(const struct sigaction& action) {

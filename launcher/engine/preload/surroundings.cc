@@ -50,7 +50,7 @@ PyRef Path0(const Program& program) {
 // Py_RunMain puts its own entry in front of everything, in front of what a preloaded module put
 // there too; had the program imported that module itself, its folder would come after. So in this
 // rare case ours stays where it is, and the new one goes again when CPython says that the program
-// is about to run (Modules/main.c raises cpython.run_* then).
+// is about to run (Modules/main.c raises cpython.run_* then). Global: an audit hook stays for good.
 bool g_drop_first = false;
 
 int OnAuditEvent(const char* event, PyObject*, void*) {

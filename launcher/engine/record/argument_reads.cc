@@ -16,10 +16,17 @@ struct StartList {
   PyObject* list = nullptr;  // Null: not known.
   bool changed = false;      // By preloading.
 };
-StartList g_argv{"argv"};
-StartList g_orig_argv{"orig_argv"};
 
-bool IsOrigArgv(PyObject* self) { return self == g_orig_argv.list; }
+// CPython calls the slots of the two types with nothing of ours, and the lists are asked for after
+// ArgumentReads has gone.
+constinit struct {
+  StartList argv{"argv"};
+  StartList orig_argv{"orig_argv"};
+  PyTypeObject* recording_list = nullptr;    // Never freed.
+  PyTypeObject* recording_module = nullptr;  // Never freed.
+} g;
+
+bool IsOrigArgv(PyObject* self) { return self == g.orig_argv.list; }
 
 void NoteAll(PyObject* self) {
   if (IsOrigArgv(self)) return NoteQuestionOfStart(kCommandLine);
@@ -127,8 +134,7 @@ PyType_Slot Slot(int id, Function* function) {
 
 // Of a list's layout, so that lists can become ones and back. Never freed. Null: an error is set.
 PyTypeObject* RecordingList() {
-  static PyTypeObject* type = nullptr;
-  if (type != nullptr) return type;
+  if (g.recording_list != nullptr) return g.recording_list;
   PyType_Slot slots[] = {Slot(Py_mp_subscript, Subscript),
                          Slot(Py_sq_item, Item),
                          Slot(Py_mp_length, Length),
@@ -149,8 +155,11 @@ PyTypeObject* RecordingList() {
   PyType_Spec spec = {"builtins.list", static_cast<int>(PyList_Type.tp_basicsize), 0,
                       Py_TPFLAGS_DEFAULT, slots};
   PyRef bases = PyRef::Steal(PyTuple_Pack(1, &PyList_Type));
-  if (bases) type = reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&spec, bases.get()));
-  return type;
+  if (bases) {
+    g.recording_list =
+        reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&spec, bases.get()));
+  }
+  return g.recording_list;
 }
 
 bool Is(PyObject* text, const char* expected) {
@@ -189,14 +198,16 @@ PyObject* MainAttribute(PyObject* self, PyObject* name) {
 
 // As RecordingList.
 PyTypeObject* RecordingModule() {
-  static PyTypeObject* type = nullptr;
-  if (type != nullptr) return type;
+  if (g.recording_module != nullptr) return g.recording_module;
   PyType_Slot slots[] = {Slot(Py_tp_getattro, MainAttribute), {0, nullptr}};
   PyType_Spec spec = {"builtins.module", static_cast<int>(PyModule_Type.tp_basicsize), 0,
                       Py_TPFLAGS_DEFAULT, slots};
   PyRef bases = PyRef::Steal(PyTuple_Pack(1, &PyModule_Type));
-  if (bases) type = reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&spec, bases.get()));
-  return type;
+  if (bases) {
+    g.recording_module =
+        reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&spec, bases.get()));
+  }
+  return g.recording_module;
 }
 
 bool HasSameItems(PyObject* list, PyObject* other) {
@@ -210,7 +221,7 @@ bool HasSameItems(PyObject* list, PyObject* other) {
 }  // namespace
 
 ArgumentReads::ArgumentReads() {
-  for (StartList* start : {&g_argv, &g_orig_argv}) {
+  for (StartList* start : {&g.argv, &g.orig_argv}) {
     PyObject* list = PySys_GetObject(start->name);
     Record(list, &PyList_Type, RecordingList());
     if (list == nullptr || !PyList_Check(list)) continue;
@@ -225,7 +236,7 @@ ArgumentReads::ArgumentReads() {
 ArgumentReads::~ArgumentReads() {
   for (const auto& [object, type] : recorded_) Py_SET_TYPE(object.get(), type);
   size_t i = 0;
-  for (StartList* start : {&g_argv, &g_orig_argv}) {
+  for (StartList* start : {&g.argv, &g.orig_argv}) {
     if (start->list == nullptr) continue;
     const PyRef& before = before_[i++];
     start->changed = !before || !HasSameItems(start->list, before.get());
@@ -245,7 +256,7 @@ void ArgumentReads::Record(PyObject* object, PyTypeObject* plain, PyTypeObject* 
 }
 
 PyObject* ListOfThisStart(const char* name) {
-  for (const StartList* start : {&g_argv, &g_orig_argv}) {
+  for (const StartList* start : {&g.argv, &g.orig_argv}) {
     if (std::strcmp(start->name, name) != 0 || start->list == nullptr) continue;
     return start->changed ? nullptr : start->list;
   }
@@ -256,7 +267,7 @@ PyObject* ListOfThisStart(const char* name) {
 }
 
 void ForgetListsOfThisStart() {
-  for (StartList* start : {&g_argv, &g_orig_argv}) Py_CLEAR(start->list);
+  for (StartList* start : {&g.argv, &g.orig_argv}) Py_CLEAR(start->list);
 }
 
 }  // namespace pylaunch::engine

@@ -37,6 +37,7 @@ std::string Utf8(PyObject* text) {
   return bytes == nullptr ? "" : bytes;
 }
 
+// Made by whoever asks first, which may be who records nothing. Never freed, as all of `g`.
 KnownList* Ignorers() {
   static auto* ignorers = new KnownList("host_name_ignorers.txt", kIgnorers);
   return ignorers;

@@ -39,6 +39,7 @@ struct {
   // Under the GIL.
   std::set<std::string>* prefixes = new std::set<std::string>();
   std::string* why_all = new std::string();
+  bool site_seen = false;
 } g;
 
 void NoteShortSecret(const char* name, const char* value) {
@@ -94,9 +95,8 @@ bool IsSite(PyObject* spec) {
 
 // The first load that can run anybody's code, and CPython has its handlers by then.
 intptr_t OnLoadBegins(PyObject* spec) {
-  static bool seen = false;
-  if (!seen && g.image_reads != nullptr && IsSite(spec)) {
-    seen = true;
+  if (!g.site_seen && g.image_reads != nullptr && IsSite(spec)) {
+    g.site_seen = true;
     StartSignalReads();
   }
   return 0;

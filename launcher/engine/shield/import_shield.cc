@@ -63,18 +63,21 @@ PyRef SpecIfInitializing(PyObject* module) {
 // ------------------------------------------------------------------------ again, after a failure
 
 // While an import is repeated: the module name, and the object that is to be the module this time.
-thread_local PyObject* t_reused_name = nullptr;
-thread_local PyObject* t_reused_module = nullptr;
+// As for `g`, for this thread.
+constinit thread_local struct {
+  PyObject* name = nullptr;
+  PyObject* module = nullptr;
+} t_reused;
 
 // Stands in for importlib._bootstrap.module_from_spec during retries only.
 PyObject* ModuleFromSpec(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   PyRef fresh = PyRef::Steal(g.module_from_spec.Call(args, count, keywords));
-  if (!fresh || t_reused_name == nullptr || count != 1) return fresh.release();
+  if (!fresh || t_reused.name == nullptr || count != 1) return fresh.release();
   PyRef name = PyRef::Steal(PyObject_GetAttr(args[0], g.name));
-  if (name && PyObject_RichCompareBool(name.get(), t_reused_name, Py_EQ) == 1 &&
-      MakeFresh(t_reused_module, fresh.get())) {
-    Py_INCREF(t_reused_module);
-    return t_reused_module;
+  if (name && PyObject_RichCompareBool(name.get(), t_reused.name, Py_EQ) == 1 &&
+      MakeFresh(t_reused.module, fresh.get())) {
+    Py_INCREF(t_reused.module);
+    return t_reused.module;
   }
   PyErr_Clear();
   return fresh.release();
@@ -99,12 +102,12 @@ void EndRetry() {
 PyRef ImportInto(PyObject* name, PyObject* module) {
   PyObject* args[] = {name, g.import};
   PyRef result;
-  PyObject* outer_name = std::exchange(t_reused_name, name);
-  PyObject* outer_module = std::exchange(t_reused_module, module);
+  PyObject* outer_name = std::exchange(t_reused.name, name);
+  PyObject* outer_module = std::exchange(t_reused.module, module);
   if (BeginRetry()) result = PyRef::Steal(g.find_and_load.Call(args, 2, nullptr));
   EndRetry();
-  t_reused_name = outer_name;
-  t_reused_module = outer_module;
+  t_reused.name = outer_name;
+  t_reused.module = outer_module;
   return result;
 }
 

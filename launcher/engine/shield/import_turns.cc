@@ -10,8 +10,9 @@ namespace pylaunch::engine {
 thread_local Importer t_importer;
 
 ImportTurns& AllTurns() {
-  static ImportTurns* all =
-      new ImportTurns();  // Never destroyed: daemon threads outlive everything.
+  // importlib calls the shield with nothing of ours. Never destroyed: daemon threads outlive
+  // everything.
+  static ImportTurns* all = new ImportTurns();
   return *all;
 }
 

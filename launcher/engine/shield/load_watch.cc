@@ -25,25 +25,27 @@ struct Watched {
   bool failed = false;
 };
 
-// Both are short: the depth of nested imports, and threads that met in one module. Never destroyed:
-// daemon threads may outlive static destructors.
-auto& g_loads = *new std::vector<Load>();
-auto& g_watched = *new std::vector<Watched>();
+// importlib calls the shield with nothing of ours. Both are short: the depth of nested imports, and
+// threads that met in one module. Never destroyed: daemon threads may outlive static destructors.
+struct {
+  std::vector<Load>& loads = *new std::vector<Load>();
+  std::vector<Watched>& watched = *new std::vector<Watched>();
+} g;
 
 std::vector<Watched>::iterator Find(PyObject* spec) {
-  return std::find_if(g_watched.begin(), g_watched.end(),
+  return std::find_if(g.watched.begin(), g.watched.end(),
                       [&](const Watched& entry) { return entry.spec == spec; });
 }
 
 void Drop(std::vector<Watched>::iterator entry) {
   PyRef spec = PyRef::Steal(entry->spec);
   PyRef module = PyRef::Steal(entry->module);
-  g_watched.erase(entry);
+  g.watched.erase(entry);
 }
 
 void Settle(PyObject* spec, PyObject* result) {
   auto entry = Find(spec);
-  if (entry == g_watched.end()) return;
+  if (entry == g.watched.end()) return;
   entry->ended = true;
   entry->failed = result == nullptr;
   if (result != nullptr && result != entry->module) {
@@ -52,21 +54,21 @@ void Settle(PyObject* spec, PyObject* result) {
     PyErr_Clear();
   }
   entry = Find(spec);
-  if (entry != g_watched.end() && entry->watchers == 0) Drop(entry);
+  if (entry != g.watched.end() && entry->watchers == 0) Drop(entry);
 }
 
 }  // namespace
 
-void LoadBegins(PyObject* spec) { g_loads.push_back({spec, pthread_self()}); }
+void LoadBegins(PyObject* spec) { g.loads.push_back({spec, pthread_self()}); }
 
 void LoadEnds(PyObject* spec, PyObject* result) {
   // From the end: nested loads end in order, but for greenlets.
-  for (size_t i = g_loads.size(); i-- > 0;) {
-    if (g_loads[i].spec != spec || !pthread_equal(g_loads[i].thread, pthread_self())) continue;
-    g_loads.erase(g_loads.begin() + static_cast<std::ptrdiff_t>(i));
+  for (size_t i = g.loads.size(); i-- > 0;) {
+    if (g.loads[i].spec != spec || !pthread_equal(g.loads[i].thread, pthread_self())) continue;
+    g.loads.erase(g.loads.begin() + static_cast<std::ptrdiff_t>(i));
     break;
   }
-  if (g_watched.empty()) return;
+  if (g.watched.empty()) return;
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   Settle(spec, result);
@@ -74,39 +76,39 @@ void LoadEnds(PyObject* spec, PyObject* result) {
 }
 
 bool IsLoadedElsewhere(PyObject* spec) {
-  return std::any_of(g_loads.begin(), g_loads.end(), [&](const Load& load) {
+  return std::any_of(g.loads.begin(), g.loads.end(), [&](const Load& load) {
     return load.spec == spec && !pthread_equal(load.thread, pthread_self());
   });
 }
 
 unsigned long LoadingThread(PyObject* spec) {
-  auto load = std::find_if(g_loads.begin(), g_loads.end(),
+  auto load = std::find_if(g.loads.begin(), g.loads.end(),
                            [&](const Load& entry) { return entry.spec == spec; });
-  return load == g_loads.end() ? 0 : static_cast<unsigned long>(load->thread);
+  return load == g.loads.end() ? 0 : static_cast<unsigned long>(load->thread);
 }
 
 void Watch(PyObject* spec, PyObject* module) {
   auto entry = Find(spec);
-  if (entry == g_watched.end()) {
+  if (entry == g.watched.end()) {
     Py_INCREF(spec);
     Py_INCREF(module);
-    entry = g_watched.insert(g_watched.end(), Watched{spec, module});
+    entry = g.watched.insert(g.watched.end(), Watched{spec, module});
   }
   ++entry->watchers;
 }
 
 bool Unwatch(PyObject* spec) {
   auto entry = Find(spec);
-  if (entry == g_watched.end()) return false;
+  if (entry == g.watched.end()) return false;
   bool failed = entry->failed;
   if (--entry->watchers == 0 && entry->ended) Drop(entry);
   return failed;
 }
 
 void ForgetOtherThreadsLoads() {
-  std::erase_if(g_loads,
+  std::erase_if(g.loads,
                 [](const Load& load) { return !pthread_equal(load.thread, pthread_self()); });
-  g_watched.clear();  // The references of threads that are gone stay with them.
+  g.watched.clear();  // The references of threads that are gone stay with them.
 }
 
 }  // namespace pylaunch::engine

@@ -11,12 +11,15 @@
 namespace pylaunch::engine {
 namespace {
 
-bool g_on = false;
-int g_lines = 0;
+// importlib calls the shield with nothing of ours. Under the GIL.
+constinit struct {
+  bool on = false;
+  int lines = 0;
+} g;
 
 void Say(const std::string& text) {
-  if (g_lines == kMaxShieldLines) Explain("shield: further rescues are not told");
-  if (g_lines++ < kMaxShieldLines) Explain("shield: " + text);
+  if (g.lines == kMaxShieldLines) Explain("shield: further rescues are not told");
+  if (g.lines++ < kMaxShieldLines) Explain("shield: " + text);
 }
 
 // An exception that is set stays set.
@@ -50,10 +53,10 @@ void GaveUp(const std::string& what, const WaitStory& story) {
 
 }  // namespace
 
-void ReportShield(bool on) { g_on = on; }
+void ReportShield(bool on) { g.on = on; }
 
 void ReportTurn(PyObject* name, const WaitStory& story, bool there) {
-  if (!g_on || !story.waited) return;
+  if (!g.on || !story.waited) return;
   std::string text = Text(name);
   if (story.gave_up) return GaveUp("imports '" + text + "'", story);
   if (!there && Package(text) != Package(story.holder_module)) return;
@@ -63,7 +66,7 @@ void ReportTurn(PyObject* name, const WaitStory& story, bool there) {
 }
 
 void ReportAwaited(PyObject* name, const WaitStory& story) {
-  if (!g_on || !story.waited) return;
+  if (!g.on || !story.waited) return;
   std::string text = Text(name);
   if (story.gave_up) return GaveUp("goes on with '" + text + "'", story);
   Say(ThisThread() + " waited " + Milliseconds(story) + " for '" + text + "' being imported by " +
@@ -71,27 +74,27 @@ void ReportAwaited(PyObject* name, const WaitStory& story) {
 }
 
 void ReportRetry(PyObject* name) {
-  if (!g_on) return;
+  if (!g.on) return;
   Say(ThisThread() + " imports '" + Text(name) +
       "' again: the import it waited for failed (stock: half-built module)");
 }
 
 void ReportForward(PyObject* name, PyObject* attribute) {
-  if (!g_on) return;
+  if (!g.on) return;
   Say(ThisThread() + " found '" + Text(attribute) + "' of '" + Text(name) +
       "', which had replaced itself in sys.modules (stock: AttributeError or ImportError: cannot "
       "import name)");
 }
 
 void ReportFork(const WaitStory& story) {
-  if (!g_on || !story.waited) return;
+  if (!g.on || !story.waited) return;
   if (story.gave_up) return GaveUp("forks", story);
   Say(ThisThread() + " waited " + Milliseconds(story) + " for " + Holder(story) +
       " before it forked (stock: the child hangs when it imports the same)");
 }
 
 void ReportAbandoned(PyObject* name, bool kept) {
-  if (!g_on) return;
+  if (!g.on) return;
   Say("'" + Text(name) + "' was being imported when this process was forked; " +
       (kept ? "taken as it is" : "imported anew") + " (stock: hangs)");
 }

@@ -13,7 +13,8 @@ namespace {
 // The tuple that a forwarding `__getattr__` carries as `__self__`.
 enum Part { kName, kFormer, kModule };
 
-// Look-ups under way in this thread, as (that tuple, attribute).
+// Look-ups under way in this thread, as (that tuple, attribute). CPython calls the inner ones from
+// the outer ones with nothing of ours.
 thread_local std::vector<std::pair<PyObject*, PyObject*>> t_under_way;
 
 bool IsUnderWay(PyObject* self, PyObject* attribute) {

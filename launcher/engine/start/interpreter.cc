@@ -18,8 +18,11 @@ const PyConfig* _Py_GetConfig(void);
 namespace pylaunch::engine {
 namespace {
 
-std::function<void(const Program&)>* g_on_path = nullptr;
-PyObject* g_install_external_importers = nullptr;
+// CPython calls OnExternalImporters with nothing of ours.
+constinit struct {
+  std::function<void(const Program&)>* on_path = nullptr;  // During StartInterpreter only.
+  PyObject* install_external_importers = nullptr;
+} g;
 
 void Wipe(char* text, size_t size) { explicit_bzero(text, size); }
 
@@ -38,14 +41,14 @@ std::string Bytes(const wchar_t* text) {
 // Stands in for importlib._bootstrap._install_external_importers during its one call: PathFinder
 // enters sys.meta_path there.
 PyObject* OnExternalImporters(PyObject*, PyObject*) {
-  PyRef result = PyRef::Steal(PyObject_CallNoArgs(g_install_external_importers));
+  PyRef result = PyRef::Steal(PyObject_CallNoArgs(g.install_external_importers));
   if (!result) return nullptr;
   PyRef bootstrap = BuiltinModule("_frozen_importlib");
   if (!bootstrap || PyObject_SetAttrString(bootstrap.get(), "_install_external_importers",
-                                           g_install_external_importers) < 0) {
+                                           g.install_external_importers) < 0) {
     return nullptr;
   }
-  (*g_on_path)(CurrentProgram());
+  (*g.on_path)(CurrentProgram());
   return PyErr_Occurred() ? nullptr : result.release();
 }
 
@@ -55,9 +58,9 @@ bool HookExternalImporters() {
   PyRef bootstrap = BuiltinModule("_frozen_importlib");
   PyRef hook = PyRef::Steal(PyCFunction_New(&kHook, nullptr));
   if (!bootstrap || !hook) return false;
-  g_install_external_importers =
+  g.install_external_importers =
       PyObject_GetAttrString(bootstrap.get(), "_install_external_importers");
-  return g_install_external_importers != nullptr &&
+  return g.install_external_importers != nullptr &&
          PyObject_SetAttrString(bootstrap.get(), "_install_external_importers", hook.get()) == 0;
 }
 
@@ -110,7 +113,7 @@ Program CurrentProgram() {
 std::optional<int> StartInterpreter(int argc, char** argv, const std::string& program_name,
                                     const std::function<void(const Program&)>& on_path) {
   std::function<void(const Program&)> hook = on_path;
-  g_on_path = &hook;
+  g.on_path = &hook;
   std::optional<int> exit_code = ExitCode(InitializeCore(argc, argv, program_name));
   if (exit_code) return exit_code;
   if (!HookExternalImporters()) {
@@ -118,7 +121,7 @@ std::optional<int> StartInterpreter(int argc, char** argv, const std::string& pr
     return 1;
   }
   exit_code = ExitCode(_Py_InitializeMain());
-  g_on_path = nullptr;
+  g.on_path = nullptr;
   return exit_code;
 }
 
