@@ -1,10 +1,45 @@
 #include "image/file_state.h"
 
 #include <fcntl.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <vector>
 
 namespace pylaunch::image {
+namespace {
 
-FileState StateOf(const struct stat& st) { return {cache::StatProofOf(st), {}}; }
+// Of those that are mounted, ascending.
+std::vector<uint64_t> OverlayDevices() {
+  std::vector<uint64_t> devices;
+  std::ifstream mounts("/proc/self/mountinfo");
+  for (std::string line; std::getline(mounts, line);) {
+    unsigned major_number, minor_number;
+    if (line.find(" - overlay ") == line.npos ||
+        std::sscanf(line.c_str(), "%*d %*d %u:%u ", &major_number, &minor_number) != 2) {
+      continue;
+    }
+    devices.push_back(makedev(major_number, minor_number));
+  }
+  std::sort(devices.begin(), devices.end());
+  return devices;
+}
+
+}  // namespace
+
+uint64_t LastingDevice(uint64_t device) {
+  if (major(device) != 0) return device;
+  static const std::vector<uint64_t>* const overlays = new std::vector(OverlayDevices());
+  return std::binary_search(overlays->begin(), overlays->end(), device) ? 0 : device;
+}
+
+FileState StateOf(const struct stat& st) {
+  FileState state = {cache::StatProofOf(st), {}};
+  state.device = LastingDevice(state.device);
+  return state;
+}
 
 bool DifferInCtimeAlone(const FileState& a, FileState b) {
   const bool differ = a.ctime_ns != b.ctime_ns;

@@ -10,11 +10,18 @@
 namespace pylaunch::image {
 
 // What proves that a file is the same and unchanged; all 0 if there is none. An image holds for one
-// boot of one host, so that all of stat's proof counts; `rights` where that says nothing of them.
+// boot of one host, so that all of stat's proof counts, but for the device of what lies in an
+// overlay (LastingDevice); `rights` where it says nothing of them.
 struct FileState : cache::StatProof {
   cache::Rights rights;
   bool operator==(const FileState&) const = default;
 };
+// `device`, or 0 if it is that of an overlay: each mount of one has another number, so that two
+// containers of one container image would differ in nothing else. Overlays have inodes and ctimes
+// of the file systems below. Those that were mounted when this process first asked count
+// (/proc/self/mountinfo, proc(5)); of files of layers on several disks, whose devices stand
+// nowhere, the device is kept. Any thread.
+uint64_t LastingDevice(uint64_t device);
 // Without rights, whose change sets ctime.
 FileState StateOf(const struct stat& st);
 // True if nothing but the time of change differs, as after a chmod(1).

@@ -187,6 +187,7 @@ std::string Resumption::Prepare(const std::string& folder) {
   sigaltstack(nullptr, &signal_stack_);
   processor_state_ = PermittedState();
   registrations_ = KernelRegistrations::Now();
+  libraries_ = LibraryIds::Now();
   if (std::string why = PrepareModules(folder); !why.empty()) return why;
   if (!CurrentProgram().verbose) {
     ArmFastExit(/*explain=*/false);
@@ -202,6 +203,7 @@ bool Resumption::Renew(const image::Restored& restored, const sigset_t& ignored,
                        std::vector<int>* descriptors) {
   const bool permitted = RequestState(processor_state_);
   registrations_.Repeat();
+  libraries_.Renew();
   ForgetBreak();
   for (const auto& [number, action] : signals_) {
     if (!IsIgnoredOtherwise(number, ignored_, ignored)) sigaction(number, &action, nullptr);

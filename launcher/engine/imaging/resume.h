@@ -13,6 +13,7 @@
 #include "launcher/contract/handoff.h"
 #include "launcher/engine/imaging/image_environment.h"
 #include "launcher/engine/imaging/kernel_registrations.h"
+#include "launcher/engine/imaging/library_ids.h"
 
 namespace pylaunch::engine {
 
@@ -48,6 +49,7 @@ class Resumption {
   // At its end.
   uint64_t processor_state_ = 0;
   KernelRegistrations registrations_;
+  LibraryIds libraries_;
   std::vector<std::pair<int, struct sigaction>> signals_;
   stack_t signal_stack_ = {};
   void* resume_ = nullptr;  // resume.py's function.

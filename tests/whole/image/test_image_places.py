@@ -219,6 +219,70 @@ def test_cache_on_a_file_system_that_runs_nothing(image, tmp_path):
     assert not image.images("*")  # It was on the other mount, indeed.
 
 
+TWIN = """
+import ctypes, os
+library = ctypes.CDLL(os.path.join(os.path.dirname(__file__), "counter.so"))
+library.up()
+"""
+BY_ANOTHER_PATH = """
+import ctypes, os, twin
+again = ctypes.CDLL(os.path.join(os.path.dirname(twin.__file__), "alias.so"))
+print(again.up(), twin.library.up())
+"""
+
+
+@pytest.fixture
+def two_mounts(tmp_path):
+    """Of one overlay, as two containers of one container image have them; and where each is to be bound."""
+    folders = {
+        name: tmp_path / name for name in ("lower", "root", "u0", "w0", "m0", "u1", "w1", "m1")
+    }
+    for folder in folders.values():
+        folder.mkdir()
+    (tmp_path / "counter.c").write_text("static int count; int up(void) { return ++count; }")
+    library = folders["lower"] / "counter.so"
+    subprocess.check_call(["cc", "-shared", "-fPIC", tmp_path / "counter.c", "-o", library])
+    (folders["lower"] / "alias.so").symlink_to("counter.so")
+    (folders["lower"] / "twin.py").write_text(TWIN)
+    mounted = []
+    try:
+        for at in "01":
+            layers = f"lowerdir={folders['lower']},upperdir={folders['u' + at]},workdir={folders['w' + at]}"
+            mount = ["mount", "-t", "overlay", "-o", layers, "overlay", folders["m" + at]]
+            if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+                pytest.skip("no overlay can be mounted here")
+            mounted.append(folders["m" + at])
+        assert mounted[0].stat().st_dev != mounted[1].stat().st_dev
+        time.sleep(RACY)
+        yield mounted, folders["root"]
+    finally:
+        for folder in mounted:
+            subprocess.check_call(["umount", folder])
+
+
+@own_mounts
+def test_two_mounts_of_one_overlay_share_an_image(image, two_mounts):
+    """And a library that was loaded from the one is the other's, too: no second path loads it twice."""
+    mounts, root = two_mounts
+
+    def start_in(mount):
+        bind = 'mount --bind "$0" "$1" && shift && exec "$@"'
+        wrap = ["unshare", "--mount", "sh", "-c", bind, str(mount), str(root)]
+        return {"wrap": wrap, "env": {"PYTHONPATH": str(root)}}
+
+    expected = image.stock("-c", BY_ANOTHER_PATH, **start_in(mounts[0]))
+    assert expected.out == "2 3\n", expected.err
+    image.make("-c", BY_ANOTHER_PATH, preload=["import twin"], **start_in(mounts[0]))
+    for mount in (mounts[1], mounts[0]):
+        used = image("-c", BY_ANOTHER_PATH, preload=["import twin"], **start_in(mount))
+        assert restored(used), used.err
+        assert used.without_pylaunch_lines() == expected, used.err
+    changed = mounts[1] / "twin.py"
+    changed.write_text(TWIN.replace("library.up()", "library.up(), library.up()"))
+    used = image("-c", BY_ANOTHER_PATH, preload=["import twin"], **start_in(mounts[1]))
+    assert used.out == "3 4\n" and "twin.py changed" in used.err, used.err
+
+
 LIMITED = """
 import os
 def limit():
