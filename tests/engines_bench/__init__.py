@@ -52,6 +52,8 @@ class Engine:
     set_by_program: bool = False
     # Who preloads: each worker, or processes that they are forked from; so many, and nobody else.
     forked_from: int = 0
+    besides: int = 0  # So many more preload: their program has a use for it.
+    also: tuple[str, ...] = ()  # Further lines of the preload file: what the engine itself imports.
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ class Place:
         self.cwd = folder / "cwd"
         self.cwd.mkdir()
         (folder / "home").mkdir()
-        for path in (self.programs, *self.programs.rglob("*")):
+        self.preload = folder / "preload.txt"
+        self.preload.write_text("\n".join([use, *engine.also, ""]))
+        for path in (self.preload, self.programs, *self.programs.rglob("*")):
             os.utime(path, (time.time() - 100,) * 2)
 
     def env(self, mode: str, extra: Mapping[str, str]) -> dict[str, str]:
@@ -162,7 +166,7 @@ class Place:
             env["PYLAUNCH_CACHE"] = str(self.cache)
         prefix = "FOR_WORKERS_" if self.engine.set_by_program else ""
         if mode in ("preload", "image"):
-            env[f"{prefix}PYLAUNCH_PRELOAD"] = self.use
+            env[f"{prefix}PYLAUNCH_PRELOAD"] = str(self.preload)
         if mode == "image":
             env[f"{prefix}PYLAUNCH_IMAGE"] = "1"
         return {**env, **self.engine.env, **extra}

@@ -51,3 +51,7 @@ def first_line(*_) -> bool:
             return True
         time.sleep(0.02)
     raise TimeoutError(f"{len(pids)} of {wanted} workers")
+
+
+if __name__ == "__main__":
+    submitted()

@@ -45,8 +45,8 @@ def test_nobody_preloads_but_workers(place):
     place.warm("preload")
     outcome = place.run("preload", ENGINES_LOADED="1")
     assert all(worker.preloaded for worker in outcome.workers)
-    if place.engine.forked_from:
-        assert len(outcome.loaded) == place.engine.forked_from, outcome.loaded
-        assert not outcome.loaded.keys() & {worker.pid for worker in outcome.workers}
-    else:
-        assert outcome.loaded.keys() == {worker.pid for worker in outcome.workers}, outcome.loaded
+    workers = {worker.pid for worker in outcome.workers}
+    forked_from = place.engine.forked_from
+    assert outcome.loaded.keys() & workers == (set() if forked_from else workers), outcome.loaded
+    others = {pid: words for pid, words in outcome.loaded.items() if pid not in workers}
+    assert len(others) == forked_from + place.engine.besides, others
