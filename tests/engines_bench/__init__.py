@@ -58,11 +58,11 @@ class Engine:
 
 @dataclass(frozen=True)
 class Worker:
-    """A process at its first useful line."""
+    """A process that has come to its first useful line."""
 
     pid: int
     seconds: float  # Since the submission.
-    private: int  # Bytes that it shares with nobody.
+    private: int  # Bytes that it shares with nobody while all workers are idle.
     preloaded: bool  # The useful import had been done when the user's code began.
     restored: bool  # It runs in a restored process, or in a child of one.
 
@@ -204,11 +204,12 @@ class Place:
             err += f"\nno end after {timeout} s"
         lines = [json.loads(x) for x in told.read_text().splitlines()] if told.exists() else []
         submitted = [x["submitted"] for x in lines if "submitted" in x] or [start]
+        private = {x["idle"]: x["private"] for x in lines if "idle" in x}
         workers = [
             Worker(
                 x["pid"],
                 (x["at"] - submitted[0]) / 1e9,
-                x["private"],
+                private.get(x["pid"], 0),
                 x["preloaded"],
                 x["restored"],
             )
@@ -234,8 +235,11 @@ class Place:
         for _ in range(tries):
             outcome = self.run(mode, **({} if mode == "stock" else {"PYLAUNCH_SEAL": "wait"}))
             self.settle()
-            if mode != "image" or all(x.restored for x in outcome.workers):
+            if mode != "image":
                 return outcome
+            if all(x.restored for x in outcome.workers):
+                # Whoever started them may have made an image of its own.
+                return self.run(mode, PYLAUNCH_SEAL="wait")
             time.sleep(RACY)
         raise RuntimeError(f"{self.engine.name}: no image is used: {outcome}")
 

@@ -36,21 +36,30 @@ def submitted() -> None:
 
 def first_line(*_) -> bool:
     """Does the useful import, tells when, and stays until as many processes as there are to be
-    have told: no worker can take two tasks."""
+    have told: no worker can take two tasks. Then it is idle, and tells what memory it owns: before,
+    what workers share might have been its own, since it was the first."""
     preloaded = os.environ["ENGINES_MODULE"] in sys.modules
     exec(os.environ["ENGINES_USE"], {})
     record = {"pid": os.getpid(), "at": _now(), "preloaded": preloaded}
     restored = os.readlink("/proc/self/exe").endswith("/pylaunch-restore")
-    _write({**record, "private": _private(), "restored": restored})
+    _write({**record, "restored": restored})
+    _wait("at")
+    _write({"idle": os.getpid(), "private": _private()})
+    _wait("idle")
+    return True
+
+
+def _wait(key: str) -> None:
+    """Until each worker has written a record that has `key`."""
     wanted = int(os.environ["ENGINES_WORKERS"])
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         with open(os.environ["ENGINES_TOLD"]) as file:
-            pids = {json.loads(x).get("pid") for x in file} - {None}
-        if len(pids) >= wanted:
-            return True
+            told = sum(key in json.loads(x) for x in file)
+        if told >= wanted:
+            return
         time.sleep(0.02)
-    raise TimeoutError(f"{len(pids)} of {wanted} workers")
+    raise TimeoutError(f"{told} of {wanted} workers")
 
 
 if __name__ == "__main__":
