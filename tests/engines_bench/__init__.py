@@ -20,6 +20,7 @@ import json
 import os
 import pkgutil
 import re
+import resource
 import shutil
 import signal
 import statistics
@@ -74,6 +75,7 @@ class Outcome:
     err: str
     workers: list[Worker]
     whole: float  # Seconds from the start of the command to the last worker's first useful line.
+    cpu: float  # Seconds of processors, of all processes that were waited for.
     loaded: dict[int, list[str]]  # Processes that loaded `used`, with their words, where asked for.
 
     @property
@@ -119,6 +121,11 @@ def environment(engine: Engine, python: str, build: Path, folder: Path) -> Path:
     quiet = {"stdout": subprocess.DEVNULL, "check": True}
     subprocess.run(["cmake", "--install", build, "--prefix", place], **quiet)
     return place
+
+
+def children_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 class Place:
@@ -184,6 +191,7 @@ class Place:
         """Raises RuntimeError where the command fails or a worker does not tell."""
         told = self.folder / "told"
         told.unlink(missing_ok=True)
+        cpu = -children_seconds()
         start = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         process = subprocess.Popen(
             self.argv(mode),
@@ -202,6 +210,7 @@ class Place:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
             err += f"\nno end after {timeout} s"
+        cpu += children_seconds()
         lines = [json.loads(x) for x in told.read_text().splitlines()] if told.exists() else []
         submitted = [x["submitted"] for x in lines if "submitted" in x] or [start]
         private = {x["idle"]: x["private"] for x in lines if "idle" in x}
@@ -223,7 +232,7 @@ class Place:
             )
         whole = (max(x["at"] for x in lines if "at" in x) - start) / 1e9
         loaded = {x["loaded"]: x["argv"] for x in lines if "loaded" in x}
-        return Outcome(process.returncode, out, err, workers, whole, loaded)
+        return Outcome(process.returncode, out, err, workers, whole, cpu, loaded)
 
     def plain(self, text: str) -> str:
         """Without what differs from run to run, or names the Python."""

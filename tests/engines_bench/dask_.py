@@ -12,6 +12,7 @@ ENGINES = [
         ("{programs}/dask_cluster.py",),
         REQUIREMENTS,
         set_by_program=True,
+        also=("import distributed",),
     ),
     Engine(
         "dask-worker",
@@ -19,5 +20,6 @@ ENGINES = [
         "dask",
         ("bash", "{programs}/dask_nodes.sh", "{python}"),
         REQUIREMENTS,
+        also=("import distributed",),
     ),
 ]
