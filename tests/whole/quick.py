@@ -10,7 +10,8 @@ them, with a share of those variants. What is marked `every_python` has all of t
 the engine is entered, that the shield cures each cause, that modules come from the archive and
 programs from an image, and that they end as under stock.
 
-No function is ever left out: test_quick.py.
+What is marked `full` installs packages or takes a minute: `--quick` leaves it out. No other
+function is ever left out: test_quick.py.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pytest
 COLLECTED = pytest.StashKey[list[pytest.Item]]()
 MARKS = {
     "slow": "takes long: --quick leaves one variant",
+    "full": "installs packages, or takes a minute: --quick leaves it out",
     "one_worker": "what it needs takes minutes to make: at the front, where one worker has it all",
     "every_python": "depends on CPython's version most: with --turn, it is each Python's turn",
 }
@@ -34,6 +36,7 @@ def selection(items: Iterable[pytest.Item], quick: bool, turn: tuple[int, int] |
     """The node ids of those that run."""
     functions = defaultdict(list)
     # Without any order: no share always has the same value of a parameter.
+    items = [x for x in items if not (quick and x.get_closest_marker("full"))]
     for item in sorted(items, key=lambda item: zlib.crc32(item.nodeid.encode())):
         functions[item.nodeid.partition("[")[0]].append(item)
     kept = set()

@@ -7,8 +7,14 @@ TURNS = 4
 
 
 @pytest.fixture
-def collected(request) -> list[pytest.Item]:
+def everything(request) -> list[pytest.Item]:
     return request.config.stash[quick.COLLECTED]
+
+
+@pytest.fixture
+def collected(everything) -> list[pytest.Item]:
+    """But what is for --all alone."""
+    return [item for item in everything if not item.get_closest_marker("full")]
 
 
 def function(nodeid: str) -> str:
@@ -46,6 +52,12 @@ def test_a_slow_test_runs_once_and_under_pylaunch(collected):
     left = [item.nodeid for item in kept(slow)]
     assert len(left) == len({function(x) for x in left})
     assert not values(kept(slow), under_stock=True)
+
+
+def test_what_is_for_all_alone_is_left_out_and_nothing_else(everything, collected):
+    left = quick.selection(everything, quick=True, turn=None)
+    assert left == quick.selection(collected, quick=True, turn=None)
+    assert quick.selection(everything, quick=False, turn=None) == {x.nodeid for x in everything}
 
 
 def test_each_function_has_its_turn_on_one_further_python_and_some_on_each(collected):
