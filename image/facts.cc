@@ -31,6 +31,9 @@
 namespace pylaunch::image {
 namespace {
 
+// What pylaunch itself is told by them is not the program's.
+constexpr std::string_view kOwn = "PYLAUNCH_";
+
 // Set anew by shells, terminals, window systems and job starters; of no use to a library that is
 // imported.
 constexpr std::string_view kVolatile[] = {"_",
@@ -66,7 +69,8 @@ constexpr std::string_view kPrefixesReadUnseen[] = {"LC_", "LD_", "MALLOC_", "PY
 constexpr uint64_t kSeed = 0x70796c61756e6368;
 
 bool IsVolatile(std::string_view name) {
-  return std::find(std::begin(kVolatile), std::end(kVolatile), name) != std::end(kVolatile);
+  return name.starts_with(kOwn) ||
+         std::find(std::begin(kVolatile), std::end(kVolatile), name) != std::end(kVolatile);
 }
 
 template <typename Prefixes>
@@ -247,7 +251,6 @@ Facts EnvironmentFacts(char** environment) {
   Facts facts;
   for (; *environment != nullptr; ++environment) {
     const std::string_view entry = *environment;
-    if (entry.starts_with("PYLAUNCH_")) continue;
     const size_t equals = std::min(entry.find('='), entry.size());
     facts.push_back({std::string(kVariable).append(entry.substr(0, equals)), Hashed(entry)});
   }

@@ -75,11 +75,11 @@ struct VariableReads {
   std::vector<std::string> prefixes;  // All variables whose names begin so.
   std::string all;  // Why all of them count: in words, who may have gone through them; or empty.
 };
-// Every variable, but pylaunch's own; one fact each, by name.
+// Every variable; one fact each, by name.
 Facts EnvironmentFacts(char** environment);
 // Of these the ones that `reads` makes part of an image's facts: those named there, those that C
-// libraries and Python itself read where nobody can see it, and where `all` is true all but those
-// that shells and terminals change from start to start.
+// libraries and Python itself read where nobody can see it, and where `all` is true all but
+// pylaunch's own and those that shells and terminals change from start to start.
 Facts Counting(const Facts& environment, const VariableReads& reads);
 
 // Of facts that count only if they were asked for, those that were; kernel_files.h's as they are

@@ -263,7 +263,8 @@ std::optional<int> PreloadLate(const image::LateEntries& late) {
   for (const image::LateEntry& entry : late) {
     indices.push_back(entry.index);
     if (g.handoff->explain) {
-      Explain("image: imported late: " + InWords(g.handoff->plan, entry));
+      Explain("image: imported late: " + g.handoff->plan.entries[entry.index].location.ToString() +
+              ": " + InWords(g.handoff->plan, entry));
     }
   }
   return Preload(g.handoff->plan, indices, CurrentProgram(), g.handoff->LibraryFile(kDoctorFolder),

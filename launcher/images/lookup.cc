@@ -87,14 +87,24 @@ bool DependsOnFolder(const char* pythonpath) {
   return false;
 }
 
+// What a plan does. Where its entries stand and how they are spelled is for messages, which a
+// restored process makes of its own plan.
+std::string PlanHash(const PreloadPlan& plan) {
+  Handoff meaning;
+  meaning.plan = plan;
+  for (PreloadEntry& entry : meaning.plan.entries) {
+    entry.location = Location();
+    entry.text.clear();
+  }
+  return image::Hashed(meaning.Serialize());
+}
+
 Facts CommandFacts(const ImageQuery& query, const Program& program) {
-  Handoff plan;
-  plan.plan = query.plan;
   Facts facts = {{image::kPython, query.python},
                  {image::kPythonOptions, program.options},
                  {image::kProgramKind, program.kind},
                  {image::kProgramFolder, program.folder},
-                 {image::kPreloadPlan, image::Hashed(plan.Serialize())}};
+                 {image::kPreloadPlan, PlanHash(query.plan)}};
   return facts;
 }
 

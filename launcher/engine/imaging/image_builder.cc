@@ -236,7 +236,7 @@ void EndOfPreload() {
 
 std::string InWords(const PreloadPlan& plan, const image::LateEntry& late) {
   const PreloadEntry& entry = plan.entries[late.index];
-  return entry.location.ToString() + ": '" + entry.text + "' " + late.left;
+  return "'" + entry.text + "' " + late.left;
 }
 
 const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,

@@ -26,7 +26,8 @@ void EndOfPreload();
 const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
                                     const EntryWatch& watch);
 
-// "configs.txt:4:1: 'import polars' left a thread: polars-ooc-clea".
+// "'import polars' left a thread: polars-ooc-clea". Kept with an image, for starts that may have
+// the entry on another line.
 std::string InWords(const PreloadPlan& plan, const image::LateEntry& late);
 
 // In a restored process, first thing: makes it what a started interpreter would be for the command

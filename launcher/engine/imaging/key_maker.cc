@@ -181,7 +181,7 @@ std::string KeyMaker::Make(const std::vector<std::string>& mapped, image::Key* k
   DropFoldersLookedInto(&proofs);
   key->files = image::PackProofs(proofs);
   for (const std::string& path : folders_) {
-    if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
+    if (std::string why = NewIn(path); !why.empty()) return why + std::string(image::kTooYoung);
     key->folders.push_back(image::ProveFolder(path, RealtimeNs(), /*all=*/false));
   }
   AddFacts(key);
@@ -249,7 +249,7 @@ std::string KeyMaker::AddAnswers(const std::string& path, const ReadRecord::Path
 
 std::string KeyMaker::AddNames(const std::string& path, const image::FolderNames& first,
                                image::Key* key) {
-  if (std::string why = NewIn(path); !why.empty()) return why + " is new since this start";
+  if (std::string why = NewIn(path); !why.empty()) return why + std::string(image::kTooYoung);
   // Programs write results where they run.
   const bool all = !IsProgramFolder(path);
   key->folders.push_back(image::ProveFolder(path, RealtimeNs(), all));

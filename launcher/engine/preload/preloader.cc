@@ -28,9 +28,10 @@ PyRef RunStatement(const PreloadEntry& entry) {
       PyDict_SetItemString(globals.get(), "__name__", name.get()) < 0) {
     return PyRef();
   }
-  std::string file = "<preload " + entry.location.ToString() + ">";
-  PyRef code =
-      PyRef::Steal(Py_CompileString(Statement(entry).c_str(), file.c_str(), Py_file_input));
+  const std::string statement = Statement(entry);
+  // A module can keep this name; it must not depend on what an image's key does not hold.
+  const std::string file = "<preload " + statement + ">";
+  PyRef code = PyRef::Steal(Py_CompileString(statement.c_str(), file.c_str(), Py_file_input));
   if (!code) return PyRef();
   PyRef done = PyRef::Steal(PyEval_EvalCode(code.get(), globals.get(), globals.get()));
   return done ? std::move(globals) : PyRef();

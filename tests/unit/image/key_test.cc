@@ -182,9 +182,9 @@ TEST_F(KeyTest, AbsentFolderThatComesIsNoticed) {
   EXPECT_NE(FirstChange(key), "");
 }
 
-TEST(EnvironmentFacts, HoldNoValuesNorOurOwnVariables) {
-  std::string home = "HOME=/home/secret", own = "PYLAUNCH_EXPLAIN=1";
-  char* one[] = {home.data(), own.data(), nullptr};
+TEST(EnvironmentFacts, HoldNoValues) {
+  std::string home = "HOME=/home/secret";
+  char* one[] = {home.data(), nullptr};
   const Facts facts = EnvironmentFacts(one);
   ASSERT_EQ(facts.size(), 1u);
   EXPECT_EQ(facts[0].name, "variable HOME");
@@ -196,9 +196,10 @@ TEST(EnvironmentFacts, HoldNoValuesNorOurOwnVariables) {
 }
 
 TEST(Counting, TakesWhatWasReadAndWhatIsReadUnseen) {
-  const Facts all = {{"variable A", "1"},       {"variable B", "2"},
-                     {"variable LC_TIME", "3"}, {"variable PYTHONPATH", "4"},
-                     {"variable SHLVL", "5"},   {"variable TZ", "6"}};
+  const Facts all = {{"variable A", "1"},          {"variable B", "2"},
+                     {"variable LC_TIME", "3"},    {"variable PYLAUNCH_PRELOAD", "0"},
+                     {"variable PYTHONPATH", "4"}, {"variable SHLVL", "5"},
+                     {"variable TZ", "6"}};
   const auto names = [&all](const VariableReads& reads) {
     std::string names;
     for (const Fact& fact : Counting(all, reads)) names += fact.name.substr(9) + " ";
@@ -209,6 +210,7 @@ TEST(Counting, TakesWhatWasReadAndWhatIsReadUnseen) {
   EXPECT_EQ(names({{}, {"S"}, ""}), "LC_TIME PYTHONPATH SHLVL TZ ");
   EXPECT_EQ(names({{}, {}, "x"}), "A B LC_TIME PYTHONPATH TZ ");
   EXPECT_EQ(names({{"SHLVL"}, {}, "x"}), "A B LC_TIME PYTHONPATH SHLVL TZ ") << "asked for by name";
+  EXPECT_EQ(names({{"PYLAUNCH_PRELOAD"}, {}, ""}), "LC_TIME PYLAUNCH_PRELOAD PYTHONPATH TZ ");
 }
 
 TEST(MachineFacts, AreTheSameTwice) {

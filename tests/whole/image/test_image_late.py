@@ -147,7 +147,7 @@ def test_what_an_entry_left_is_there_after_each_restore(plan, name):
     expected = start.stock()
     found = start()
     assert re.fullmatch(
-        rf"--preload:1:1: 'import leaver' {left}; from the next start on imported late",
+        rf"'import leaver' {left}; from the next start on imported late",
         why_not_made(found),
     ), found.err
     made, first, second = start(), start(), start()
@@ -371,9 +371,7 @@ def test_image_build_makes_it_in_one_command(plan, flags):
     again = start()
     assert restored(again) and len(late(again)) == 2 and again.out == "True\n", again.err
     thread = Path(PYTHON).name  # Named as the program that it is started by.
-    words = [
-        f"--preload:1:1: 'import {name}' left a thread: {thread}" for name in ("leaver", "user")
-    ]
+    words = [f"'import {name}' left a thread: {thread}" for name in ("leaver", "user")]
     assert made.out.splitlines()[1:] == [f"  late     {line}" for line in words]
     assert "already there" in build(start).out
     assert build(start, "--json").json["late"] == words

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Tree, finish, start
-from imaged import PRELOADS, PYTHON, RACY, Imaged, has, restored
+from imaged import PRELOADS, PYTHON, RACY, Imaged, has, reason, restored
 
 PLACES = ROOT / "tests/programs/image_places"
 NUMPY = ["import numpy"] if has("numpy") else []
@@ -551,3 +551,73 @@ def test_eight_at_once_share_their_memory(image, name, record_property):
     record_property("private_kib", {"stock": stock, "restored": ours})
     print(f"{name}: KiB of its own: stock {stock}, restored {ours}")
     assert max(ours) < min(stock)
+
+
+# ---------------------------------------------------------------------------------------------- preload files
+
+
+def test_where_an_entry_stands_is_no_part_of_the_key(image, tmp_path):
+    """Name of the file, its comments, the spelling of a line: messages name them, and are this start's."""
+    mine = "import os, traceback\nstack = [f.filename for f in traceback.extract_stack()]\nos.environ.get('A_SETTING')\n"
+    tree = Tree(tmp_path / "tree").write(
+        {
+            "mine.py": mine,
+            "train.py": "import os, mine\nprint(mine.stack)\nos.environ['A_SETTING'] = '1'\n",
+            "configs.txt": "import mine\nimport wave\n",
+            "other.txt": "# A comment.\n\nmine   # Another.\n  import   wave\n",
+        }
+    )
+    time.sleep(RACY)
+    image.cwd = tmp_path / "tree"
+    image.make(tree / "train.py", preload=["configs.txt"])
+    for preload, env, place in (
+        (["./configs.txt"], {}, "./configs.txt:1"),
+        ([str(tree / "configs.txt")], {}, f"{tree}/configs.txt:1"),
+        (["other.txt"], {}, "other.txt:3"),
+        (["import mine", "wave"], {}, "--preload"),
+        ([], {"PYLAUNCH_PRELOAD": "other.txt"}, "other.txt:3"),
+    ):
+        got = image(tree / "train.py", preload=preload, env=env)
+        assert restored(got), got.err
+        off = image.argv("--cache-mode=off", tree / "train.py", preload=preload, explain=False)
+        plain = subprocess.run(
+            off, env=image.env(env), cwd=image.cwd, capture_output=True, text=True
+        )
+        assert (got.code, got.out) == (plain.returncode, plain.stdout) and "mine.py" in got.out
+        (warning,) = got.warnings()
+        assert f"({place})" in warning and [warning] == plain.stderr.splitlines()
+    assert len(image.images()) == 1
+    for preload in (["wave", "mine"], ["mine"], ["optional mine", "wave"], ["A=1 mine", "wave"]):
+        assert reason(image(tree / "train.py", preload=preload)) == "none yet"
+
+
+def test_a_late_entry_that_breaks_is_named_by_where_it_stands_now(image, tmp_path):
+    leaver = "import os, threading, time\nif os.path.exists('broken'): raise OSError('broken')\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()\n"
+    tree = Tree(tmp_path / "tree").write(
+        {"leaver.py": leaver, "train.py": "", "one.txt": "import leaver\n", "two.txt": "\nleaver\n"}
+    )
+    time.sleep(RACY)
+    image.cwd = tmp_path / "tree"
+    image(tree / "train.py", preload=["one.txt"])
+    image.make(tree / "train.py", preload=["one.txt"])
+    got = image(tree / "train.py", preload=["two.txt"])
+    assert restored(got) and "imported late: two.txt:2:1: 'leaver' left a thread" in got.err
+    (tree / "broken").touch()
+    got = image(tree / "train.py", preload=["two.txt"])
+    assert restored(got) and got.code == 1
+    assert "error: two.txt:2:1: required entry 'leaver' did not load" in got.err
+
+
+def test_a_variable_of_ours_counts_if_preloading_asked_for_it(image, tmp_path):
+    Tree(tmp_path / "tree").write(
+        {"mine.py": "import os\nseen = os.environ.get('PYLAUNCH_PRELOAD')\n", "one.txt": "mine\n"}
+    )
+    time.sleep(RACY)
+    image.cwd = tmp_path / "tree"
+    program = ("-c", "import mine; print(mine.seen)")
+    image.make(*program, env={"PYLAUNCH_PRELOAD": "one.txt"})
+    got = image(*program, env={"PYLAUNCH_PRELOAD": "one.txt", "PYLAUNCH_CACHE_SIZE": "1GiB"})
+    assert restored(got) and got.out == "one.txt\n"
+    got = image(*program, env={"PYLAUNCH_PRELOAD": "./one.txt"})
+    assert got.out == "./one.txt\n"
+    assert reason(got) == "none for this state: variable PYLAUNCH_PRELOAD changed"

@@ -400,6 +400,19 @@ def test_image_build_waits_for_sources_that_are_too_young(empty, tmp_path):
     assert restored(empty("-c", "pass", preload=["import mine"], env=env))
 
 
+@pytest.mark.parametrize("preload", [[], ["import mine"]], ids=["nothing", "a module"])
+def test_image_build_waits_where_a_name_is_new(empty, tmp_path, preload):
+    """`cp x.py y.py; pylaunch --image-build y.py` in a script: the file is a few milliseconds old."""
+    tree = Tree(tmp_path / "tree").write({"x.py": "print('ran')\n", "mine.py": ""})
+    time.sleep(RACY)
+    argv = empty.argv("--image-build", tree / "y.py", preload=preload, explain=False)
+    script = 'cp "$0/x.py" "$0/y.py"; cp "$0/x.py" "$0/unrelated.py"; exec "$@"'
+    built = subprocess.run(["bash", "-c", script, str(tree), *argv], env=empty.env(), cwd=empty.cwd, capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    got = empty(tree / "y.py", preload=preload)
+    assert restored(got) and got.out == "ran\n", got.err
+
+
 @pytest.mark.parametrize(
     ("file", "source", "why"),
     [
