@@ -167,6 +167,7 @@ def test_a_fresh_environment_with_pip_is_healthy(lab, tmp_path, work):
     Venv(tmp_path / "pip", lab).doctor(cwd=work).healthy()
 
 
+@pytest.mark.full
 @has("numpy", "scipy", "dateutil")
 def test_pandas_pyarrow_and_jax_are_healthy(session_venv, work):
     jax = ("jax", "jaxlib", "ml_dtypes", "opt_einsum")

@@ -110,6 +110,7 @@ def without_log_times(text: str) -> str:
 # ---------------------------------------------------------------------------------------------- packaging
 
 
+@pytest.mark.full
 def test_pip_builds_and_installs(bench, prefix):
     """What pip writes must not depend on pylaunch, so under pip sys.executable is stock's, and so are its children."""
     command = [

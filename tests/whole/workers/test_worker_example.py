@@ -96,6 +96,7 @@ def database_has_study(url: str) -> bool:
         return False  # The tables are not there yet.
 
 
+@pytest.mark.full
 @SIZES
 def test_killed_workers_lose_no_trial_of_a_database(lab, tmp_path, trials, workers, kills):
     """Optuna's heartbeat tells the others of a killed one."""
