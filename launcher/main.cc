@@ -299,6 +299,7 @@ absl::Status ReadArguments(const Options& options, Handoff* handoff) {
     absl::Status status = AddPreloadArgument(p.text, p.source, &handoff->plan);
     if (!status.ok()) return status;
   }
+  handoff->directives = handoff->plan.directives.Lines();
   for (auto& [option, file, to] : {std::tie("--record", options.record, handoff->record),
                                    std::tie("--report", options.report, handoff->report),
                                    std::tie("--export", options.export_to, handoff->export_to)}) {
@@ -343,7 +344,7 @@ void FillHandoff(const Options& options, const PythonHome& home, Handoff* handof
   handoff->cache_sealed = options.cache_mode == CacheMode::kSealed;
   handoff->cache_refresh = options.cache_mode == CacheMode::kRefresh;
   handoff->explain = options.explain;
-  handoff->fast_exit = options.fast_exit.value_or(options.image || options.image_build);
+  handoff->fast_exit = options.fast_exit.value_or(true);
   handoff->wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
   handoff->json = options.json;
   handoff->import_from = options.import_from;
@@ -354,7 +355,7 @@ void FillHandoff(const Options& options, const PythonHome& home, Handoff* handof
 // this process is done with that.
 std::optional<int> ChooseImage(const Options& options, const std::string& engine, Handoff* handoff,
                                int* image) {
-  if (options.build || !(options.image || options.image_build)) return std::nullopt;
+  if (options.needs_engine() ? !options.image_build : !options.image) return std::nullopt;
   const ImageQuery query = QueryFor(options, engine, *handoff);
   if (options.image_build) {
     const std::optional<int> done = BuildImage(query, environ, options.json);
@@ -444,6 +445,7 @@ int Main(int argc, char** argv) {
 
   Handoff handoff;
   if (absl::Status status = ReadArguments(*options, &handoff); !status.ok()) return Fail(status);
+  Obey(handoff.plan.directives, &*options);
   const OwnFiles own = FindOwnFiles(argv[0]);
   handoff.library = own.library;
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
@@ -456,6 +458,9 @@ int Main(int argc, char** argv) {
   if (options->explain) {
     std::fprintf(stderr, "pylaunch: explain: python %s %s (%s)\n", home->executable.c_str(),
                  home->version.c_str(), home->why.c_str());
+    if (!handoff.plan.empty() || options->image) {
+      std::fprintf(stderr, "pylaunch: explain: settings: %s\n", SettingsInWords(*options).c_str());
+    }
   }
 
   int image_turn = -1;

@@ -38,7 +38,7 @@ constexpr OwnOption kOwnOptions[] = {
      "how large DIR may grow (default 4G; 0: no bound)"},
     {"--record", "FILE", "PYLAUNCH_RECORD", "write a preload file of what it imports"},
     {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
-    {"--exit", "MODE", "PYLAUNCH_EXIT", "full, or fast (as --image): no teardown of preloads"},
+    {"--exit", "MODE", "PYLAUNCH_EXIT", "fast (default), or full: take preloads apart at the end"},
     {"--workers", "N", "PYLAUNCH_WORKERS", "run N of it (or auto) and mind them: --help-workers"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
@@ -181,7 +181,12 @@ class OwnParser {
     if (mode != kCacheModes.end()) {
       options_.cache_mode = static_cast<CacheMode>(mode - kCacheModes.begin());
     }
-    if (!exit_.empty()) options_.fast_exit = exit_ == "fast";
+    const auto from = [&](const char* name) { return std::string(twin.empty() ? name : twin); };
+    if (!exit_.empty()) {
+      options_.fast_exit = exit_ == "fast";
+      options_.exit_from = from("--exit");
+    }
+    if (app_.count("--image") > 0) options_.image_from = from("--image");
     return absl::OkStatus();
   }
 
@@ -391,7 +396,10 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
   for (const TwinValue& twin : twins) {
     absl::StatusOr<std::vector<std::string>> words = TwinWords(twin);
     if (!words.ok()) return words.status();
-    if (words->empty()) continue;
+    if (words->empty()) {
+      if (std::string_view(twin.option->name) == "--image") options.image_from = twin.option->twin;
+      continue;
+    }
     if (absl::Status status = parser.Parse(*words, twin.option->twin); !status.ok()) return status;
   }
   if (!line->own.empty()) {
@@ -401,6 +409,23 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
   if (absl::Status status = CheckWorkers(options, line->own); !status.ok()) return status;
   if (absl::Status status = CheckReport(options.report); !status.ok()) return status;
   return options;
+}
+
+void Obey(const Directives& directives, Options* options) {
+  if (options->image_from.empty() && directives.image) {
+    options->image = true;
+    options->image_from = directives.image->ToString();
+  }
+  if (options->exit_from.empty() && directives.exit) {
+    options->fast_exit = directives.fast_exit;
+    options->exit_from = directives.exit->ToString();
+  }
+}
+
+std::string SettingsInWords(const Options& options) {
+  return Cat(options.image ? "image" : "no image", options.image_from.empty() ? "" : " by ",
+             options.image_from, options.fast_exit.value_or(true) ? ", exit fast" : ", exit full",
+             " by ", options.exit_from.empty() ? "default" : options.exit_from);
 }
 
 std::string HelpText() {

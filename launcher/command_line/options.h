@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "launcher/command_line/worker_options.h"
+#include "launcher/contract/preload_plan.h"
 
 namespace pylaunch {
 
@@ -26,12 +27,16 @@ struct Options {
   std::string cache;                     // --cache: the folder of archives; empty: the default one.
   CacheMode cache_mode = CacheMode::kAuto;
   bool image = false;  // --image: start from an image of the preloaded process, and make one.
+  // Who says so, or that not (PYLAUNCH_IMAGE=0): the option, its variable, or the place in a
+  // preload file; empty: nobody.
+  std::string image_from;
   // --image-allow: the names of secret variables whose values it may hold.
   std::vector<std::string> image_allow;
   std::optional<uint64_t> cache_size;  // --cache-size in bytes; 0: no bound.
   std::string record;                  // --record: the preload file to write; empty: none.
   std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
-  std::optional<bool> fast_exit;  // --exit; nothing: fast with --image, else full.
+  std::optional<bool> fast_exit;  // --exit; nothing: fast.
+  std::string exit_from;          // As image_from.
   bool explain = false;
   WorkerOptions workers;  // --workers and what goes with it.
   // Instead of running a program; one of them at most.
@@ -75,6 +80,12 @@ struct Options {
 // "pylaunch: error: "; an unknown long option names the nearest known one, ours or Python's.
 absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& argv,
                                      const std::vector<std::string>& environment);
+
+// Adds what preload files say of the start, where neither a flag nor a variable said something.
+void Obey(const Directives& directives, Options* options);
+
+// For one line of --explain: both settings, and who says so.
+std::string SettingsInWords(const Options& options);
 
 // The text of --help: at most 24 lines of 80 columns, with defaults, ends with where Python's own
 // help is (`-h`).

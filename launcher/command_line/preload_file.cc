@@ -19,6 +19,9 @@ constexpr size_t kMaxFileSize = 16 << 20;
 constexpr std::string_view kForms =
     "MODULE, MODULE:NAME, from MODULE import NAME, import MODULE or call MODULE:FUNCTION";
 
+constexpr std::string_view kDirectives =
+    "use image, use exit fast or use exit full; a module of that name: import use";
+
 // Python's hard keywords: no module or name can be called so.
 constexpr std::string_view kKeywords[] = {
     "False", "None",     "True",  "and",    "as",   "assert", "async",  "await",    "break",
@@ -69,12 +72,19 @@ std::vector<std::string> Columns(std::string_view line) {
   return columns;
 }
 
-// What is wrong with one line, in the house shape.
-std::string Report(Location where, std::string_view line, size_t offset, std::string_view what,
-                   std::string_view hint) {
+// What is wrong with one line.
+struct Mistake {
+  size_t at = 0;
+  std::string what;
+  std::string cause;  // Or empty.
+  std::string hint;
+};
+
+// In the house shape.
+std::string Report(Location where, std::string_view line, const Mistake& mistake) {
   constexpr size_t kWidth = 120, kLeft = 60;  // A longer line is cut to what surrounds the caret.
   const std::vector<std::string> columns = Columns(line);
-  const size_t caret = Columns(line.substr(0, offset)).size();
+  const size_t caret = Columns(line.substr(0, mistake.at)).size();
   where.column = static_cast<int>(caret) + 1;
   const size_t first = caret < kWidth ? 0 : caret - kLeft;
   std::string shown = first > 0 ? "..." : "", under = first > 0 ? "   " : "";
@@ -83,7 +93,9 @@ std::string Report(Location where, std::string_view line, size_t offset, std::st
     if (i < caret) under += columns[i] == "\t" ? "\t" : " ";
   }
   if (first + kWidth < columns.size()) shown += "...";
-  return Cat(where.ToString(), ": ", what, "\n    ", shown, "\n    ", under, "^\n  hint:  ", hint);
+  return Cat(where.ToString(), ": ", mistake.what, "\n    ", shown, "\n    ", under, "^",
+             mistake.cause.empty() ? "" : "\n  cause: ", mistake.cause,
+             "\n  hint:  ", mistake.hint);
 }
 
 // Parses one line. A method that returns false has noted what is wrong; nothing is appended then.
@@ -92,9 +104,11 @@ class LineParser {
   LineParser(std::string_view line, Location where) : line_(line), where_(std::move(where)) {}
 
   absl::Status ParseInto(PreloadPlan* plan) {
+    directives_ = plan->directives;
     if (!CheckText() || !Line()) {
-      return absl::InvalidArgumentError(Report(where_, line_, wrong_at_, wrong_, hint_));
+      return absl::InvalidArgumentError(Report(where_, line_, mistake_));
     }
+    plan->directives = std::move(directives_);
     auto& environment = entries_.empty() ? settings_ : none_;
     std::move(environment.begin(), environment.end(), std::back_inserter(plan->environment));
     std::move(entries_.begin(), entries_.end(), std::back_inserter(plan->entries));
@@ -103,9 +117,7 @@ class LineParser {
 
  private:
   bool Fail(size_t at, std::string what, std::string_view hint) {
-    wrong_at_ = at;
-    wrong_ = std::move(what);
-    hint_ = hint;
+    mistake_ = {at, std::move(what), "", std::string(hint)};
     return false;
   }
 
@@ -147,17 +159,54 @@ class LineParser {
   bool Line() {
     SkipBlanks();
     const size_t begin = at_;
+    if (TakeWord("use")) return Directive(begin);
     if (!Prefixes()) return false;
     if (AtEnd()) {
       return !optional_ || Fail(at_, "expected an entry after 'optional'",
                                 "optional MODULE; a module of that name: import optional");
     }
-    where_.column = static_cast<int>(Columns(line_.substr(0, at_)).size()) + 1;
+    PlaceAt(at_);
     if (!What()) return false;
     if (!AtEnd()) return Unexpected();
     size_t end = at_;
     while (IsBlank(line_[end - 1])) --end;
     for (PreloadEntry& entry : entries_) entry.text = line_.substr(begin, end - begin);
+    return true;
+  }
+
+  void PlaceAt(size_t at) {
+    where_.column = static_cast<int>(Columns(line_.substr(0, at)).size()) + 1;
+  }
+
+  // Behind 'use', which is at `begin`.
+  bool Directive(size_t begin) {
+    PlaceAt(begin);
+    if (AtEnd()) return Fail(at_, "expected 'image' or 'exit' after 'use'", kDirectives);
+    if (TakeWord("image")) {
+      if (!directives_.image) directives_.image = where_;
+    } else if (!TakeWord("exit")) {
+      return Fail(at_, "unknown word after 'use'", kDirectives);
+    } else if (!Exit(begin)) {
+      return false;
+    }
+    return AtEnd() || Fail(at_, "a directive wants a line of its own", kDirectives);
+  }
+
+  bool Exit(size_t begin) {
+    if (AtEnd()) return Fail(at_, "expected 'fast' or 'full' after 'use exit'", kDirectives);
+    const bool fast = TakeWord("fast");
+    if (!fast && !TakeWord("full")) {
+      return Fail(at_, "unknown word after 'use exit'", kDirectives);
+    }
+    if (directives_.exit && directives_.fast_exit != fast) {
+      Fail(begin, Cat("'use exit ", fast ? "fast" : "full", "' contradicts another line"),
+           "leave one of them out; --exit MODE and PYLAUNCH_EXIT win over files");
+      mistake_.cause = Cat(directives_.exit->ToString(), " says 'use exit ",
+                           directives_.fast_exit ? "fast" : "full", "'");
+      return false;
+    }
+    if (!directives_.exit) directives_.exit = where_;
+    directives_.fast_exit = fast;
     return true;
   }
 
@@ -210,6 +259,9 @@ class LineParser {
     if (TakeWord("from")) return From();
     if (TakeWord("import")) return Import();
     if (TakeWord("call")) return Call();
+    if (const size_t begin = at_; TakeWord("use")) {
+      return Fail(begin, "a directive wants a line of its own", kDirectives);
+    }
     form_ = kForms;
     PreloadEntry* entry = Add(PreloadEntry::Kind::kImport);
     if (!Module("a module", &entry->module)) return false;
@@ -265,9 +317,7 @@ class LineParser {
     form_ = "import MODULE[, MODULE...]";
     do {
       SkipBlanks();
-      if (!entries_.empty()) {
-        where_.column = static_cast<int>(Columns(line_.substr(0, at_)).size()) + 1;
-      }
+      if (!entries_.empty()) PlaceAt(at_);
       PreloadEntry* entry = Add(PreloadEntry::Kind::kImport);
       const char* what = entries_.size() == 1 ? "a module after 'import'" : "a module after ','";
       if (!Module(what, &entry->module) || !Alias()) return false;
@@ -346,8 +396,8 @@ class LineParser {
   std::string_view form_;  // How the entry being read should look, for hints.
   std::vector<EnvSetting> settings_, none_;
   std::vector<PreloadEntry> entries_;
-  size_t wrong_at_ = 0;
-  std::string wrong_, hint_;
+  Directives directives_;
+  Mistake mistake_;
 };
 
 // Reads a preload file whole; it may be a pipe (`--preload @/dev/stdin`).
@@ -385,6 +435,7 @@ absl::Status ParsePreload(std::string_view text, std::string_view source, Preloa
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   PreloadPlan parsed;
+  parsed.directives = plan->directives;
   for (int number = 1; !text.empty(); ++number) {
     std::string_view line = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(text.size(), line.size() + 1));
@@ -395,6 +446,7 @@ absl::Status ParsePreload(std::string_view text, std::string_view source, Preloa
   std::move(parsed.environment.begin(), parsed.environment.end(),
             std::back_inserter(plan->environment));
   std::move(parsed.entries.begin(), parsed.entries.end(), std::back_inserter(plan->entries));
+  plan->directives = std::move(parsed.directives);
   return absl::OkStatus();
 }
 

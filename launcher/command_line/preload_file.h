@@ -15,7 +15,8 @@ bool IsPreloadFile(std::string_view argument);
 // Parses `text` (UTF-8, lines end in LF or CRLF, a byte order mark is skipped) and appends to
 // `plan`, all or, on an error, nothing. `import a, b` makes one entry for each. The grammar of a
 // line:
-//   line    = { setting } [ entry ] [ comment ]
+//   line    = ( directive | { setting } [ entry ] ) [ comment ]
+//   directive = "use" ( "image" | "exit" ( "fast" | "full" ) )
 //   entry   = { setting | "optional" } what
 //   what    = "from" MODULE "import" ( "*" | names | "(" names [ "," ] ")" )
 //           | "import" MODULE [ alias ] { "," MODULE [ alias ] }
@@ -31,6 +32,7 @@ bool IsPreloadFile(std::string_view argument);
 //       from transformers imprt AutoConfig
 //                         ^
 //     hint:  from MODULE import NAME[, NAME...]
+// A directive that contradicts one of `plan` is an error, too, with the other's place as its cause.
 absl::Status ParsePreload(std::string_view text, std::string_view source, PreloadPlan* plan);
 
 // Handles one argument of --preload: reads the file or parses the line. NOT_FOUND: no such file.

@@ -117,6 +117,7 @@ std::string Handoff::Serialize() const {
   out.String(import_from);
   Write(&out, plan.environment);
   out.List(plan.entries, [&out](const PreloadEntry& entry) { Write(&out, entry); });
+  out.List(directives, [&out](const std::string& line) { out.String(line); });
   Write(&out, image);
   return out.Take();
 }
@@ -145,6 +146,7 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.String(&h.import_from);
   Read(&in, &h.plan.environment);
   in.List(&h.plan.entries, [&in](PreloadEntry* entry) { Read(&in, entry); });
+  in.List(&h.directives, [&in](std::string* line) { in.String(line); });
   Read(&in, &h.image);
   if (!in.AtEnd()) return std::nullopt;
   return h;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "image/handoff_variable.h"
 #include "image/order.h"
@@ -58,7 +59,8 @@ struct Handoff {
   int image_turn = -1;
   std::string export_to;  // --export and --import: absolute; no program runs.
   std::string import_from;
-  PreloadPlan plan;
+  PreloadPlan plan;                     // But its directives: they have been obeyed.
+  std::vector<std::string> directives;  // Those, as lines; --record keeps them.
   image::ImageOrder image;
 
   std::string Serialize() const;

@@ -1,6 +1,7 @@
 #ifndef PYLAUNCH_LAUNCHER_CONTRACT_PRELOAD_PLAN_H_
 #define PYLAUNCH_LAUNCHER_CONTRACT_PRELOAD_PLAN_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,12 +43,29 @@ struct PreloadEntry {
   std::vector<std::string> names;  // {"*"} for `from a.b import *`.
 };
 
+// What preload files say of the start as a whole. Absent: nothing.
+struct Directives {
+  std::optional<Location> image;  // Of the first `use image`.
+  std::optional<Location> exit;   // Of the first `use exit fast` or `use exit full`...
+  bool fast_exit = false;         // ...and which it is.
+  // Without places, as they would be written.
+  std::vector<std::string> Lines() const {
+    std::vector<std::string> lines;
+    if (image) lines.push_back("use image");
+    if (exit) lines.push_back(fast_exit ? "use exit fast" : "use exit full");
+    return lines;
+  }
+};
+
 // What --preload asked for, files and inline arguments together, in order. Environment lines that
 // stand alone apply to the process from its start, wherever they stand.
 struct PreloadPlan {
   std::vector<EnvSetting> environment;
   std::vector<PreloadEntry> entries;
-  bool empty() const { return environment.empty() && entries.empty(); }
+  Directives directives;  // The front end's: no part of what an image is made of.
+  bool empty() const {
+    return environment.empty() && entries.empty() && !directives.image && !directives.exit;
+  }
 };
 
 }  // namespace pylaunch

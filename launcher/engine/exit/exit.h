@@ -3,9 +3,10 @@
 
 namespace pylaunch::engine {
 
-// --exit fast: CPython ends the program by its own Py_FinalizeEx, every step of it and in its
-// order, but with what was preloaded taken out of its hands: not collected, not cleared, not freed.
-// What it then no longer does for objects of the program that preloaded ones hold, and for files,
+// --exit fast, the default: CPython ends the program by its own Py_FinalizeEx, every step of it and
+// in its order, but with what was preloaded taken out of its hands: not collected, not cleared, not
+// freed. What it then no longer does for objects of the program that preloaded ones hold, and for
+// files,
 // __del__ and generators among the preloaded ones, is done by us at the place where it would have
 // been. docs/exit.md says what is kept and what remains.
 //

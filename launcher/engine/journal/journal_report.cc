@@ -180,6 +180,8 @@ void WritePlan(JsonWriter* out) {
       out->Member("only_if_unset", setting.only_if_unset);
     });
   });
+  out->Key("directives");
+  out->Array(g.handoff->directives, [out](const std::string& line) { out->Value(line); });
   out->Key("entries");
   out->Array(g.handoff->plan.entries, [out](const PreloadEntry& entry) { out->Value(entry.text); });
 }

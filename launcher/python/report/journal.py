@@ -90,6 +90,7 @@ class Journal:
     threads: list[Thread]
     events: list[Event]
     settings: list[Setting]
+    directives: list[str]  # of --preload: "use image"
     entries: list[str]  # of --preload, as written
     variables: list[Variable]
     modules: set[str]  # sys.modules at the end

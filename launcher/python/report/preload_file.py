@@ -19,6 +19,7 @@ HEADINGS = {
     LIBRARY: "What libraries import only when they are called.",
     THREAD: "Met on other threads than the main one (named, with the function that asked).",
 }
+IMAGE = "# use image    # start from an image of the preloaded process: milliseconds; docs/image.md"
 WIDTH = 100
 COLUMN = 44  # Of comments behind entries.
 # Loaders that find the same again in a process that has not run the program yet.
@@ -58,7 +59,8 @@ class Entry:
 
 def text(log: Journal) -> str:
     entries = _subsume(_collect(log))
-    lines = [*_header(log, entries), *_given(log), *_variables(log), *_body(entries)]
+    lines = [*_header(log, entries), *_start(log)]
+    lines += [*_given(log), *_variables(log), *_body(entries)]
     return "\n".join(lines) + "\n"
 
 
@@ -234,6 +236,14 @@ def _header(log: Journal, entries: list[Entry]) -> list[str]:
         ),
         *_comment(", ".join(versions)),
     ]
+
+
+def _start(log: Journal) -> list[str]:
+    """How to start with this file: what --preload said, and what can be said."""
+    lines = ["", *log.directives]
+    if "use image" not in log.directives:
+        lines += [IMAGE]
+    return lines
 
 
 def _given(log: Journal) -> list[str]:

@@ -281,6 +281,49 @@ TEST(Options, ImageIsASwitchWithATwin) {
   EXPECT_FALSE(Parse("p -E x.py", {"PYLAUNCH_IMAGE=1"}).image);
 }
 
+// What a preload file says counts where neither a flag nor a variable speaks.
+TEST(Options, AFileSpeaksWhereNeitherFlagNorVariableDoes) {
+  Directives file;
+  file.image = {"f.txt", 3, 1};
+  file.exit = {"f.txt", 4, 1};
+  file.fast_exit = true;
+  struct Case {
+    const char* line;
+    Words environment;
+    bool image;
+    const char* image_from;
+    bool fast;
+    const char* exit_from;
+  };
+  const Case cases[] = {
+      {"p x.py", {}, true, "f.txt:3:1", true, "f.txt:4:1"},
+      {"p --exit=full x.py", {}, true, "f.txt:3:1", false, "--exit"},
+      {"p x.py", {"PYLAUNCH_EXIT=full"}, true, "f.txt:3:1", false, "PYLAUNCH_EXIT"},
+      {"p --exit=fast x.py", {"PYLAUNCH_EXIT=full"}, true, "f.txt:3:1", true, "--exit"},
+      {"p x.py", {"PYLAUNCH_IMAGE=0"}, false, "PYLAUNCH_IMAGE", true, "f.txt:4:1"},
+      {"p x.py", {"PYLAUNCH_IMAGE="}, true, "f.txt:3:1", true, "f.txt:4:1"},
+      {"p x.py", {"PYLAUNCH_IMAGE=1"}, true, "PYLAUNCH_IMAGE", true, "f.txt:4:1"},
+      {"p --image x.py", {"PYLAUNCH_IMAGE=0"}, true, "--image", true, "f.txt:4:1"},
+      {"p -I x.py",
+       {"PYLAUNCH_IMAGE=0", "PYLAUNCH_EXIT=full"},
+       true,
+       "f.txt:3:1",
+       true,
+       "f.txt:4:1"},
+  };
+  for (const Case& wanted : cases) {
+    Options options = Parse(wanted.line, wanted.environment);
+    Obey(file, &options);
+    EXPECT_EQ(options.image, wanted.image) << wanted.line;
+    EXPECT_EQ(options.image_from, wanted.image_from) << wanted.line;
+    EXPECT_EQ(options.fast_exit, wanted.fast) << wanted.line;
+    EXPECT_EQ(options.exit_from, wanted.exit_from) << wanted.line;
+  }
+  Options silent = Parse("p x.py");
+  Obey({}, &silent);
+  EXPECT_TRUE(!silent.image && silent.image_from.empty() && !silent.fast_exit);
+}
+
 TEST(Options, SwitchTwinsAreTrueFalseOrAnErrorThatNamesTheVariable) {
   for (const char* yes : {"1", "true", "yes", "on", "True"}) {
     EXPECT_TRUE(Parse("p", {std::string("PYLAUNCH_STATS=") + yes}).stats) << yes;

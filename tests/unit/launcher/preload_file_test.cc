@@ -51,7 +51,9 @@ constexpr std::string_view kSample =
     "CUDA_HOME=/opt/cuda-12 torchvision.ops:nms\n"
     "A='b c # d' optional B=\"'\" import x.y, z\n"
     "from m import (a as b, c)\n"
-    "call app.warm:load\n";
+    "call app.warm:load\n"
+    "use image\n"
+    "use exit full\n";
 
 TEST(PreloadFile, DesignsExampleMeansWhatTheDesignSays) {
   const PreloadPlan plan = Parse(kSample);
@@ -159,6 +161,40 @@ TEST(PreloadFile, NamesMayBeNonAsciiAndWordsOfOursMayBeModules) {
   EXPECT_EQ(One("from\ta.b\timport\tc ,d").names.size(), 2u);
 }
 
+TEST(PreloadFile, DirectivesAreNoEntriesAndTellTheirPlace) {
+  const PreloadPlan plan = Parse("import a\n\tuse  image # now\nuse exit fast\nA=1\n");
+  EXPECT_EQ(plan.entries.size(), 1u);
+  EXPECT_EQ(plan.environment.size(), 1u);
+  ASSERT_TRUE(plan.directives.image && plan.directives.exit);
+  EXPECT_EQ(plan.directives.image->ToString(), "f.txt:2:2");
+  EXPECT_EQ(plan.directives.exit->ToString(), "f.txt:3:1");
+  EXPECT_TRUE(plan.directives.fast_exit);
+  const Directives full = Parse("use exit full\r\n").directives;
+  EXPECT_TRUE(full.exit && !full.fast_exit && !full.image);
+  const Directives none = Parse("# use image\n\nimport use\nuse.x\nuse:image\n").directives;
+  EXPECT_FALSE(none.image || none.exit);
+}
+
+TEST(PreloadFile, ADirectiveMayBeRepeatedAndTheFirstOneCounts) {
+  const Directives twice = Parse("use image\nuse exit full\nuse image\nuse exit full").directives;
+  EXPECT_EQ(twice.image->ToString(), "f.txt:1:1");
+  EXPECT_EQ(twice.exit->ToString(), "f.txt:2:1");
+}
+
+TEST(PreloadFile, DirectivesThatContradictNameBothPlaces) {
+  EXPECT_EQ(Error("use exit fast\nimport a\n  use exit full  # no\n"),
+            "f.txt:3:3: 'use exit full' contradicts another line\n"
+            "      use exit full  # no\n"
+            "      ^\n"
+            "  cause: f.txt:1:1 says 'use exit fast'\n"
+            "  hint:  leave one of them out; --exit MODE and PYLAUNCH_EXIT win over files");
+  PreloadPlan plan = Parse("use exit full\nuse image");
+  const absl::Status status = ParsePreload("import b\nuse exit fast", "g.txt", &plan);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(StartsWith("g.txt:2:1: "), HasSubstr("cause: f.txt:1:1 says 'use exit full'")));
+  EXPECT_TRUE(plan.entries.empty() && !plan.directives.fast_exit && plan.directives.image);
+}
+
 TEST(PreloadFile, ErrorNamesFileLineColumnShowsTheLineAndHints) {
   EXPECT_EQ(Error("# x\n\nfrom transformers imprt AutoConfig  # y\n"),
             "f.txt:3:19: expected 'import' after the module's name\n"
@@ -218,6 +254,18 @@ TEST(PreloadFile, EveryMistakeHasItsPlaceAndItsHint) {
       {"call a.f", ":9: ", "expected ':'"},
       {"call a:f()", ":9: ", "without parentheses"},
       {"call", ":5: ", "expected a module after 'call'"},
+      {"use", ":4: ", "import use"},
+      {"use # x", ":5: ", "expected 'image' or 'exit' after 'use'"},
+      {"use images", ":5: ", "unknown word after 'use'"},
+      {"use Image", ":5: ", "unknown word after 'use'"},
+      {"use a.b", ":5: ", "unknown word after 'use'"},
+      {"use exit", ":9: ", "expected 'fast' or 'full' after 'use exit'"},
+      {"use exit slow", ":10: ", "unknown word after 'use exit'"},
+      {"use image fast", ":11: ", "a line of its own"},
+      {"use image# x", ":5: ", "unknown word after 'use'"},
+      {"use exit fast full", ":15: ", "a line of its own"},
+      {"optional use image", ":10: ", "a line of its own"},
+      {"A=1 use image", ":5: ", "a line of its own"},
       {"optional", ":9: ", "import optional"},
       {"optional A=1", ":13: ", "expected an entry"},
       {"optional optional a", ":10: ", "twice"},

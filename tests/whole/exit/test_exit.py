@@ -267,7 +267,7 @@ SIGNALLED = {
 
 @pytest.fixture
 def ends(lab, tmp_path):
-    """Runs a program under stock and with --exit fast, and asserts that both did the same; returns how it ended."""
+    """Runs a program under stock and with --preload, whose exit is the fast one, and asserts that both did the same; returns how it ended."""
     lab.need_pylaunch()
     runner = Runner(lab, "off", tmp_path, tmp_path)
     site = tmp_path / "site"
@@ -280,7 +280,7 @@ def ends(lab, tmp_path):
     def run(program, *options, preload=STDLIB, python=None, inline=False, image=None, **kwargs):
         runner.python = python or lab.python
         outcomes = []
-        flags = ["--exit=fast", "--explain", *(f"--preload={name}" for name in preload.split())]
+        flags = ["--explain", *(f"--preload={name}" for name in preload.split())]
         for name in ("stock", "fast"):
             cwd = image.cwd if image and name == "fast" else tmp_path / name
             shutil.rmtree(cwd, ignore_errors=True)
@@ -449,7 +449,7 @@ def _signal(argv, cwd, env, number):
 def test_signal_while_ending(lab, tmp_path, name, number):
     lab.need_pylaunch()
     runner = Runner(lab, "off", tmp_path, tmp_path)
-    flags = ["--exit=fast", *(f"--preload={name}" for name in STDLIB.split())]
+    flags = [f"--preload={name}" for name in STDLIB.split()]
     outcomes = []
     for folder, launch in (
         ("stock", runner.launch(mode="stock")),
@@ -481,11 +481,12 @@ def test_twin_and_wrong_value(lab, tmp_path):
     lab.need_pylaunch()
     runner = Runner(lab, "off", tmp_path, tmp_path)
     flags = ["--explain", "--preload=json"]
-    env = {"PYLAUNCH_EXIT": "fast"}
-    assert FAST in runner.again("-c", "pass", flags=flags, env=env).err
-    assert FAST not in runner.again("-c", "pass", flags=[*flags, "--exit=full"], env=env).err
-    assert LINE not in runner.again("-c", "pass", flags=flags).err
-    assert LINE not in runner.again("-I", "-c", "pass", flags=flags, env=env).err
+    env = {"PYLAUNCH_EXIT": "full"}
+    assert FAST in runner.again("-c", "pass", flags=flags).err, "it is the default"
+    assert LINE not in runner.again("-c", "pass", flags=flags, env=env).err
+    assert FAST in runner.again("-c", "pass", flags=[*flags, "--exit=fast"], env=env).err
+    assert LINE not in runner.again("-c", "pass", flags=[*flags, "--exit=full"]).err
+    assert FAST in runner.again("-I", "-c", "pass", flags=flags, env=env).err
     wrong = runner.again("-c", "pass", flags=["--exit=slow"])
     assert (wrong.code, wrong.out) == (2, "") and "--exit" in wrong.err
 

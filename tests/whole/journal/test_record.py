@@ -272,6 +272,23 @@ def test_the_header_says_what_was_recorded(recorder):
     assert f"CPython {version}." in "\n".join(recorder.file.read_text().splitlines()[:5])
 
 
+def test_the_image_is_offered_as_a_comment_that_can_be_uncommented(recorder):
+    recorder.record("import wave\n")
+    text = recorder.file.read_text()
+    (line,) = re.findall(r"^# (use image +# start from an image .*)$", text, re.M)
+    recorder.file.write_text(text.replace(f"# {line}", line))
+    told = recorder.with_record().err
+    number = text[: text.index(line)].count("\n") + 1
+    assert f"settings: image by {recorder.file}:{number}:1, " in told
+
+
+def test_directives_stay(recorder):
+    recorder.file.write_text("use exit full\nimport wave\nuse image\n")
+    lines = recorder.record("import lib\n", flags=["--preload", recorder.file])
+    assert lines == ["use image", "use exit full", "import wave", "import lib"]
+    assert "# use image" not in recorder.file.read_text()
+
+
 # ---------------------------------------------------------------------------------------------- when
 
 ENDS = {
