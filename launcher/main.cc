@@ -33,6 +33,7 @@
 #include "launcher/contract/handoff.h"
 #include "launcher/images/build.h"
 #include "launcher/images/lookup.h"
+#include "launcher/init/init.h"
 #include "launcher/own_files.h"
 #include "launcher/python_home/python_home.h"
 #include "launcher/tools/archive_tools.h"
@@ -345,7 +346,6 @@ void FillHandoff(const Options& options, const PythonHome& home, Handoff* handof
   handoff->cache_refresh = options.cache_mode == CacheMode::kRefresh;
   handoff->explain = options.explain;
   handoff->fast_exit = options.fast_exit.value_or(true);
-  handoff->wait_for_seal = Getenv("PYLAUNCH_SEAL") == "wait";
   handoff->json = options.json;
   handoff->import_from = options.import_from;
   handoff->build = options.build;
@@ -451,6 +451,9 @@ int Main(int argc, char** argv) {
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
   handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
   if (const auto code = RunTool(*options, handoff)) return *code;
+  const InitRole role = BecomeInit(options->init, options->explain);
+  if (role.exit_code) return *role.exit_code;
+  handoff.wait_for_seal = role.ends_everything || Getenv("PYLAUNCH_SEAL") == "wait";
 
   absl::StatusOr<PythonHome> home = ChoosePython(*options, own, handoff.cache_folder);
   if (!home.ok()) return Fail(home.status());
@@ -468,7 +471,8 @@ int Main(int argc, char** argv) {
   Environment environment(environ);
   environment.Apply(handoff.plan.environment);
   if (options->doctor) return Doctor(*options, *home, own, handoff, environment);
-  if (!options->ignore_environment) {  // They are about this process; its children write nothing.
+  if (!options->ignore_environment) {  // They are about this process, not about its children.
+    environment.Remove("PYLAUNCH_INIT");
     environment.Remove("PYLAUNCH_RECORD");
     environment.Remove("PYLAUNCH_REPORT");
   }

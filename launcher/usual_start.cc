@@ -318,6 +318,8 @@ bool CanHandOn(const Text& path) { return path.good() && !Contains(path.get(), k
 void TryUsualStart(const Process& process) {
   constexpr size_t kMaxVariables = 1000;
   if (process.variables > kMaxVariables || !IsUsualCommand(process.argv)) return;
+  const long self_number = SystemCall(__NR_getpid);
+  if (self_number == 1) return;  // It is to be an init.
   const Variables variables = ReadVariables(process.environment);
   Text self;
   if (!variables.usual || !ReadLink("/proc/self/exe", &self)) return;
@@ -336,7 +338,7 @@ void TryUsualStart(const Process& process) {
   if (!CanHandOn(search.python()) || !CanHandOn(library) || !CanHandOn(cache)) return;
   Text handoff;
   handoff.Add(kHandoffVariable).Add('=');
-  PutUsualHandoff(SystemCall(__NR_getpid), search.python().get(), library.get(), cache.get(),
+  PutUsualHandoff(self_number, search.python().get(), library.get(), cache.get(),
                   [&handoff](char c) { handoff.Add(c); });
   if (!handoff.good()) return;
   Text preload;

@@ -36,10 +36,12 @@ constexpr OwnOption kOwnOptions[] = {
      "auto (default), readonly, sealed, refresh or off"},
     {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE",
      "how large DIR may grow (default 4G; 0: no bound)"},
-    {"--record", "FILE", "PYLAUNCH_RECORD", "write a preload file of what it imports"},
-    {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
+    {"--record", "FILE", "PYLAUNCH_RECORD",
+     "write a preload file, or what imports cost: *.html, *.json"},
+    {"--report", "FILE", "PYLAUNCH_REPORT", ""},
     {"--exit", "MODE", "PYLAUNCH_EXIT", "fast (default), or full: take preloads apart at the end"},
     {"--workers", "N", "PYLAUNCH_WORKERS", "run N of it (or auto) and mind them: --help-workers"},
+    {"--init", "WHEN", "PYLAUNCH_INIT", "be an init: always or never (default: as process 1)"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
      "archive what ARGS name (else --preload, else all); end"},
@@ -117,9 +119,10 @@ class OwnParser {
     AddSwitch("--image", &options_.image);
     AddSwitch("--image-build", &options_.image_build);
     AddValue("--image-allow", &image_allow_);
-    AddValue("--record", &options_.record);
-    AddValue("--report", &options_.report);
+    AddValue("--record", &options_.record)->option_text("| --report");
+    AddValue("--report", &options_.report)->group("");  // Shown with --record.
     AddValue("--exit", &exit_)->check(CLI::IsMember(std::vector<std::string>{"full", "fast"}));
+    AddValue("--init", &init_)->check(CLI::IsMember(std::vector<std::string>{"always", "never"}));
     AddSwitch("--explain", &options_.explain);
     AddSwitch("--build", &options_.build);
     AddValue("--export", &options_.export_to)->option_text("| --import");
@@ -152,6 +155,7 @@ class OwnParser {
     cache_size_.clear();
     image_allow_.clear();
     exit_.clear();
+    init_.clear();
     workers_ = {};
     try {
       app_.parse(std::move(reversed));
@@ -187,6 +191,7 @@ class OwnParser {
       options_.exit_from = from("--exit");
     }
     if (app_.count("--image") > 0) options_.image_from = from("--image");
+    if (!init_.empty()) options_.init = init_ == "always" ? InitMode::kAlways : InitMode::kNever;
     return absl::OkStatus();
   }
 
@@ -248,6 +253,7 @@ class OwnParser {
   std::string cache_size_;
   std::string image_allow_;
   std::string exit_;
+  std::string init_;
   WorkerWords workers_;
   CLI::App app_;
 };

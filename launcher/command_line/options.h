@@ -16,6 +16,8 @@ namespace pylaunch {
 enum class CacheMode { kAuto, kReadonly, kSealed, kRefresh, kOff };
 std::string_view CacheModeName(CacheMode mode);
 
+enum class InitMode { kAsProcess1, kAlways, kNever };
+
 // What the command line and the environment ask of pylaunch itself, and what is left for Python.
 struct Options {
   struct PreloadArgument {
@@ -35,8 +37,9 @@ struct Options {
   std::optional<uint64_t> cache_size;  // --cache-size in bytes; 0: no bound.
   std::string record;                  // --record: the preload file to write; empty: none.
   std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
-  std::optional<bool> fast_exit;  // --exit; nothing: fast.
-  std::string exit_from;          // As image_from.
+  std::optional<bool> fast_exit;          // --exit; nothing: fast.
+  std::string exit_from;                  // As image_from.
+  InitMode init = InitMode::kAsProcess1;  // --init
   bool explain = false;
   WorkerOptions workers;  // --workers and what goes with it.
   // Instead of running a program; one of them at most.
@@ -63,10 +66,10 @@ struct Options {
 
 // `environment` ("NAME=value") is searched for the twins (PYLAUNCH_PRELOAD, PYLAUNCH_PYTHON,
 // PYLAUNCH_CACHE, PYLAUNCH_CACHE_MODE, PYLAUNCH_CACHE_SIZE, PYLAUNCH_RECORD, PYLAUNCH_REPORT,
-// PYLAUNCH_EXIT, PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_IMAGE, PYLAUNCH_IMAGE_BUILD,
-// PYLAUNCH_IMAGE_ALLOW, PYLAUNCH_EXPORT, PYLAUNCH_IMPORT, PYLAUNCH_STATS, PYLAUNCH_VERIFY,
-// PYLAUNCH_PRUNE, PYLAUNCH_DOCTOR, PYLAUNCH_WORKERS and its company) unless -E or -I is given; a
-// flag wins over its twin, except that
+// PYLAUNCH_EXIT, PYLAUNCH_INIT, PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_IMAGE,
+// PYLAUNCH_IMAGE_BUILD, PYLAUNCH_IMAGE_ALLOW, PYLAUNCH_EXPORT, PYLAUNCH_IMPORT, PYLAUNCH_STATS,
+// PYLAUNCH_VERIFY, PYLAUNCH_PRUNE, PYLAUNCH_DOCTOR, PYLAUNCH_WORKERS and its company) unless -E or
+// -I is given; a flag wins over its twin, except that
 // --preload adds; an empty variable counts as unset.
 //
 // Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
