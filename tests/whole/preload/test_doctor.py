@@ -377,6 +377,16 @@ def test_altered_files(venv, work, same_size):
     assert "cause: altered under" in said and "ValueError: altered" in said
 
 
+def test_path_is_the_program_s_alone(installed, lab, tmp_path):
+    """Installed, the doctor is started by a path that is no real one: bin/../lib."""
+    env = clean_environment(lab.home)
+    show = "import os, sys; print([os.path.abspath(p) for p in sys.path])"
+    stock = subprocess.run([installed / "bin/python", "-c", show], env=env, cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+    command = [installed / "bin/pylaunch", "--doctor", "--json", "-c", show]
+    said = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert str(json.loads(said.stdout)["path"]) == stock.stdout.strip(), said.stderr
+
+
 # ---------------------------------------------------------------------------------------------- 4: shadowing
 
 
