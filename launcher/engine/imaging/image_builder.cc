@@ -258,12 +258,13 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     const auto left = WhatWasLeft(*g.before, ProcessState::Now());
     // Never freed, like g.read.
     const auto& modules = *new std::set<std::string>(ModuleFiles());
+    const std::string young = TooYoung(*handoff, read, modules);
     KeyMaker* maker = nullptr;
     Progress progress(handoff->image_only);
     image::CaptureRequest request;
     request.path = publisher.temp();
     request.allowed_secrets = handoff->image.allowed;
-    request.threads_only = !left.empty();
+    request.threads_only = !left.empty() || !young.empty();
     request.kept = handoff->image_turn;
     request.tight = room.tight;
     request.wait = handoff->wait_for_seal || handoff->image_only;
@@ -287,13 +288,18 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     refusal = result.refusal;
     if (refusal.empty() && (!left.empty() || !result.threads.empty())) {
       refusal = SeparateLate(*handoff, watch.Judge(left, result.threads), publisher, &separated);
+    } else if (refusal.empty() && !young.empty()) {
+      refusal = young;
+      publisher.LeaveNote(refusal);
     }
   }
   ForgetListsOfThisStart();
   if (handoff->image_only && !refusal.empty() && !separated) publisher.LeaveNote(refusal);
   if (handoff->explain) {
-    Explain(refusal.empty() ? "image: being made in " + handoff->image.folder
-                            : "image: not made: " + refusal);
+    Explain(refusal.empty()
+                ? "image: being made in " + handoff->image.folder
+                : "image: not made: " + refusal +
+                      (refusal.ends_with(image::kTooYoung) ? "; try again in 2 s" : ""));
     if (refusal.empty() && !g.variables->all.empty()) {
       Explain("image: only for an environment that is wholly the same: " + g.variables->all);
     }

@@ -139,6 +139,22 @@ std::set<std::string> ModuleFiles() {
   return paths;
 }
 
+std::string TooYoung(const Handoff& handoff, const ReadRecord& read,
+                     const std::set<std::string>& modules) {
+  const auto young = [&](const image::FileState& state) {
+    return !IsSettled(state, handoff.image.started_ns);
+  };
+  const auto words = [](const std::string& path) { return path + std::string(image::kTooYoung); };
+  for (const auto& [path, first] : read.paths) {
+    if (first.target && young(*first.target)) return words(path);
+    if (first.link && young(*first.link)) return words(path);
+  }
+  for (const std::string& path : modules) {
+    if (young(image::AskedOf(path, /*link=*/false))) return words(path);
+  }
+  return "";
+}
+
 KeyMaker::KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
                    const image::VariableReads& variables, const std::set<std::string>& modules)
     : handoff_(handoff),

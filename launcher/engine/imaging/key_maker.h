@@ -16,6 +16,11 @@ namespace pylaunch::engine {
 // before a capturing process is forked, which would come to own a copy of each. Needs the GIL.
 std::set<std::string> ModuleFiles();
 
+// The first of the files that a key would be made of which is too young to prove anything, in words
+// as for a note; or an empty string. KeyMaker would say so, but only when the image is written.
+std::string TooYoung(const Handoff& handoff, const ReadRecord& read,
+                     const std::set<std::string>& modules);
+
 // Makes the key of the image of this process: what must be so for the image to be used, of all that
 // the process was made of and that it asked. The arguments must outlive it.
 class KeyMaker {

@@ -74,10 +74,13 @@ def explain_failure(folder: str, module: str, exception: BaseException):
 
 def main() -> int:
     folder = __file__.rpartition("/")[0]
-    if sys.path and sys.path[0] == folder:
-        del sys.path[0]
     with Isolated() as outside:
         doctor = load(folder)
+        import os
+
+        # CPython has put the real path there, -I and -P apart.
+        if outside.path and os.path.realpath(outside.path[0]) == os.path.realpath(folder):
+            del outside.path[0]
         request = doctor.checkup.read_request(int(sys.argv[1]))
         surroundings = doctor.model.surroundings(request, sys.argv[2:], outside.path)
         if request.get("child"):

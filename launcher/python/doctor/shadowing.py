@@ -77,7 +77,9 @@ def find(s: Surroundings, inventory: Inventory) -> list[Finding]:
             if not real:
                 continue
             cause = f"{path} is found first when anything imports '{name}'"
-            hint = f"rename {path}, or start the program from elsewhere"
+            hint = f"rename {path}"
+            if not s.script and folder == os.path.realpath(s.cwd):
+                hint += ", or start the program from elsewhere"
             found.append(
                 Finding(
                     FAMILY,

@@ -135,6 +135,20 @@ def test_stats_show_refusals_and_what_writers_left(shelf, tmp_path):
     assert "young.py changed" in text and str(left) in text
 
 
+def test_a_start_right_after_saving_says_at_once_that_it_makes_none(shelf, tmp_path):
+    lib = Tree(tmp_path / "lib").write({"young.py": "x = 1\n"})
+    (lib / "young.py").write_text("x = 2\n")
+    env = {"PYTHONPATH": str(lib)}
+    got = shelf("-c", "import young; print(young.x)", preload=["import young"], env=env)
+    young = f"{lib / 'young.py'} changed less than two seconds before this start, or since"
+    assert got.out == "2\n" and "image: being made" not in got.err
+    assert f"explain: image: not made: {young}; try again in 2 s\n" in got.err
+    time.sleep(RACY)
+    made = shelf("-c", "pass", preload=["import young"], env=env)
+    assert reason(made) == f"none: {young}" and "image: being made" in made.err
+    assert restored(shelf("-c", "pass", preload=["import young"], env=env))
+
+
 def test_stats_of_a_damaged_key(shelf):
     (key,) = shelf.images("*.key")
     key.write_bytes(b"broken")

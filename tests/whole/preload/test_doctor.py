@@ -378,6 +378,16 @@ def test_altered_files(venv, work, same_size):
     assert "cause: altered under" in said and "ValueError: altered" in said
 
 
+def test_path_is_the_program_s_alone(installed, lab, tmp_path):
+    """Installed, the doctor is started by a path that is no real one: bin/../lib."""
+    env = clean_environment(lab.home)
+    show = "import os, sys; print([os.path.abspath(p) for p in sys.path])"
+    stock = subprocess.run([installed / "bin/python", "-c", show], env=env, cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+    command = [installed / "bin/pylaunch", "--doctor", "--json", "-c", show]
+    said = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert str(json.loads(said.stdout)["path"]) == stock.stdout.strip(), said.stderr
+
+
 # ---------------------------------------------------------------------------------------------- 4: shadowing
 
 
@@ -388,7 +398,10 @@ def test_a_file_named_random_in_the_script_folder(empty, work, tmp_path):
     check = report.failure("shadowing")
     assert check["what"] == "nothing stands in front of the standard library's 'random'"
     assert str(work / "random.py") in check["cause"]
-    assert f"rename {work / 'random.py'}" in check["hint"]
+    # sys.path begins with the script's folder, wherever it is started.
+    assert check["hint"] == f"rename {work / 'random.py'}"
+    inline = empty.doctor("-c", "import tempfile", cwd=work).failure("shadowing")
+    assert inline["hint"] == f"rename {work / 'random.py'}, or start the program from elsewhere"
     assert str(work / "random.py") in report.failure("entries")["cause"]
     said = empty.preload("tempfile", work / "main.py", cwd=tmp_path)
     assert f"cause: {work / 'random.py'} is found first" in said
