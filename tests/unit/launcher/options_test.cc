@@ -394,6 +394,14 @@ TEST(Exit, FlagWinsOverTwin) {
   EXPECT_THAT(Error({"p", "--exit=slow", "x.py"}), HasSubstr("--exit"));
 }
 
+TEST(Init, FlagWinsOverTwin) {
+  EXPECT_EQ(Parse("p x.py").init, InitMode::kAsProcess1);
+  EXPECT_EQ(Parse("p --init always x.py").init, InitMode::kAlways);
+  EXPECT_EQ(Parse("p x.py", {"PYLAUNCH_INIT=never"}).init, InitMode::kNever);
+  EXPECT_EQ(Parse("p --init=always x.py", {"PYLAUNCH_INIT=never"}).init, InitMode::kAlways);
+  EXPECT_THAT(Error({"p", "--init", "x.py"}), HasSubstr("--init"));
+}
+
 TEST(Help, FitsATerminalAndNamesEverything) {
   const std::string help = HelpText();
   std::istringstream lines(help);

@@ -98,11 +98,11 @@ def test_four_processes_share_one_storage(tmp_path):
     check_trials(tmp_path / "shared.db", 4)
 
 
-def test_runs_as_pid_1(tmp_path):
+def test_runs_as_the_child_of_process_1(tmp_path):
     allowed = subprocess.run([*AS_PID_1, "true"], capture_output=True, text=True)
     if allowed.returncode != 0:
         pytest.skip(f"unshare is not permitted here: {allowed.stderr.strip()}")
-    probe = start("-c", "import os; print(os.getpid())", cwd=tmp_path, prefix=AS_PID_1)
+    probe = start("-c", "import os; print(os.getppid())", cwd=tmp_path, prefix=AS_PID_1)
     assert finish(probe)[0] == "1\n"
     process = start(*TRAIN, "--trials", 2, "--jobs", 2, cwd=tmp_path, prefix=AS_PID_1)
     check_summary(*finish(process), tmp_path, least_accuracy=0.3)

@@ -99,10 +99,13 @@ def test_under_docker_s_seccomp_profile(image, forbidden, made):
 
 
 @own_processes
-def test_first_process_of_a_container(image):
-    """Number 1 inherits orphans, and every start has the same number."""
+@pytest.mark.parametrize("init", ["never", ""], ids=["process 1", "child of the init"])
+def test_first_process_of_a_container(image, init):
+    """Number 1 inherits orphans, and every start has the same number, 1 or the init's first child's."""
     wrap = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    program = WORK + CALCULATE + "print(os.getpid(), os.listdir('/proc').count('1'))\n"
+    wrap += ["env", f"PYLAUNCH_INIT={init}"]
+    number = "os.getpid()" if init else "os.getpid() < 3"
+    program = WORK + CALCULATE + f"print({number}, os.listdir('/proc').count('1'))\n"
     program += (
         "try: print(os.waitpid(-1, os.WNOHANG))\nexcept ChildProcessError: print('no child')\n"
     )
@@ -129,7 +132,7 @@ def test_what_goes_by_the_process_number_differs_in_containers(image):
     runs = [image("-c", DRAWS, preload=["import drawn"], wrap=wrap, env=env) for _ in range(3)]
     assert all(restored(run) for run in runs), runs[0].err
     drawn = [word for run in runs for word in run.out.split()]
-    assert drawn.count("1") == 3 and len(set(drawn)) == 16, drawn
+    assert drawn.count("2") == 3 and len(set(drawn)) == 16, drawn
 
 
 # In none of the groups of systemd.exec(5) that @system-service includes, so that a filter made of it kills who makes one.
