@@ -3,7 +3,7 @@
 Runs under stock `python` and, with every import done beforehand, under pylaunch:
 
     python examples/train.py
-    pylaunch --preload examples/configs.txt examples/train.py
+    pylaunch --preload examples/configs.txt examples/train.py      # the second time from an image
 
 Each trial draws a model family and a size, trains it on scikit-learn's bundled 8x8 digits as
 sequences of 64 pixel tokens, and reports its accuracy after every epoch. Trials run on --jobs

@@ -1,6 +1,6 @@
 """One worker of the example study: as many processes as you like draw trials from one storage.
 
-    pylaunch --workers 8 --image --restart on-failure \\
+    pylaunch --workers 8 --restart on-failure \\
         --preload examples/configs.txt --preload examples/workers.txt examples/worker.py
 
 The storage is a journal file in the output folder, which processes of one host share, or, with

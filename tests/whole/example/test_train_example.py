@@ -20,13 +20,13 @@ AS_PID_1 = ["unshare", "--pid", "--fork", "--mount-proc"]
 TIMEOUT_SECONDS = 300
 
 
-def start(*arguments, cwd, prefix=()):
+def start(*arguments, cwd, prefix=(), env=()):
     assert PYLAUNCH.exists(), f"{PYLAUNCH} is not there: build it, or set PYLAUNCH_BIN"
     command = [*prefix, PYLAUNCH, *arguments]
     return subprocess.Popen(
         [str(word) for word in command],
         cwd=cwd,
-        env={"PYLAUNCH_PYTHON": sys.executable, **os.environ},
+        env={"PYLAUNCH_PYTHON": sys.executable, **os.environ, **dict(env)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -74,10 +74,23 @@ def check_trials(database, count):
     assert "COMPLETE" in states
 
 
-def test_four_threads_train_and_draw_the_history(tmp_path):
-    process = start(*TRAIN, "--trials", 8, "--jobs", 4, cwd=tmp_path)
+@pytest.mark.parametrize("image", ["0", "1"])
+def test_four_threads_train_and_draw_the_history(tmp_path, image):
+    process = start(*TRAIN, "--trials", 8, "--jobs", 4, cwd=tmp_path, env={"PYLAUNCH_IMAGE": image})
     check_summary(*finish(process), tmp_path, least_accuracy=0.6)
     check_trials(tmp_path / "train-output" / "study.db", 8)
+
+
+def test_the_second_start_of_the_main_job_comes_from_an_image(tmp_path):
+    flags = ["--cache", tmp_path / "cache", "--explain"]
+    env = {"PYLAUNCH_SEAL": "wait"}
+    told = [
+        finish(start(*flags, *TRAIN, "--trials", 0, cwd=tmp_path, env=env))[1] for _ in range(2)
+    ]
+    asked = re.findall(r"settings: image by (.*/examples/configs.txt):\d+:1, exit fast", told[1])
+    assert asked == [str(ROOT / "examples" / "configs.txt")]
+    assert "explain: image: being made" in told[0]
+    assert re.search(r"explain: image: /.*\.img$", told[1], re.MULTILINE), told[1]
 
 
 def test_four_processes_share_one_storage(tmp_path):

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError
 
 EXAMPLES = ROOT / "examples"
-FLAGS = ["--image", "--restart", "on-failure", "--preload", EXAMPLES / "configs.txt", "--preload", EXAMPLES / "workers.txt"]  # fmt: skip
+FLAGS = ["--restart", "on-failure", "--preload", EXAMPLES / "configs.txt", "--preload", EXAMPLES / "workers.txt"]  # fmt: skip
 pytestmark = [pytest.mark.slow, pytest.mark.one_worker]  # A minute of two processors.
 
 
