@@ -191,6 +191,7 @@ bool Resume(const image::Restored& restored) {
   const bool attached = g.session_was_open;
   if (!ResumeImage(restored, g.handoff)) return false;
   if (attached) g.session->Open(*g.handoff, Key(CurrentProgram()), ModuleSuffixes());
+  ResumeJournal(*g.handoff);
   return true;
 }
 

@@ -242,6 +242,9 @@ bool IsFull() {
 Journal* StartJournal(const JournalWants& wants, int64_t started_ns) {
   g.wants = wants;
   g.started_ns = started_ns;
+  g.events.clear();
+  g.full = false;
+  g.thread_imports = g.thread_modules = 0;
   g_journal_on = true;
   return &g;
 }

@@ -93,7 +93,8 @@ struct Journal {
 extern bool g_journal_on;
 inline bool JournalOn() { return g_journal_on; }
 
-// REQUIRES: the first process of this launch, one thread.
+// Begins anew. REQUIRES: the first process of this launch, or one restored from an image; one
+// thread.
 Journal* StartJournal(const JournalWants& wants, int64_t started_ns);
 // For good; also what a forked child does.
 void StopJournal();

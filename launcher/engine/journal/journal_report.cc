@@ -36,6 +36,7 @@ struct {
   // As it was at the start: finalisation may have taken it apart.
   const Program* program = nullptr;
   pid_t process = 0;
+  bool called_at_exit = false;  // Also if an image's maker has seen to it.
   // sys.path as the program found it, but for its first entry.
   std::vector<std::string>& path = *new std::vector<std::string>();
 } g;
@@ -271,12 +272,15 @@ PyObject* OnEnd(PyObject*, PyObject*) {
 PyMethodDef kOnEnd = {"pylaunch_report", OnEnd, METH_NOARGS, nullptr};
 
 bool CallAtExit() {
+  if (g.called_at_exit) return true;
   PyRef atexit = BuiltinModule("atexit");
   PyRef hook = PyRef::Steal(PyCFunction_New(&kOnEnd, nullptr));
   PyRef done = atexit && hook
                    ? PyRef::Steal(PyObject_CallMethod(atexit.get(), "register", "O", hook.get()))
                    : PyRef();
-  return static_cast<bool>(done);
+  g.called_at_exit = static_cast<bool>(done);
+  if (!done) PyErr_Clear();
+  return g.called_at_exit;
 }
 
 // Where the program's own modules lie: what sys.path[0] will be, if that is a folder.
@@ -303,12 +307,19 @@ void SetUpJournal(const Handoff& handoff, const Program& program, int64_t starte
   if (!wants.requests) kept->WipeCommand();  // Only a record tells it.
   g.program = kept;
   g.process = getpid();
-  if (!CallAtExit()) {
-    PyErr_Clear();
-    return;
-  }
+  if (!CallAtExit()) return;
   SetOwnFolder(OwnFolder(program));
   g.journal = StartJournal(wants, started_ns);
+}
+
+void ResumeJournal(const Handoff& handoff) {
+  g.handoff = &handoff;
+  g.process = getpid();
+  StopJournal();
+  if (!handoff.explain || !CallAtExit()) return;
+  JournalWants wants;
+  wants.threads = true;
+  g.journal = StartJournal(wants, MonotonicNs());
 }
 
 void JournalProgram() {

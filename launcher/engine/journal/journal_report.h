@@ -15,6 +15,10 @@ namespace pylaunch::engine {
 // module has been imported from sys.path.
 void SetUpJournal(const Handoff& handoff, const Program& program, int64_t started_ns);
 
+// Likewise in a process restored from an image, for --explain alone: nothing is recorded with an
+// image. What the image's maker counted is forgotten.
+void ResumeJournal(const Handoff& handoff);
+
 // The program begins now.
 void JournalProgram();
 

@@ -169,6 +169,27 @@ def test_use_is_noted_on_the_key_once_an_hour_and_the_image_still_holds(shelf):
     assert (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
 
 
+@pytest.mark.parametrize("maker", [True, False], ids=["made with --explain", "made without"])
+def test_explain_counts_imports_on_threads_in_a_restored_process(lab, tmp_path, maker):
+    lab.need_pylaunch()
+    image = Imaged(lab, tmp_path / "image")
+    lib = Tree(tmp_path / "lib").write({"mine.py": "import threading\nt = threading.Thread(target=__import__, args=('wave',))\nt.start(); t.join()\n"})  # fmt: skip
+    time.sleep(RACY)
+    env, preload = {"PYTHONPATH": str(lib)}, ["import mine"]
+    program = "import threading\nt = threading.Thread(target=__import__, args=('colorsys',), name='other')\nt.start(); t.join()"
+    subprocess.run(image.argv("-c", "pass", preload=preload, explain=maker), env=image.env(env), cwd=image.cwd, capture_output=True, check=True)  # fmt: skip
+    for command, lines in {
+        "pass": ["0 imports on threads other than the main one"],
+        program: ["'colorsys' imported on thread 'other' (1 module, N ms)", "1 import on threads other than the main one (1 module)"],
+    }.items():  # fmt: skip
+        got = image("-c", command, preload=preload, env=env)
+        assert restored(got), got.err
+        told = re.findall(r"^pylaunch: explain: threads: (.*)", got.err, re.M)
+        assert [re.sub(r"\d+ ms", "N ms", x) for x in told] == lines, got.err
+    quiet = subprocess.run(image.argv("-c", program, preload=preload, explain=False), env=image.env(env), cwd=image.cwd, capture_output=True, text=True)  # fmt: skip
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+
+
 # ---------------------------------------------------------------------------------------------- --verify
 
 
