@@ -132,8 +132,10 @@ bool StillAt(int fd, const std::string& path) {
 
 class PosixEnv final : public FileEnv {
  public:
+  explicit PosixEnv(bool unnoticed) : unnoticed_(unnoticed) {}
+
   Result<MappedFile> Map(const std::string& path) override {
-    const Descriptor fd = OpenFd(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    const Descriptor fd = OpenToRead(path, O_NOFOLLOW);
     if (!fd.ok() && errno == ELOOP) {
       return MakeError(ErrorCode::kUntrusted, path + ": is a symbolic link");
     }
@@ -157,7 +159,7 @@ class PosixEnv final : public FileEnv {
   }
 
   Result<std::string> ReadFile(const std::string& path, size_t limit) override {
-    const Descriptor fd = OpenFd(path, O_RDONLY | O_NONBLOCK);
+    const Descriptor fd = OpenToRead(path, 0);
     if (!fd.ok()) return ReadError("cannot open", path, errno);
     struct stat st;
     if (fstat(fd.get(), &st) != 0) return ReadError("cannot stat", path, errno);
@@ -285,6 +287,15 @@ class PosixEnv final : public FileEnv {
   } catch (const std::bad_alloc&) {
     return SysError(ErrorCode::kIo, "cannot read", path, ENOMEM);
   }
+
+  Descriptor OpenToRead(const std::string& path, int flags) const {
+    flags |= O_RDONLY | O_NONBLOCK;
+    Descriptor fd = OpenFd(path, unnoticed_ ? flags | O_NOATIME : flags);
+    if (!fd.ok() && errno == EPERM && unnoticed_) return OpenFd(path, flags);
+    return fd;
+  }
+
+  const bool unnoticed_;
 };
 
 }  // namespace
@@ -314,7 +325,12 @@ void MappedFile::Unmap() {
 
 FileEnv& PosixFileEnv() {
   // Never destroyed: the engine may use it from exit hooks.
-  static PosixEnv* const env = new PosixEnv;
+  static PosixEnv* const env = new PosixEnv(/*unnoticed=*/false);
+  return *env;
+}
+
+FileEnv& UnnoticedFileEnv() {
+  static PosixEnv* const env = new PosixEnv(/*unnoticed=*/true);
   return *env;
 }
 

@@ -99,6 +99,9 @@ class FileEnv {
 
 // The operating system's.
 FileEnv& PosixFileEnv();
+// The same for who only looks: reading does not set the time of last use (open(2), O_NOATIME),
+// where the file is this user's.
+FileEnv& UnnoticedFileEnv();
 
 // True if CreateTemp may have made `name` (no folder) for a file called `base` (no folder).
 bool IsTempNameFor(std::string_view name, std::string_view base);

@@ -243,36 +243,50 @@ class Search {
     const std::optional<image::KeyHead> head = file.Head();
     if (!head) {
       fault_ = file.Fault();
+      fault_used_ns_ = INT64_MAX;
       return -1;
     }
     const Facts now = image::FactsNow(order_, *head);
     std::string difference = image::Difference(head->facts, now);
     if (difference.empty()) {
       path_ = key_path;
+      fault_used_ns_ = file.used_ns();
       return Open(file, *head, mode_, &fault_);
     }
     if (!explain_) return -1;
     const size_t count =
         image::CountMissing(now, head->facts) + image::CountMissing(head->facts, now);
-    if (nearest_.empty() || count < fewest_) nearest_ = std::move(difference), fewest_ = count;
+    if (nearest_.empty() || count < fewest_) {
+      nearest_ = std::move(difference), nearest_path_ = key_path, fewest_ = count;
+    }
     return -1;
   }
 
   const std::string& path() const { return path_; }
   // After no success.
   std::string Why() const {
-    if (!fault_.empty()) return fault_;
+    if (!fault_.empty() && !IsNearestNewer()) return fault_;
     return nearest_.empty() ? "" : "none for this state: " + nearest_;
   }
 
  private:
+  // What this state's image was made of may have changed long ago. Who has used another one since
+  // asks why not that one, if all but the state is as it was.
+  bool IsNearestNewer() const {
+    if (nearest_.empty()) return false;
+    const image::KeyFile file(nearest_path_);
+    return file.used_ns() > fault_used_ns_ && WhatChanged(file).empty();
+  }
+
   const image::ImageOrder& order_;
-  const CacheMode mode_;  // If sealed, what an image was made of is not asked for.
-  const bool explain_;    // Else nobody asks which is nearest, which takes long to tell.
-  std::string path_;      // Of the last key whose facts are this start's.
-  std::string fault_;     // What was wrong with that one, or with a file that is no key.
-  std::string nearest_;   // How the most similar of the others differs...
-  size_t fewest_ = 0;     // ...and in how many facts.
+  const CacheMode mode_;       // If sealed, what an image was made of is not asked for.
+  const bool explain_;         // Else nobody asks which is nearest, which takes long to tell.
+  std::string path_;           // Of the last key whose facts are this start's.
+  std::string fault_;          // What was wrong with that one, or with a file that is no key.
+  int64_t fault_used_ns_ = 0;  // When that was used last.
+  std::string nearest_;        // How the most similar of the others differs...
+  size_t fewest_ = 0;          // ...and in how many facts.
+  std::string nearest_path_;   // Of its key.
 };
 
 int Find(const ImageQuery& query, const std::vector<std::string>& keys,

@@ -45,7 +45,7 @@ Json ToJson(const ArchiveSummary& archive) {
 bool ReadAll(const std::string& folder, ArchiveSummary (*read)(cache::FileEnv&, const std::string&),
              std::vector<ArchiveSummary>* archives) {
   if (folder.empty()) return true;
-  cache::FileEnv& env = cache::PosixFileEnv();
+  cache::FileEnv& env = cache::UnnoticedFileEnv();
   const auto paths = cache::ArchivesIn(env, folder);
   if (!paths) {
     PrintError(paths.error(), kUnlistableHint);
@@ -57,7 +57,7 @@ bool ReadAll(const std::string& folder, ArchiveSummary (*read)(cache::FileEnv&, 
 
 // What writers of archives have left, or are writing.
 void AddTemporary(const std::string& folder, std::vector<image::Leftover>* temporary) {
-  cache::FileEnv& env = cache::PosixFileEnv();
+  cache::FileEnv& env = cache::UnnoticedFileEnv();
   const auto names = env.ListFolder(folder);
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
     const auto st = env.Stat(folder + "/" + name);
@@ -219,8 +219,8 @@ int Verify(const CachePlace& cache, char** environment, bool json) {
 
 int Prune(const CachePlace& cache, uint64_t max_bytes, bool json) {
   const std::string& folder = cache.folder;
-  const auto outcome =
-      image::PruneCache(cache::PosixFileEnv(), folder, max_bytes, /*keep=*/"", /*thoroughly=*/true);
+  const auto outcome = image::PruneCache(cache::UnnoticedFileEnv(), folder, max_bytes, /*keep=*/"",
+                                         /*thoroughly=*/true);
   if (!outcome) {
     PrintError(outcome.error(), kUnlistableHint);
     return 1;

@@ -100,7 +100,7 @@ void PrintDivergence(const image::Divergence& divergence) {
 bool ReadImages(const std::string& cache_folder, char** environment, bool check,
                 image::Collection* collection) {
   if (cache_folder.empty()) return true;
-  auto found = image::Collect(cache::PosixFileEnv(), cache_folder + "/" + image::kImagesFolder,
+  auto found = image::Collect(cache::UnnoticedFileEnv(), cache_folder + "/" + image::kImagesFolder,
                               environment, check);
   if (!found) {
     PrintError(found.error(), kUnlistableHint);

@@ -149,6 +149,35 @@ def test_a_start_right_after_saving_says_at_once_that_it_makes_none(shelf, tmp_p
     assert restored(shelf("-c", "pass", preload=["import young"], env=env))
 
 
+def test_to_look_at_an_archive_is_no_use_of_it(shelf):
+    """--prune goes by the time of last use."""
+    (archive,) = shelf.cache.glob("*.pla")
+    long_ago = int(time.time()) - HOUR
+    os.utime(archive, (long_ago, long_ago))
+    for flag in ("--stats", "--verify", "--prune", "--stats"):
+        said = shelf.tool(flag, "--json").json
+        assert archive.stat().st_atime == long_ago, flag
+    assert said["archives"][0]["last_used"] == long_ago
+
+
+def test_explain_blames_the_state_not_an_old_image_s_file(shelf, tmp_path):
+    lib = Tree(tmp_path / "lib").write({"mine.py": "import os; os.environ.get('SETTING')\n"})
+    time.sleep(RACY)
+    plain = {"PYTHONPATH": str(lib)}
+    shelf.make("-c", "pass", preload=["import mine"], env=plain)
+    lib.write({"mine.py": "import os; os.environ.get('SETTING')  # Edited.\n"})
+    time.sleep(RACY)
+    shelf.make("-c", "pass", preload=["import mine"], env={**plain, "SETTING": "1"})
+    flags = ["--cache-mode", "readonly", "-c", "pass"]
+    said = reason(shelf(*flags, preload=["import mine"], env=plain))
+    assert said == "none for this state: variable SETTING is gone"
+    lib.write({"mine.py": "import os; os.environ.get('SETTING')  # Edited again.\n"})
+    said = reason(shelf(*flags, preload=["import mine"], env=plain))
+    assert said == f"{lib / 'mine.py'} changed"
+    used = {**plain, "SETTING": "1"}
+    assert reason(shelf(*flags, preload=["import mine"], env=used)) == f"{lib / 'mine.py'} changed"
+
+
 def test_stats_of_a_damaged_key(shelf):
     (key,) = shelf.images("*.key")
     key.write_bytes(b"broken")
