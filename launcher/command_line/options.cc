@@ -37,7 +37,7 @@ constexpr OwnOption kOwnOptions[] = {
     {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE",
      "how large DIR may grow (default 4G; 0: no bound)"},
     {"--record", "FILE", "PYLAUNCH_RECORD", "write a preload file of what it imports"},
-    {"--report", "FILE", "PYLAUNCH_REPORT", "write what imports cost: *.html, *.json"},
+    {"--report", "FILE", "PYLAUNCH_REPORT", "what imports cost: *.html, *.json, *.speedscope.json"},
     {"--exit", "MODE", "PYLAUNCH_EXIT", "full, or fast (as --image): no teardown of preloads"},
     {"--workers", "N", "PYLAUNCH_WORKERS", "run N of it (or auto) and mind them: --help-workers"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
