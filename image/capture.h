@@ -11,7 +11,7 @@
 #include "image/format.h"
 
 // Makes an image of this process in a forked child, while this process goes on. Order of things:
-// docs/image.md.
+// docs/image-design.md.
 
 namespace pylaunch::image {
 

@@ -88,7 +88,7 @@ class Result:
 
     def archive_counts(self) -> tuple[int, int, int]:
         """Hits, misses and stale entries, as --explain tells them."""
-        found = re.findall(r"archive: (\d+) hits, (\d+) misses, (\d+) stale", self.err)
+        found = re.findall(r"archive: (\d+) hits?, (\d+) miss(?:es)?, (\d+) stale", self.err)
         assert found, f"--explain told nothing about the archive:\n{self.err}"
         hits, misses, stale = found[-1]
         return int(hits), int(misses), int(stale)

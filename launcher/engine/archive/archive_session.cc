@@ -278,7 +278,8 @@ void ArchiveSession::Detach() {
 
 void ArchiveSession::ReportCounts() const {
   if (!enabled_ || !explain_) return;
-  Explain("archive: " + std::to_string(hits_) + " hits, " + std::to_string(misses_) + " misses, " +
+  Explain("archive: " + std::to_string(hits_) + (hits_ == 1 ? " hit, " : " hits, ") +
+          std::to_string(misses_) + (misses_ == 1 ? " miss, " : " misses, ") +
           std::to_string(stale_) + " stale" +
           (by_digest_ > 0 ? ", " + std::to_string(by_digest_) + " by digest" : ""));
 }

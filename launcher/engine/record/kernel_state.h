@@ -9,7 +9,8 @@
 namespace pylaunch::engine {
 
 // What the kernel keeps of a process beside its memory, threads and descriptors, as it tells now.
-// Nothing is said of what it does not know. docs/image.md, "What the kernel keeps", has the table.
+// Nothing is said of what it does not know. docs/image-design.md, "What the kernel keeps", has the
+// table.
 void AddKernelState(std::set<ProcessState::Part>* parts);
 
 // readlink(2); empty: none.

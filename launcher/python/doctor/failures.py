@@ -232,13 +232,20 @@ def explain_case(case: Case) -> Explanation | None:
     return None
 
 
+def _python() -> str:
+    """sys.executable may be pylaunch; hints name the Python beside it, as --doctor does."""
+    folder, name = os.path.split(sys.executable or "")
+    python = os.path.join(folder, "python")
+    return python if name == "pylaunch" and os.path.exists(python) else sys.executable
+
+
 def explain(
     module: str, error: BaseException, path: list[str], modules: Mapping
 ) -> Explanation | None:
     main = modules.get("__main__")
     surroundings = Surroundings(
         program_path=list(path),
-        python=sys.executable,
+        python=_python(),
         environ=dict(os.environ),
         cwd=os.getcwd(),
         script=getattr(main, "__file__", None) or "",

@@ -413,6 +413,7 @@ TEST(Help, FitsATerminalAndNamesEverything) {
   EXPECT_THAT(help, StartsWith("usage: pylaunch"));
   EXPECT_LE(count, 24);
   EXPECT_THAT(last, HasSubstr("pylaunch -h"));
+  EXPECT_THAT(help, HasSubstr("*.html, *.json, *.speedscope.json"));
   for (const char* word : {"--preload",     "--python",
                            "--cache",       "--cache-mode",
                            "--cache-size",  "--record",

@@ -1,7 +1,7 @@
 # ruff: noqa: E501 - programs in strings read better on long lines.
 """What the kernel keeps of a process's memory and of its thread, fork(2) hands on and execve(2) forgets, a restored process has again.
 
-docs/image.md, "What the kernel keeps", has the whole list; what cannot be put back makes an entry late (test_image_late.py).
+docs/image-design.md, "What the kernel keeps", has the whole list; what cannot be put back makes an entry late (test_image_late.py).
 """
 
 import ctypes

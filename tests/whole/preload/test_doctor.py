@@ -388,6 +388,24 @@ def test_path_is_the_program_s_alone(installed, lab, tmp_path):
     assert str(json.loads(said.stdout)["path"]) == stock.stdout.strip(), said.stderr
 
 
+def test_hints_at_a_launch_name_python_not_pylaunch(installed, lab, tmp_path):
+    (site,) = (installed / "lib").glob("python3.*/site-packages")
+    info = site / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "INSTALLER").write_text("pip\n")
+    (info / "RECORD").write_text("mine.py,sha256=AAAA,1\nmine-1.0.dist-info/METADATA,,\n")
+    (site / "mine.py").write_text("raise ValueError('altered')\n")
+    os.utime(site / "mine.py", (1e9, 1e9))
+    try:
+        command = [installed / "bin/pylaunch", "--preload", "mine", "-c", "pass"]
+        said = subprocess.run(command, env=clean_environment(lab.home), cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+        assert f"hint:  {installed}/bin/python -m pip install" in said.stderr, said.stderr
+    finally:
+        shutil.rmtree(info)
+        (site / "mine.py").unlink()
+
+
 # ---------------------------------------------------------------------------------------------- 4: shadowing
 
 
