@@ -54,6 +54,8 @@ class Engine:
     # Who preloads: each worker, or processes that they are forked from; so many, and nobody else.
     forked_from: int = 0
     besides: int = 0  # So many more preload: their program has a use for it.
+    # What the words of spare workers have in them: they preload, and may get no task.
+    spare: str = ""
     also: tuple[str, ...] = ()  # Further lines of the preload file: what the engine itself imports.
 
 
