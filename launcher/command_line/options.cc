@@ -37,7 +37,7 @@ constexpr OwnOption kOwnOptions[] = {
     {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE",
      "how large DIR may grow (default 4G; 0: no bound)"},
     {"--record", "FILE", "PYLAUNCH_RECORD",
-     "write a preload file, or what imports cost: *.html, *.json"},
+     "a preload file; costs: *.html, *.json, *.speedscope.json"},
     {"--report", "FILE", "PYLAUNCH_REPORT", ""},
     {"--exit", "MODE", "PYLAUNCH_EXIT", "fast (default), or full: take preloads apart at the end"},
     {"--workers", "N", "PYLAUNCH_WORKERS", "run N of it (or auto) and mind them: --help-workers"},
