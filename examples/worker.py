@@ -81,20 +81,24 @@ def open_study(args):
     return study
 
 
-def is_left_behind(trial):
+def has_heartbeat(study):
+    return isinstance(study._storage, optuna.storages.RDBStorage)
+
+
+def is_left_behind(study, trial):
     """True if `trial` runs no more: an earlier attempt of this worker had it, or nobody has."""
-    if "worker" not in trial.user_attrs:
+    if "worker" not in trial.user_attrs:  # Nor has it a heartbeat, perhaps, for ever.
         return datetime.now() - trial.datetime_start > NAMELESS
+    if has_heartbeat(study):
+        return False  # Optuna looks after those.
     worker, attempt = trial.user_attrs["worker"]
     return worker == WORKER and attempt < ATTEMPT
 
 
 def retry_left_behind(study):
-    """What the heartbeat of a database does, for a journal."""
-    if isinstance(study._storage, optuna.storages.RDBStorage):
-        return
+    """What the heartbeat of a database does, for a journal; for both, what had no first beat."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not is_left_behind(trial):
+        if not is_left_behind(study, trial):
             continue
         try:
             study.tell(trial.number, state=TrialState.FAIL)
@@ -124,7 +128,7 @@ def work(study, args):
             if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 study.optimize(objective, n_trials=1, catch=NotQueued)
             else:
-                if isinstance(study._storage, optuna.storages.RDBStorage):
+                if has_heartbeat(study):
                     optuna.storages.fail_stale_trials(study)
                 time.sleep(0.2)
 

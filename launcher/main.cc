@@ -345,7 +345,8 @@ void FillHandoff(const Options& options, const PythonHome& home, Handoff* handof
   handoff->cache_sealed = options.cache_mode == CacheMode::kSealed;
   handoff->cache_refresh = options.cache_mode == CacheMode::kRefresh;
   handoff->explain = options.explain;
-  handoff->fast_exit = options.fast_exit.value_or(true);
+  const bool preloads = !handoff->plan.entries.empty() || options.image || options.image_build;
+  handoff->fast_exit = options.fast_exit.value_or(preloads);
   handoff->json = options.json;
   handoff->import_from = options.import_from;
   handoff->build = options.build;

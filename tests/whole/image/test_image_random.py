@@ -38,7 +38,7 @@ def test_who_draws_when_imported_is_imported_late(plan, name):  # noqa: F811
         {"drawer.py": LATE[name]}, ["import early", "optional import numpy", "import drawer"], SHOW
     )
     found = start()
-    assert why_not_made(found) == "--preload:1:1: 'import drawer' drew random numbers: drawer; from the next start on imported late", found.err  # fmt: skip
+    assert why_not_made(found) == "'import drawer' drew random numbers: drawer; from the next start on imported late", found.err  # fmt: skip
     runs = [start() for _ in range(3)]
     assert "image: being made" in runs[0].err
     for run in runs:
