@@ -146,8 +146,11 @@ std::string TooYoung(const Handoff& handoff, const ReadRecord& read,
   };
   const auto words = [](const std::string& path) { return path + std::string(image::kTooYoung); };
   for (const auto& [path, first] : read.paths) {
-    if (first.target && young(*first.target)) return words(path);
-    if (first.link && young(*first.link)) return words(path);
+    // Of what has changed or gone since, KeyMaker says that it did.
+    for (const bool link : {false, true}) {
+      const std::optional<image::FileState>& asked = link ? first.link : first.target;
+      if (asked && young(*asked) && image::AskedOf(path, link) == *asked) return words(path);
+    }
   }
   for (const std::string& path : modules) {
     if (young(image::AskedOf(path, /*link=*/false))) return words(path);
