@@ -140,6 +140,7 @@ def network_namespaces(count: int):
             subprocess.run(["ip", *undo], check=False)
 
 
+@pytest.mark.full
 def test_three_hosts_share_a_database(lab, tmp_path):
     """Each one's supervisor and image are its own; a whole host is lost in the middle of the study."""
     lab.need_pylaunch()
