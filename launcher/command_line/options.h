@@ -37,7 +37,7 @@ struct Options {
   std::optional<uint64_t> cache_size;  // --cache-size in bytes; 0: no bound.
   std::string record;                  // --record: the preload file to write; empty: none.
   std::string report;  // --report: the report to write, its kind by its suffix; empty: none.
-  std::optional<bool> fast_exit;          // --exit; nothing: fast.
+  std::optional<bool> fast_exit;          // --exit; nothing: fast if anything is preloaded.
   std::string exit_from;                  // As image_from.
   InitMode init = InitMode::kAsProcess1;  // --init
   bool explain = false;
@@ -69,8 +69,8 @@ struct Options {
 // PYLAUNCH_EXIT, PYLAUNCH_INIT, PYLAUNCH_EXPLAIN, PYLAUNCH_BUILD, PYLAUNCH_IMAGE,
 // PYLAUNCH_IMAGE_BUILD, PYLAUNCH_IMAGE_ALLOW, PYLAUNCH_EXPORT, PYLAUNCH_IMPORT, PYLAUNCH_STATS,
 // PYLAUNCH_VERIFY, PYLAUNCH_PRUNE, PYLAUNCH_DOCTOR, PYLAUNCH_WORKERS and its company) unless -E or
-// -I is given; a flag wins over its twin, except that
-// --preload adds; an empty variable counts as unset.
+// -I is given; a flag wins over its twin, except that --preload adds; an empty variable counts as
+// unset.
 //
 // Our options are read up to where CPython stops reading its own (Python/getopt.c): -c, -m, '-',
 // '--', or the first argument that is no option; they may stand between Python's. Both

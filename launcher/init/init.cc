@@ -15,12 +15,11 @@
 #include <cstring>
 #include <utility>
 
+#include "launcher/init/ending.h"
 #include "launcher/init/terminal.h"
 
 namespace pylaunch {
 namespace {
-
-constexpr int kByKernel = 128;
 
 // What this process was given, for the program to find.
 struct Inherited {
@@ -74,8 +73,7 @@ std::optional<int> Init::Reap() {
     const pid_t pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED);
     if (pid <= 0) return code;
     if (pid != program_) continue;
-    if (WIFEXITED(status)) code = WEXITSTATUS(status);
-    if (WIFSIGNALED(status)) code = kByKernel + WTERMSIG(status);
+    if (WIFEXITED(status) || WIFSIGNALED(status)) code = Ending::Of(status).exit_code();
     if (WIFCONTINUED(status)) resumed_ = true;
     if (!WIFSTOPPED(status)) continue;
     resumed_ = false;

@@ -9,12 +9,12 @@
 #include <cstdio>
 
 #include "cache/descriptor.h"
+#include "launcher/init/ending.h"
 #include "launcher/workers/process_tree.h"
 
 namespace pylaunch {
 namespace {
 
-constexpr int kByKernel = 128;
 // Sent for what a process itself does wrong (signal(7)).
 constexpr int kOwnFaults[] = {SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS};
 
@@ -26,13 +26,14 @@ int Wait(pid_t supervisor, const sigset_t& all) {
     if (signal == SIGCHLD) {
       int status = 0;
       if (waitpid(supervisor, &status, WNOHANG) != supervisor) continue;
-      if (WIFEXITED(status)) return WEXITSTATUS(status);
+      const Ending ending = Ending::Of(status);
+      if (ending.signal == 0) return ending.code;
       KillAllBelow();
       std::fprintf(stderr,
                    "pylaunch: error: what supervises the workers was killed by signal %d\n"
                    "  hint:  the workers have been killed, too\n",
-                   WTERMSIG(status));
-      return kByKernel + WTERMSIG(status);
+                   ending.signal);
+      return ending.exit_code();
     }
     if (signal <= 0 || !IsPassedOn(signal)) continue;
     sigval sender = {};

@@ -388,8 +388,7 @@ void Supervisor::Ended(size_t k, int status) {
   Worker& worker = workers_[k];
   const int64_t now = NowNs();
   worker.seconds = static_cast<double>(now - worker.started_ns) / kSecondNs;
-  worker.ending = {WIFEXITED(status) ? WEXITSTATUS(status) : 0,
-                   WIFSIGNALED(status) ? WTERMSIG(status) : 0};
+  worker.ending = Ending::Of(status);
   worker.pid = 0;
   Drain(k);
   worker.Next(options_.workers.restart, stopping_, now);

@@ -1,17 +1,8 @@
 #include "launcher/workers/worker.h"
 
-#include <string.h>
-
 #include <algorithm>
 
 namespace pylaunch {
-
-std::string Ending::InWords() const {
-  if (signal == 0) return "exit code " + std::to_string(code);
-  const char* name = sigabbrev_np(signal);
-  const std::string number = std::to_string(signal);
-  return "killed by signal " + number + (name == nullptr ? "" : std::string(" (SIG") + name + ")");
-}
 
 void Worker::Remember(std::string_view bytes) {
   constexpr size_t kKept = 2048;

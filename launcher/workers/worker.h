@@ -8,19 +8,9 @@
 #include <string_view>
 
 #include "launcher/command_line/worker_options.h"
+#include "launcher/init/ending.h"
 
 namespace pylaunch {
-
-// How a process ended, as wait(2) tells it.
-struct Ending {
-  int code = 0;    // Of exit(2).
-  int signal = 0;  // 0: it was not killed by one.
-  bool good() const { return code == 0 && signal == 0; }
-  // As a shell and srun(1) put it.
-  int exit_code() const { return signal != 0 ? 128 + signal : code; }
-  // "exit code 3", "killed by signal 9 (SIGKILL)".
-  std::string InWords() const;
-};
 
 // One worker of several, over all its attempts. Times are CLOCK_MONOTONIC in nanoseconds.
 class Worker {
