@@ -188,13 +188,33 @@ def sealers(folder: Path | None = None) -> list[int]:
             continue
         with contextlib.suppress(OSError):
             comm = Path("/proc", entry, "comm").read_text()
-            state = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[0]
-            if not comm.startswith("pylaunch-seal") or state == "Z":
+            if not comm.startswith("pylaunch-seal") or not alive(int(entry)):
                 continue
             files = [os.readlink(fd) for fd in Path("/proc", entry, "fd").iterdir()]
             if folder is None or any(name.startswith(f"{folder}/") for name in files):
                 found.append(int(entry))
     return found
+
+
+def process_state(pid: int) -> str:
+    """As proc_pid_stat(5) has it, "Z" of a zombie; or "gone"."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return "gone"
+
+
+def alive(pid: int) -> bool:
+    return process_state(pid) not in ("gone", "Z")
+
+
+def wait_until(condition, what: str, timeout: float = 20, every: float = 0.01):
+    """The first true value of `condition()`, which is asked every so many seconds."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(every)
+    pytest.fail(f"not within {timeout} s: {what}")
 
 
 def children(pid: int) -> list[int]:

@@ -25,7 +25,16 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import archives, children, clean_environment, finish, serial, start
+from conftest import (
+    alive,
+    archives,
+    children,
+    clean_environment,
+    finish,
+    serial,
+    start,
+    wait_until,
+)
 
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 # Runtimes of containers let process 1 lead a session; unshare(1) does not.
@@ -47,21 +56,6 @@ def permitted():
     allowed = subprocess.run([*NAMESPACE, "true"], capture_output=True, text=True)
     if allowed.returncode != 0:
         pytest.skip(f"unshare is not permitted here: {allowed.stderr.strip()}")
-
-
-def until(condition, what: str, timeout: float = 20):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.005)
-    raise AssertionError(f"not within {timeout} s: {what}")
-
-
-def state(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return "gone"
 
 
 def status(pid: int, *names: str) -> dict[str, str]:
@@ -97,7 +91,7 @@ class Place:
     def init_of(self, started: subprocess.Popen) -> int:
         """The number here of the process that is the init."""
         return (
-            until(lambda: children(started.pid), "process 1")[0]
+            wait_until(lambda: children(started.pid), "process 1")[0]
             if "--fork" in self.prefix
             else started.pid
         )
@@ -319,7 +313,7 @@ def test_stopping_a_container_ends_a_program_without_handler_at_once(container):
 def test_a_signal_while_python_starts_ends_it(container):
     process = container.begin("-c", SLEEP)
     init = container.init_of(process)
-    until(lambda: children(init), "the program's process")
+    wait_until(lambda: children(init), "the program's process")
     os.kill(init, signal.SIGTERM)
     assert finish(process)[0] == 128 + signal.SIGTERM
 
@@ -473,7 +467,7 @@ def test_the_init_holds_nothing(container):
     process = container.begin("-c", SLEEP)
     process.stdout.readline()
     init = container.init_of(process)
-    until(lambda: not os.listdir(f"/proc/{init}/fd"), "no descriptor is open")
+    wait_until(lambda: not os.listdir(f"/proc/{init}/fd"), "no descriptor is open")
     assert os.readlink(f"/proc/{init}/cwd") == "/"
     os.kill(init, signal.SIGTERM)
     finish(process)
@@ -505,7 +499,7 @@ def test_an_init_that_is_killed_takes_the_program_along(lab, tmp_path, name):
     process.stdout.readline()
     (program,) = children(process.pid)
     process.kill()
-    until(lambda: state(program) in ("gone", "Z"), "the program is gone, too")
+    wait_until(lambda: not alive(program), "the program is gone, too")
     finish(process)
 
 
@@ -685,7 +679,7 @@ while True: signal.pause()
     typist.expect("on")
     typist.close()
     told = on_terminal.place.folder / "told"
-    until(told.exists, "the program has heard of it")
+    wait_until(told.exists, "the program has heard of it")
     if isinstance(typist, InContainer):
         assert typist.process.wait(20) == 3
     else:

@@ -15,13 +15,14 @@ import time
 import optuna
 import postgresql
 import pytest
-from conftest import ROOT, children, clean_environment, finish, start
+from conftest import ROOT, children, clean_environment, finish, start, wait_until
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError
 
 EXAMPLES = ROOT / "examples"
 FLAGS = ["--restart", "on-failure", "--preload", EXAMPLES / "configs.txt", "--preload", EXAMPLES / "workers.txt"]  # fmt: skip
+PATIENCE = {"timeout": 120, "every": 0.05}
 pytestmark = [pytest.mark.slow, pytest.mark.one_worker]  # A minute of two processors.
 
 
@@ -48,9 +49,13 @@ def command(lab, folder, workers: int, trials: int, *more) -> list[str]:
     return [str(x) for x in (*own, "--workers", workers, *FLAGS, *program, *more)]
 
 
+def trials_of(storage):
+    return optuna.load_study(study_name="workers", storage=storage).get_trials()
+
+
 def check_study(storage, trials: int) -> None:
     """No trial is lost, none is stuck, none was done twice."""
-    found = optuna.load_study(study_name="workers", storage=storage).get_trials()
+    found = trials_of(storage)
     done = [x for x in found if x.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     assert sorted(x.user_attrs["slot"] for x in done) == list(range(trials))
     assert not [x for x in found if x.state in (TrialState.RUNNING, TrialState.WAITING)]
@@ -59,17 +64,11 @@ def check_study(storage, trials: int) -> None:
     assert len(set(rates)) == len(rates)
 
 
-def wait_for(made, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not made() and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
 def run_killed(lab, folder, trials: int, workers: int, kills: int, made, *more) -> None:
     """`kills` workers are killed, the first one when the study has been `made()`."""
     argv = command(lab, folder, workers, trials, *more)
     process = start(argv, clean_environment(lab.home), folder)
-    wait_for(made)
+    wait_until(made, "the study is made", **PATIENCE)
     killed = kill_at_random(process, kills, random.Random(trials))
     code, out, err = finish(process, timeout=600)
     assert code == 0, f"{killed} were killed\n{out.decode()}\n{err.decode()}"
@@ -155,8 +154,12 @@ def test_three_hosts_share_a_database(lab, tmp_path):
             environment = clean_environment(lab.home)
             running.append(start(["ip", "netns", "exec", host, *argv], environment, tmp_path))
         url = postgresql.url(port)
-        wait_for(lambda: database_has_study(url))
-        wait_for(lambda: any(x.state == TrialState.COMPLETE for x in trials_of(url)))
+        wait_until(lambda: database_has_study(url), "the study is made", **PATIENCE)
+        wait_until(
+            lambda: any(x.state == TrialState.COMPLETE for x in trials_of(url)),
+            "a trial is done",
+            **PATIENCE,
+        )
         lost = running.pop()
         lost.kill()
         lost.communicate()
@@ -164,7 +167,3 @@ def test_three_hosts_share_a_database(lab, tmp_path):
             code, out, err = finish(process, timeout=300)
             assert code == 0 and b"[0] finished: 24 trials" in out, (out, err)
         check_study(url, 24)
-
-
-def trials_of(url: str):
-    return optuna.load_study(study_name="workers", storage=url).get_trials()

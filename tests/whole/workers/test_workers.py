@@ -13,7 +13,17 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Result, children, clean_environment, finish, serial, start, tty_session
+from conftest import (
+    Result,
+    alive,
+    children,
+    clean_environment,
+    finish,
+    serial,
+    start,
+    tty_session,
+    wait_until,
+)
 from imaged import PYTHON
 
 TELL = "import os, json, sys; print(json.dumps({k: v for k, v in os.environ.items()}), flush=True)"
@@ -68,22 +78,6 @@ def lines_of(text: str) -> dict[int, list[str]]:
 
 def environments(result: Result) -> dict[int, dict[str, str]]:
     return {k: json.loads(lines[0]) for k, lines in lines_of(result.out).items()}
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until(condition, timeout: float = 20, what: str = ""):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"not within {timeout} s: {what}")
 
 
 # ------------------------------------------------------------------------------------------------------------ names
@@ -337,8 +331,8 @@ def test_a_reader_that_stops_does_not_stop_signals(workers):
     process.send_signal(signal.SIGTERM)
     wait_until(
         lambda: len(children(children(process.pid)[0])) == 0 if children(process.pid) else True,
-        10,
         "the workers' end",
+        10,
     )
     process.stdout.close()
     assert process.wait(20) == 128 + signal.SIGTERM
@@ -459,7 +453,7 @@ def begin_and_wait(workers, count: int, *flags, program=WAITS, **kwargs) -> subp
     )
     wait_until(
         lambda: all((workers.folder / f"ready{k}").exists() for k in range(count)),
-        what="workers are ready",
+        "workers are ready",
     )
     return process
 
@@ -519,7 +513,7 @@ def test_who_does_not_end_in_time_is_killed(workers):
     assert code == 128 + signal.SIGKILL and 1 <= time.monotonic() - begun < 5
     assert "2 workers have not ended within 1 s and are killed" in err.decode()
     wait_until(
-        lambda: not any(map(alive, deaf_children(workers, 2))), 1, "their children are dead, too"
+        lambda: not any(map(alive, deaf_children(workers, 2))), "their children are dead, too", 1
     )
 
 
@@ -531,7 +525,7 @@ def test_a_second_interrupt_kills_at_once(workers):
     process.send_signal(signal.SIGINT)
     assert finish(process, timeout=3)[0] == 128 + signal.SIGKILL
     wait_until(
-        lambda: not any(map(alive, deaf_children(workers, 2))), 1, "their children are dead, too"
+        lambda: not any(map(alive, deaf_children(workers, 2))), "their children are dead, too", 1
     )
 
 
@@ -543,7 +537,7 @@ def test_no_orphan_when_one_of_us_is_killed(workers, who):
     all_of_them = [*children(supervisor), *deaf_children(workers, 3)]
     assert len(all_of_them) == 6 and all(map(alive, all_of_them))
     os.kill(process.pid if who == "started" else supervisor, signal.SIGKILL)
-    wait_until(lambda: not any(map(alive, [*all_of_them, supervisor])), 1, "nobody is left")
+    wait_until(lambda: not any(map(alive, [*all_of_them, supervisor])), "nobody is left", 1)
     process.communicate()
 
 
