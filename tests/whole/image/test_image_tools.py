@@ -585,8 +585,8 @@ def test_of_starts_at_once_one_writes_the_image(empty):
 def test_image_build_draws_a_bar_on_terminals_only(empty):
     lib = empty.folder / "lib"
     lib.mkdir()
-    # Enough that it takes a while to be written.
-    (lib / "big.py").write_text("import os; held = os.urandom(1 << 20) * 100\n")
+    # Enough that it takes a while to be written; nothing drawn, which would be late.
+    (lib / "big.py").write_text("import _sha3; held = _sha3.shake_128(b'').digest(1 << 20) * 100\n")
     time.sleep(RACY)
     preload = ["import json", "import wave, decimal", "import big"]
     argv = empty.argv("--image-build", "-c", "pass", preload=preload, explain=False)
