@@ -287,7 +287,9 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
       if (HasOtherMemoryPolicy(*g.memory_policy)) {
         return std::string("preloading chose the nodes that memory is on");
       }
-      return g.resumption->Prepare(handoff->image.hooks);
+      std::string why = g.resumption->Prepare(handoff->image.hooks);
+      maker->Renewed(g.resumption->renewed_files());
+      return why;
     };
     request.finish = [&](const std::string& why, const std::vector<std::string>& mapped) {
       publisher.Publish(why, maker, mapped);

@@ -171,6 +171,11 @@ std::string Resumption::PrepareModules(const std::string& folder) {
   if (resume == nullptr) return path + " failed: " + TakeError();
   Py_INCREF(resume);
   resume_ = resume;
+  PyObject* renewed = PyDict_GetItemString(globals.get(), "renewed_files");
+  for (Py_ssize_t i = 0; renewed != nullptr && i < PyList_GET_SIZE(renewed); ++i) {
+    std::string file;
+    if (FileSystemBytes(PyList_GET_ITEM(renewed, i), &file)) renewed_files_.push_back(file);
+  }
   return "";
 }
 

@@ -28,6 +28,9 @@ class Resumption {
   // string.
   std::string Prepare(const std::string& folder);
 
+  // Then: kernel files that hooks read again, as often as their modules have read them.
+  const std::vector<std::string>& renewed_files() const { return renewed_files_; }
+
   // In a restored process, whose thread is that which captured: makes it a started interpreter that
   // has not run anything yet, for the command line in `restored`, and puts the new handoff in
   // `handoff`. Where that fails, the process takes the archive path (archive_path.h) and this does
@@ -53,6 +56,7 @@ class Resumption {
   std::vector<std::pair<int, struct sigaction>> signals_;
   stack_t signal_stack_ = {};
   void* resume_ = nullptr;  // resume.py's function.
+  std::vector<std::string> renewed_files_;
 };
 
 }  // namespace pylaunch::engine
