@@ -18,6 +18,7 @@
 #include "image/format.h"
 #include "image/handoff_variable.h"
 #include "image/system_call.h"
+#include "image/vdso.h"
 
 namespace pylaunch::image {
 namespace {
@@ -87,7 +88,7 @@ class Restorer {
       return Outcome::kFailed;
     Outcome outcome = MapTable(static_cast<uint64_t>(st.st_size));
     if (outcome == Outcome::kDone) outcome = MapPieces();
-    if (outcome == Outcome::kDone) outcome = MoveKernelPages();
+    if (outcome == Outcome::kDone) outcome = PutKernelPages();
     if (outcome == Outcome::kDone) outcome = GuardBreak();
     return outcome;
   }
@@ -131,7 +132,8 @@ class Restorer {
       if (header_->magic[i] != kMagic[i]) return Outcome::kFailed;
     }
     const bool fits = header_->format == kFormat && header_->file_size == file_size &&
-                      header_->data_offset <= size;
+                      header_->data_offset <= size &&
+                      header_->vdso_offset + header_->vdso_size <= header_->data_offset;
     return fits ? Outcome::kDone : Outcome::kFailed;
   }
 
@@ -150,7 +152,7 @@ class Restorer {
     const int fresh = kind | MAP_ANONYMOUS | MAP_NORESERVE;
     switch (p.kind) {
       case PieceKind::kAnonymous:
-        return Map(p.address, p.size, p.protection, fresh, -1, 0);
+        return MapFresh(p, fresh);
       case PieceKind::kImage:
         return Map(p.address, p.size, p.protection, MAP_PRIVATE, image_, p.offset);
       case PieceKind::kFile:
@@ -163,6 +165,13 @@ class Restorer {
         return MapCopy(p, fresh | MAP_GROWSDOWN);
     }
     return Outcome::kFailed;
+  }
+
+  // Before Linux 6.11 nothing is droppable; what else that means, the traits say.
+  static Outcome MapFresh(const Piece& p, int flags) {
+    const Outcome outcome = Map(p.address, p.size, p.protection, flags, -1, 0);
+    if (outcome != Outcome::kFailed || (p.traits & kDroppable) == 0) return outcome;
+    return Map(p.address, p.size, p.protection, (flags & ~kMapDroppable) | MAP_PRIVATE, -1, 0);
   }
 
   static Outcome GiveTraits(const Piece& p) {
@@ -203,8 +212,30 @@ class Restorer {
            st.st_ino == p.inode;
   }
 
-  // The same kernel gives every process the same pages in the same order (checked by the key), so
-  // that only the distance differs. Their places are taken first: mremap(2) asks nobody.
+  Outcome PutKernelPages() {
+    if (header_->vdso == 0) return Outcome::kDone;
+    const Vdso image = {
+        reinterpret_cast<const unsigned char*>(kTableAddress + header_->vdso_offset),
+        header_->vdso_size};
+    const Vdso live = VdsoAt(arguments_.vdso);
+    return image == live ? MoveKernelPages() : LeadKernelPages(image, live);
+  }
+
+  // The kernel's stay where they are. Where the image had what its vdso reads (vvar), nothing need
+  // be: none of its code runs.
+  Outcome LeadKernelPages(const Vdso& image, const Vdso& live) {
+    const uint64_t at = header_->vdso;
+    const int fresh = MAP_PRIVATE | MAP_ANONYMOUS;
+    const Outcome outcome = Map(at, image.size, PROT_READ | PROT_WRITE, fresh, -1, 0);
+    if (outcome != Outcome::kDone) return outcome;
+    auto* copy = reinterpret_cast<unsigned char*>(at);
+    __builtin_memcpy(copy, image.bytes, image.size);
+    if (!LeadVdso(image, live, copy)) return Outcome::kFailed;
+    return Judge(SystemCall(__NR_mprotect, at, image.size, PROT_READ | PROT_EXEC));
+  }
+
+  // The same kernel gives every process the same pages in the same order, so that only the distance
+  // differs. Their places are taken first: mremap(2) asks nobody.
   Outcome MoveKernelPages() {
     const Header& h = *header_;
     const uint64_t distance = arguments_.vdso - h.vdso;
