@@ -41,6 +41,15 @@ class Copy {
   void Rename(const std::string& name) {
     for (size_t at = 0; (at = bytes_.find(name + '\0', at)) != bytes_.npos;) bytes_[at] = 'X';
   }
+  // `which` begins `distance` bytes behind `other`, for the dynamic linker.
+  void MoveFunction(const std::string& which, const std::string& other, uint64_t distance) {
+    const auto bytes_of = [](uint64_t offset) {
+      return std::string(reinterpret_cast<const char*>(&offset), sizeof offset);
+    };
+    const size_t at = bytes_.find(bytes_of(OffsetOf(which)));
+    ASSERT_NE(at, bytes_.npos);
+    Set(at, bytes_of(OffsetOf(other) + distance));
+  }
   void Set(size_t at, const std::string& bytes) { bytes_.replace(at, bytes.size(), bytes); }
   std::string& text() { return bytes_; }
 
@@ -50,7 +59,7 @@ class Copy {
     return LeadVdso(image, live, bytes());
   }
 
-  // Found without what is tested: by glibc's own way, dlsym(3)'s.
+  // Found otherwise than by what is tested: by section headers.
   template <typename F>
   F* Function(const std::string& name) const {
     return reinterpret_cast<F*>(bytes() + OffsetOf(name));
@@ -58,7 +67,7 @@ class Copy {
 
  private:
   const Elf64_Ehdr& header() const { return *reinterpret_cast<const Elf64_Ehdr*>(Own().bytes); }
-  // Of the kernel's own one, by section headers.
+  // Of the kernel's own one.
   std::vector<std::pair<std::string, uint64_t>> Symbols() const {
     std::vector<std::pair<std::string, uint64_t>> found;
     const unsigned char* base = Own().bytes;
@@ -191,6 +200,15 @@ TEST(Vdso, GetrandomIsTheSystemCall) {
   EXPECT_EQ(getrandom(bytes, sizeof bytes, ~0u, state, sizeof state), -EINVAL);
   // Nobody is told the size of a state that no function would use.
   EXPECT_EQ(getrandom(nullptr, 0, 0, state, ~size_t{0}), -ENOSYS);
+}
+
+// Another function would lose its first bytes.
+TEST(Vdso, AFunctionThatIsTooShortIsRefused) {
+  for (const size_t room : {4, 11, 12}) {
+    Copy copy;
+    copy.MoveFunction("getcpu", "__vdso_clock_gettime", room);
+    EXPECT_EQ(copy.Lead(Own()), room >= 12) << room;
+  }
 }
 
 TEST(Vdso, ADamagedOneIsRefusedOrBounded) {
