@@ -226,7 +226,8 @@ class Restorer {
         reinterpret_cast<const unsigned char*>(kTableAddress + header_->vdso_offset),
         header_->vdso_size};
     const Vdso live = VdsoAt(arguments_.vdso);
-    return image == live ? MoveKernelPages() : LeadKernelPages(image, live);
+    const Outcome moved = image == live ? MoveKernelPages() : Outcome::kFailed;
+    return moved == Outcome::kFailed ? LeadKernelPages(image, live) : moved;
   }
 
   // The kernel's stay where they are. Where the image had what its vdso reads (vvar), nothing need
@@ -243,7 +244,8 @@ class Restorer {
   }
 
   // The same kernel gives every process the same pages in the same order, so that only the distance
-  // differs. Their places are taken first: mremap(2) asks nobody.
+  // differs. Their places are taken first: mremap(2) asks nobody. A kernel that seals its pages
+  // (CONFIG_MSEAL_SYSTEM_MAPPINGS) moves none.
   Outcome MoveKernelPages() {
     const Header& h = *header_;
     const uint64_t distance = arguments_.vdso - h.vdso;
@@ -258,7 +260,11 @@ class Restorer {
       const SpecialRegion& to = h.special[i];
       const long moved = SystemCall(__NR_mremap, to.address + distance, to.size, to.size,
                                     MREMAP_MAYMOVE | MREMAP_FIXED, to.address);
-      if (moved < 0) return Outcome::kFailed;
+      if (moved >= 0) continue;
+      for (uint32_t j = i; j < h.special_count; ++j) {
+        SystemCall(__NR_munmap, h.special[j].address, h.special[j].size);
+      }
+      return i == 0 ? Outcome::kFailed : Outcome::kCollision;
     }
     return Outcome::kDone;
   }

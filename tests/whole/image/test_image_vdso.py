@@ -3,9 +3,13 @@
 Here the kernel is the same and the image's copy is changed; scripts/test-kernels has others.
 """
 
+import subprocess
+import time
+
 import pytest
-from imaged import Imaged, Table, restored
-from test_image_places import under_docker
+from conftest import Tree
+from imaged import MAPPINGS, PYTHON, RACY, Imaged, Table, restored
+from test_image_places import PLACES, under_docker
 
 # Each clock by the C library, which asks the vdso, and by the system call.
 PROGRAM = """
@@ -92,3 +96,38 @@ def test_what_is_no_vdso_ends_on_the_archive_path(image):
     of_another_kernel(image, magic=True)
     got = image("-c", PROGRAM + show, preload=PRELOAD)
     assert (got.code, got.out) == (0, OUT + "False\n"), got.err
+
+
+def other_kernel(what: str) -> list[str]:
+    wrap = [PYTHON, str(PLACES / "other_kernel.py"), what]
+    if subprocess.run([*wrap, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no seccomp filters here")
+    return wrap
+
+
+def test_a_sealed_vdso_stays_where_it_is(image):
+    image.make("-c", "pass", preload=PRELOAD)
+    got = image("-c", PROGRAM + LIVE, preload=PRELOAD, wrap=other_kernel("sealed"))
+    assert restored(got), got.err
+    assert (got.code, got.out) == (0, OUT + "live r-xp []\n"), got.err
+
+
+def test_droppable_memory_is_ordinary_where_there_is_none(image):
+    source = MAPPINGS + "at = fresh(0x28)\nfirst = at in (None, 2**64 - 1) or flags(at)\n"
+    lib = Tree(image.folder / "lib").write({"kept.py": source})
+    show = (
+        "import kept, ctypes; kept.words(kept.at)[1] = 5\n"
+        "print(kept.flags(kept.at), kept.in_child(lambda: kept.words(kept.at)[1]))\n"
+        "print(kept.fresh(0x28) == 2**64 - 1)\n"
+    )
+    runs = {"preload": ["import kept"], "env": {"PYTHONPATH": str(lib)}}
+    if image.stock("-c", "import kept; print(kept.first)", env=runs["env"]).out == "True\n":
+        pytest.skip("this kernel knows no such thing")
+    time.sleep(RACY)
+    image.make("-c", "pass", **runs)
+    got = image("-c", show, **runs)
+    assert restored(got) and "'dp'" in got.out and got.out.endswith("False\n"), got.err + got.out
+    got = image("-c", show, **runs, wrap=other_kernel("no-droppable"))
+    assert restored(got), got.err
+    flags = ["dd", "mr", "mw", "me", "rd", "wf", "wr"]
+    assert got.out == f"{sorted(flags)} ('0', 0)\nTrue\n"
