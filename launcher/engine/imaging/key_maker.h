@@ -29,6 +29,9 @@ class KeyMaker {
   KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
            const image::VariableReads& variables, const std::set<std::string>& modules);
 
+  // This askable fact counts, too. Before Make.
+  void Ask(const std::string& fact) { asked_.insert(fact); }
+
   // `mapped`: the image's files. An empty string, or why all this proves nothing. Once; when the
   // image has been written, without Python.
   std::string Make(const std::vector<std::string>& mapped, image::Key* key);
