@@ -34,6 +34,9 @@ class KeyMaker {
   // it while preloading.
   void Renewed(const std::vector<std::string>& files);
 
+  // This askable fact counts, too. Before Make.
+  void Ask(const std::string& fact) { asked_.insert(fact); }
+
   // `mapped`: the image's files. An empty string, or why all this proves nothing. Once; when the
   // image has been written, without Python.
   std::string Make(const std::vector<std::string>& mapped, image::Key* key);

@@ -28,7 +28,10 @@ _made_by = set()  # Process numbers under which what is in the image came to be.
 
 
 def prepare(folder, first_process, terminals, buffered):
-    """`terminals`: which of the standard descriptors were some; `buffered`: no `-u`."""
+    """`terminals`: which of the standard descriptors were some; `buffered`: no `-u`.
+
+    Returns whether standard output has something that is not written out.
+    """
     _made_by.update((first_process, os.getpid()))
     _prepare_streams(terminals, buffered)
     tempfile = sys.modules.get("tempfile")
@@ -64,6 +67,7 @@ def prepare(folder, first_process, terminals, buffered):
             hook["prepare"]()
         renewed_files.extend(hook.get("renews", ()))
         _hooks.append(hook)
+    return any(fd == 1 for fd, _, _ in _pending)
 
 
 def resume():
@@ -99,6 +103,7 @@ _NAMES = ("<stdin>", "<stdout>", "<stderr>")
 _BUFFERED = (_io.BufferedReader, _io.BufferedWriter)
 _raws = []  # New raw files of the standard descriptors;
 _buffers = []  # what is to lie over one, with it;
+_pending = []  # what a stream has not written out, with the descriptor and the stream;
 _texts = []  # text over that, with its arguments, and its raw file if that decides over lines.
 
 
@@ -126,11 +131,10 @@ def _prepare_streams(terminals, buffered):
     found = {id(x): x for x in _standard_streams()}  # gc.freeze() hides objects.
     kinds = (_io.FileIO, *_BUFFERED, _io.TextIOWrapper)
     found.update((id(x), x) for x in live_objects(*kinds))  # noqa: F821 - the engine's
-    for stream in found.values():
-        # To the capturing process's own /dev/null: the program will write it.
+    for stream in sorted(found.values(), key=lambda x: type(x) is _io.TextIOWrapper):
         with _Quietly():
-            if stream.fileno() < 3:
-                stream.flush()
+            if stream.fileno() in (1, 2):
+                _take_pending(stream)
     new = {}
     for file in found.values():
         if type(file) is _io.FileIO and _is_standard(file):
@@ -147,6 +151,36 @@ def _prepare_streams(terminals, buffered):
     for stream in found.values():
         if type(stream) is _io.TextIOWrapper and _is_whole(stream) and id(stream.buffer) in below:
             _prepare_text(stream, *below[id(stream.buffer)], terminals, buffered)
+
+
+def _take_pending(stream):
+    """Of a text, once its buffer is empty."""
+    fd = stream.fileno()
+    with _Caught(fd) as caught:
+        stream.flush()
+    if data := caught.bytes:
+        _pending.append((fd, stream, data))
+
+
+def refill():
+    """Streams get back what they had not written out; after what was written before."""
+    for _, stream, data in _pending:
+        if type(stream) is not _io.TextIOWrapper:
+            stream.write(data)
+        elif (text := _as_written(stream, data)) is None:
+            stream.buffer.write(data)
+        else:
+            stream.write(text)
+    _pending.clear()
+
+
+def _as_written(stream, data):
+    """What `stream` encodes to `data`, if that can be told."""
+    with _Quietly():
+        text = data.decode(stream.encoding, stream.errors)
+        if b"\r" not in data and text.encode(stream.encoding, stream.errors) == data:
+            return text
+    return None
 
 
 def _is_standard(file):
@@ -190,6 +224,25 @@ class _Piped:
         os.dup2(self.kept, self.fd)
         os.close(self.kept)
         self.other.close()
+
+
+class _Caught:
+    """What is written to `fd` for a while is `bytes` then."""
+
+    def __init__(self, fd):
+        self.fd, self.bytes = fd, b""
+
+    def __enter__(self):
+        self.kept = os.dup(self.fd)
+        self.file = os.memfd_create("caught")
+        os.dup2(self.file, self.fd)
+        return self
+
+    def __exit__(self, *_):
+        os.dup2(self.kept, self.fd)
+        os.close(self.kept)
+        self.bytes = os.pread(self.file, os.fstat(self.file).st_size, 0)
+        os.close(self.file)
 
 
 def _newline_written(text):
