@@ -74,6 +74,7 @@ std::optional<Handoff> TakeHandoff(std::vector<int>* open) {
   if (!ours) return std::nullopt;
   std::optional<Handoff> usual;
   if (told.usual != nullptr) usual = Handoff::ParseUsual(told.usual);
+  if (usual) usual->wait_for_seal = told.waits;
   Remove(variable);  // And wipes it.
   const int engine_fd = RestorePreload();
   if (told.usual != nullptr) return usual;
