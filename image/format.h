@@ -15,7 +15,7 @@
 namespace pylaunch::image {
 
 inline constexpr char kMagic[8] = {'P', 'Y', 'L', 'I', 'M', 'G', '\r', '\n'};
-inline constexpr uint32_t kFormat = 9;
+inline constexpr uint32_t kFormat = 10;
 inline constexpr uint64_t kPage = 4096;
 
 enum class PieceKind : uint32_t {

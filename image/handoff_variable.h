@@ -5,7 +5,7 @@
 // away before anything of Python runs. It has one of three forms:
 //
 //   PYLAUNCH_HANDOFF=<handoff>:<engine>:<pid>
-//   PYLAUNCH_HANDOFF=<handoff>:<image>:<pid>:<attempt>:<python>
+//   PYLAUNCH_HANDOFF=<handoff>:<image>:<pid>:<attempt>:<inodes>:<python>
 //   PYLAUNCH_HANDOFF=usual:<pid>:<waits>:<python>\n<library>\n<cache folder>
 //
 // - for the engine that the dynamic loader puts into Python;
@@ -24,6 +24,7 @@
 namespace pylaunch {
 
 inline constexpr char kHandoffVariable[] = "PYLAUNCH_HANDOFF";
+inline constexpr char kAnyInodes[] = "-";
 // In no path of a usual start.
 inline constexpr char kUsualSeparator = '\n';
 
@@ -69,6 +70,22 @@ inline char* TakeNumber(char* text, long* number) {
 
 }  // namespace handoff_internal
 
+// The next of <inodes>, behind which `at` is then; 0: there is none.
+inline unsigned long TakeInode(const char** at) {
+  unsigned long inode = 0;
+  if (**at == ',') ++*at;
+  for (;; ++*at) {
+    const char c = **at;
+    if (c >= '0' && c <= '9') {
+      inode = inode * 16 + static_cast<unsigned long>(c - '0');
+    } else if (c >= 'a' && c <= 'f') {
+      inode = inode * 16 + static_cast<unsigned long>(c - 'a' + 10);
+    } else {
+      return inode;
+    }
+  }
+}
+
 // `put` is called with one character of the value after the other.
 template <typename Put>
 void PutEngineHandoff(int handoff, int engine, long pid, const Put& put) {
@@ -80,9 +97,12 @@ void PutEngineHandoff(int handoff, int engine, long pid, const Put& put) {
 }
 
 template <typename Put>
-void PutImageHandoff(int handoff, int image, long pid, const char* python, const Put& put) {
+void PutImageHandoff(int handoff, int image, long pid, const char* inodes, const char* python,
+                     const Put& put) {
   PutEngineHandoff(handoff, image, pid, put);
   handoff_internal::PutText(":0:", put);
+  handoff_internal::PutText(inodes, put);
+  put(':');
   handoff_internal::PutText(python, put);
 }
 
@@ -105,7 +125,8 @@ struct HandoffVariable {
   int handoff = -1;
   int second = -1;  // The engine's descriptor, or the image's.
   long pid = 0;
-  char* attempt = nullptr;  // Where the digit stands: it may be changed there.
+  char* attempt = nullptr;       // Where the digit stands: it may be changed there.
+  const char* inodes = nullptr;  // Up to a colon.
   const char* python = nullptr;
   const char* usual = nullptr;  // The three paths.
   bool waits = false;
@@ -138,7 +159,10 @@ inline bool ParseHandoffVariable(char* value, HandoffVariable* parsed) {
   if (at[-1] != ':') return true;
   if (at[0] < '0' || at[0] > '9' || at[1] != ':') return false;
   parsed->attempt = at;
-  parsed->python = at + 2;
+  parsed->inodes = at + 2;
+  for (at += 2; *at != '\0' && *at != ':';) ++at;
+  if (*at != ':') return false;
+  parsed->python = at + 1;
   return true;
 }
 

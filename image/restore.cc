@@ -58,7 +58,8 @@ struct Arguments {
   int64_t argc;
   char** argv;
   char** envp;
-  char* handoff;  // The variable's value.
+  char* handoff;       // The variable's value...
+  const char* inodes;  // ...and of that.
   uint64_t vdso;
 };
 
@@ -79,7 +80,8 @@ Arguments ReadArguments(uint64_t* stack) {
 
 class Restorer {
  public:
-  Restorer(const Arguments& arguments, int image) : arguments_(arguments), image_(image) {}
+  Restorer(const Arguments& arguments, int image)
+      : arguments_(arguments), image_(image), inodes_(arguments.inodes) {}
 
   Outcome Run() {
     struct stat st;
@@ -189,6 +191,12 @@ class Restorer {
     return Judge(SystemCall(__NR_mprotect, p.address, p.size, p.protection));
   }
 
+  // What the file is to be; the image may have been made where it had another number.
+  bool IsExpected(const Piece& p, uint64_t inode) {
+    if (*arguments_.inodes == kAnyInodes[0]) return true;
+    return inode == (*arguments_.inodes == ':' ? p.inode : TakeInode(&inodes_));
+  }
+
   // The pieces of one file stand together, so one descriptor at a time is enough. The file may have
   // been replaced since the key was checked.
   bool Open(const Piece& p) {
@@ -200,7 +208,7 @@ class Restorer {
     open_path_ = path;
     struct stat st;
     return file_ >= 0 && SystemCall(__NR_fstat, static_cast<uint64_t>(file_), Address(&st)) == 0 &&
-           st.st_ino == p.inode;
+           IsExpected(p, st.st_ino);
   }
 
   // The same kernel gives every process the same pages in the same order (checked by the key), so
@@ -236,6 +244,7 @@ class Restorer {
   const Arguments& arguments_;
   int image_;
   int file_ = -1;
+  const char* inodes_;  // What is left of them.
   const char* open_path_ = nullptr;
   uint64_t table_size_ = 0;
   const Header* header_ = nullptr;
@@ -257,6 +266,7 @@ void Execute(const char* path, const Arguments& arguments) {
   const bool told =
       arguments.handoff != nullptr && ParseHandoffVariable(arguments.handoff, &handoff);
   if (!told || handoff.attempt == nullptr) Exit(kCannotRun);
+  arguments.inodes = handoff.inodes;
   Restorer restorer(arguments, handoff.second);
   const Outcome outcome = restorer.Run();
   if (outcome == Outcome::kDone) restorer.Jump();

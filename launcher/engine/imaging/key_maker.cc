@@ -173,6 +173,7 @@ KeyMaker::KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRe
   for (const std::string& path : read.bytecode) {
     if (IsItsOwnProof(path)) files_.insert(path);
   }
+  files_.insert(handoff.LibraryFile(image::kRestorer));
   AddFilesIn(handoff.image.hooks);
   AddFilesIn(handoff.image.hooks + "/hooks");
   const std::string bin = handoff.python.substr(0, handoff.python.rfind('/'));
