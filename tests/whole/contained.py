@@ -172,7 +172,7 @@ def libraries_of(files) -> set[str]:
 def make_root(folder: Path, lab, scratch: Path) -> Root:
     """`lab`'s Python at /usr/local/bin/python3, of this machine what it needs, and pylaunch."""
     tell = "import json, sys, sysconfig; print(json.dumps([sys.base_prefix, sysconfig.get_path('stdlib'), sysconfig.get_path('platstdlib'), f'{sys.version_info[0]}.{sys.version_info[1]}']))"
-    prefix, *lib, version = json.loads(subprocess.check_output([lab.python, "-I", "-c", tell]))
+    prefix, *_, version = json.loads(subprocess.check_output([lab.python, "-I", "-c", tell]))
     executable = Path(os.path.realpath(lab.python))
 
     def put(path, to=None):

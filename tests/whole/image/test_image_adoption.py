@@ -251,7 +251,7 @@ def test_tools_say_that_it_is_elsewhere(travel, boot):
     assert restored(travel.start(wrap=boot)) and restored(travel.start())
 
 
-# ---------------------------------------------------------------------------------------------- who runs it
+# -------------------------------------------------------------------------------- who runs it
 
 RIGHTS = {
     "groups": ["setpriv", "--groups", "5"],
