@@ -135,14 +135,8 @@ std::optional<Key> Key::Parse(std::string bytes) {
 
 std::string FirstChange(const Key& key) {
   // Thousands of stat(2) calls are most of a start's time.
-  std::string folder;
-  const std::string file = FirstChanged(key.files, [&] {
-    for (const FolderProof& proof : key.folders) {
-      folder = ChangeOf(proof);
-      if (!folder.empty()) return;
-    }
-  });
-  const std::string& changed = file.empty() ? folder : file;
+  const std::string changed = FirstChanged(key.files, key.folders.size(),
+                                           [&](size_t i) { return ChangeOf(key.folders[i]); });
   return changed.empty() ? "" : changed + " changed";
 }
 
