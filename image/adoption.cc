@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "image/collection.h"
-#include "image/content_digest.h"
+#include "image/content_proof.h"
 #include "image/format.h"
 #include "image/travel.h"
 
@@ -96,8 +96,8 @@ class Fault {
 
 constexpr char kChanged[] = " changed";
 
-// `files` and `digests`: of the key as it was made. What is so here stands in `files` afterwards.
-std::string ProveFiles(const std::vector<cache::SourceDigest>& digests, bool same_boot,
+// `files` and `proofs`: of the key as it was made. What is so here stands in `files` afterwards.
+std::string ProveFiles(const std::vector<ContentProof>& proofs, bool same_boot,
                        std::vector<FileProof>* files) {
   Fault fault;
   std::vector<FileState> now(files->size());
@@ -123,7 +123,7 @@ std::string ProveFiles(const std::vector<cache::SourceDigest>& digests, bool sam
   ForEach(unproved.size(), [&](size_t at) {
     const size_t i = unproved[at];
     const FileProof& file = (*files)[i];
-    const bool same = ContentDigest(file.path, file.link) == digests[i] &&
+    const bool same = ContentProofOf(file.path, file.link) == proofs[i] &&
                       AskedOf(file.path, file.link) == now[i];
     return same || fault.Set(file.path + kChanged);
   });

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cache/stamp.h"
+#include "image/content_proof.h"
 
 // The file NAME.digests beside an image: what proves, on another host, the files of the key
 // NAME.key (adoption.h). An image without one holds where it was made.
@@ -16,8 +16,8 @@ namespace pylaunch::image {
 
 struct Digests {
   uint64_t proofs = 0;  // DigestsId of the key's files.
-  // Of each, in the order of UnpackProofs; all 0 where there is no content (content_digest.h).
-  std::vector<cache::SourceDigest> files;
+  // Of each, in the order of UnpackProofs; all 0 where there is no content.
+  std::vector<ContentProof> files;
 
   std::string Serialize() const;
   // Nothing: truncated, altered, or of another format.

@@ -6,7 +6,7 @@
 //
 //   PYLAUNCH_HANDOFF=<handoff>:<engine>:<pid>
 //   PYLAUNCH_HANDOFF=<handoff>:<image>:<pid>:<attempt>:<inodes>:<python>
-//   PYLAUNCH_HANDOFF=usual:<pid>:<python>\n<library>\n<cache folder>
+//   PYLAUNCH_HANDOFF=usual:<pid>:<waits>:<python>\n<library>\n<cache folder>
 //
 // - for the engine that the dynamic loader puts into Python;
 // - for the restorer (restore.cc), and in the image then for the engine there;
@@ -17,6 +17,7 @@
 // engine by, or -1. <pid>, which execve keeps, tells a process that is meant from a child that
 // inherited the variable. <attempt> is one digit, which counts the layouts that the image did not
 // fit into. <python> is what the restorer executes where it cannot restore; if empty, it ends.
+// <waits> is 1 where the program's end is the end of all (Handoff::wait_for_seal), else 0.
 //
 // Composed and parsed here alone, in programs that have no C library, so this needs none.
 
@@ -107,11 +108,11 @@ void PutImageHandoff(int handoff, int image, long pid, const char* inodes, const
 
 // REQUIRES: no path has a kUsualSeparator.
 template <typename Put>
-void PutUsualHandoff(long pid, const char* python, const char* library, const char* cache_folder,
-                     const Put& put) {
+void PutUsualHandoff(long pid, bool waits, const char* python, const char* library,
+                     const char* cache_folder, const Put& put) {
   handoff_internal::PutText(handoff_internal::kUsualMark, put);
   handoff_internal::PutNumber(pid, put);
-  put(':');
+  handoff_internal::PutText(waits ? ":1:" : ":0:", put);
   handoff_internal::PutText(python, put);
   put(kUsualSeparator);
   handoff_internal::PutText(library, put);
@@ -128,6 +129,7 @@ struct HandoffVariable {
   const char* inodes = nullptr;  // Up to a colon.
   const char* python = nullptr;
   const char* usual = nullptr;  // The three paths.
+  bool waits = false;
 };
 
 // The value that `entry` of the environment sets, or null: it is another variable's.
@@ -140,8 +142,12 @@ inline char* HandoffValue(char* entry) {
 inline bool ParseHandoffVariable(char* value, HandoffVariable* parsed) {
   using handoff_internal::TakeNumber;
   if (char* usual = handoff_internal::After(handoff_internal::kUsualMark, value)) {
-    parsed->usual = TakeNumber(usual, &parsed->pid);
-    return parsed->usual != nullptr && parsed->usual[-1] == ':';
+    long waits = 0;
+    usual = TakeNumber(usual, &parsed->pid);
+    if (usual != nullptr) usual = TakeNumber(usual, &waits);
+    parsed->usual = usual;
+    parsed->waits = waits != 0;
+    return usual != nullptr && usual[-1] == ':';
   }
   long handoff, second;
   char* at = TakeNumber(value, &handoff);

@@ -455,6 +455,7 @@ int Main(int argc, char** argv) {
   const OwnFiles own = FindOwnFiles(argv[0]);
   handoff.library = own.library;
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
+  handoff.cache_named = !options->cache.empty();
   handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
   if (const auto code = RunTool(*options, handoff)) return *code;
   const InitRole role = BecomeInit(options->init, options->explain);

@@ -263,7 +263,8 @@ class Search {
       if (image.fd >= 0) return image;
       fault_ = image.why;
       fault_used_ns_ = file.used_ns();
-      if (made) elsewhere_.push_back(key_path);
+      // What is known not to be as it was, nobody trusts without a look.
+      if (made && mode_ != CacheMode::kSealed) elsewhere_.push_back(key_path);
       return {};
     }
     if (made && image::Difference(image::WithoutHost(head->facts), image::WithoutHost(now)).empty())

@@ -70,20 +70,43 @@ TEST_F(HandoffVariableTest, InodesOfTheImagesFiles) {
 }
 
 TEST_F(HandoffVariableTest, TheUsualStarts) {
-  PutUsualHandoff(2147483647, "/p", "/a:b", "", append_);
-  EXPECT_EQ(put_, "usual:2147483647:/p\n/a:b\n");
+  PutUsualHandoff(2147483647, true, "/p", "/a:b", "", append_);
+  EXPECT_EQ(put_, "usual:2147483647:1:/p\n/a:b\n");
   const auto parsed = Parse(put_);
   ASSERT_TRUE(parsed);
   EXPECT_EQ(parsed->pid, 2147483647);
   EXPECT_STREQ(parsed->usual, "/p\n/a:b\n");
+  EXPECT_TRUE(parsed->waits);
   EXPECT_EQ(parsed->handoff, -1);
   EXPECT_EQ(parsed->attempt, nullptr);
+  put_.clear();
+  PutUsualHandoff(3, false, "/p", "/l", "/c", append_);
+  EXPECT_EQ(put_, "usual:3:0:/p\n/l\n/c");
+  EXPECT_FALSE(Parse(put_)->waits);
 }
 
 TEST_F(HandoffVariableTest, WhatIsNoHandoff) {
-  for (const char* value : {"", "3", "3:4", "3:4:", ":4:5", "3::5", "a:4:5", "3:4:x", "3:4:5x",
-                            "3:4:5:", "3:4:5:0", "3:4:5:x::/p", "3:4:5:10::/p", "3:4:5:0:",
-                            "3:4:5:0:/p", "usual", "usual:", "usual:5", "usual:x:/p\n/l\n/c"}) {
+  for (const char* value : {"",
+                            "3",
+                            "3:4",
+                            "3:4:",
+                            ":4:5",
+                            "3::5",
+                            "a:4:5",
+                            "3:4:x",
+                            "3:4:5x",
+                            "3:4:5:",
+                            "3:4:5:0",
+                            "3:4:5:x::/p",
+                            "3:4:5:10::/p",
+                            "3:4:5:0:",
+                            "3:4:5:0:/p",
+                            "usual",
+                            "usual:",
+                            "usual:5",
+                            "usual:x:0:/p\n/l\n/c",
+                            "usual:5:/p\n/l\n/c",
+                            "usual:5:0"}) {
     EXPECT_FALSE(Parse(value)) << value;
   }
 }

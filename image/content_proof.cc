@@ -1,12 +1,14 @@
-#include "image/content_digest.h"
+#include "image/content_proof.h"
 
 #include <elf.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -107,28 +109,59 @@ std::optional<cache::SourceDigest> LinkDigest(const std::string& path) {
   return cache::DigestOf({text, static_cast<size_t>(n)});
 }
 
-}  // namespace
-
-std::optional<cache::SourceDigest> ContentDigest(const std::string& path, bool link) {
-  struct stat st;
-  if (link && lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode)) return LinkDigest(path);
-  // A pipe that has taken the file's place would never let go of who opens it.
-  const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
-  const cache::Descriptor file(open(path.c_str(), flags));
-  if (!file.ok() || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
-  const auto size = static_cast<uint64_t>(st.st_size);
+std::optional<cache::SourceDigest> BytesDigest(int fd, uint64_t size) {
   Digester digester(size);
   if (size > kWorthEnds) {
     std::string head(kEnds, '\0');
-    if (!ReadFully(file.get(), head.data(), kEnds, 0)) return std::nullopt;
+    if (!ReadFully(fd, head.data(), kEnds, 0)) return std::nullopt;
     if (HasBuildId(head)) {
       digester.Add(head);
-      if (!digester.Add(file.get(), size - kEnds, size)) return std::nullopt;
+      if (!digester.Add(fd, size - kEnds, size)) return std::nullopt;
       return digester.Take();
     }
   }
-  if (!digester.Add(file.get(), 0, size)) return std::nullopt;
+  if (!digester.Add(fd, 0, size)) return std::nullopt;
   return digester.Take();
+}
+
+// The order in which a file system lists them is its own.
+uint64_t AttributesOf(int fd) {
+  char names[1 << 12];
+  const ssize_t size = flistxattr(fd, names, sizeof names);
+  if (size <= 0) return size < 0 && errno == ERANGE ? 1 : 0;  // Nobody knows such a file.
+  uint64_t sum = 0;
+  for (std::string_view rest(names, static_cast<size_t>(size)); !rest.empty();) {
+    const std::string name(rest.substr(0, rest.find('\0')));
+    rest.remove_prefix(std::min(rest.size(), name.size() + 1));
+    if (!name.starts_with("user.") && name != "system.posix_acl_access") continue;
+    std::string value(1 << 16, '\0');  // XATTR_SIZE_MAX
+    const ssize_t n = fgetxattr(fd, name.c_str(), value.data(), value.size());
+    value.resize(n > 0 ? static_cast<size_t>(n) : 0);
+    const std::string text = name + '=' + value;
+    sum += XXH3_64bits(text.data(), text.size());
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::optional<ContentProof> ContentProofOf(const std::string& path, bool link) {
+  struct stat st;
+  ContentProof proof;
+  std::optional<cache::SourceDigest> bytes;
+  if (link && lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode)) {
+    bytes = LinkDigest(path);
+  } else {
+    // A pipe that has taken the file's place would never let go of who opens it.
+    const cache::Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!file.ok() || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+    bytes = BytesDigest(file.get(), static_cast<uint64_t>(st.st_size));
+    proof.attributes = AttributesOf(file.get());
+  }
+  if (!bytes) return std::nullopt;
+  proof.bytes = *bytes;
+  proof.rights = cache::RightsOf(st);
+  return proof;
 }
 
 bool HasContent(const FileState& state) {
