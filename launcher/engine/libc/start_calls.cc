@@ -8,6 +8,7 @@
 #include "launcher/engine/base/interpreter_object.h"
 #include "launcher/engine/libc/host_name_libraries.h"
 #include "launcher/engine/libc/libc_calls.h"
+#include "launcher/engine/libc/output_calls.h"
 
 struct utsname;
 
@@ -52,7 +53,6 @@ PASS_ON(char*, getcwd, (char* to, unsigned long size), (to, size), true, kWorkin
 PASS_ON(char*, __getcwd_chk, (char* to, unsigned long size, unsigned long room), (to, size, room),
         true, kWorkingDirectory, -1)
 PASS_ON(char*, get_current_dir_name, (), (), true, kWorkingDirectory, -1)
-PASS_ON(long, read, (int fd, void* to, unsigned long size), (fd, to, size), fd == 0, kReadInput, fd)
 PASS_ON(long, __read_chk, (int fd, void* to, unsigned long size, unsigned long room),
         (fd, to, size, room), fd == 0, kReadInput, fd)
 PASS_ON(int, gethostname, (char* to, unsigned long size), (to, size), true, kHostName, -1)
@@ -63,3 +63,13 @@ PASS_ON(int, __getdomainname_chk, (char* to, unsigned long size, unsigned long r
         (to, size, room), true, kHostName, -1)
 PASS_ON(int, uname, (struct utsname * to), (to),
         pylaunch::engine::IsCountedUname(__builtin_return_address(0)), kHostName, -1)
+
+extern "C" __attribute__((visibility("default"))) long read(int fd, void* to, unsigned long size) {
+  using Function = long (*)(int, void*, unsigned long);
+  PYLAUNCH_LIBC(read)
+  const void* caller = __builtin_return_address(0);
+  if (fd == 0) pylaunch::engine::Tell(caller, pylaunch::engine::StartCall::kReadInput, fd);
+  const long got = libc.Get()(fd, to, size);
+  pylaunch::engine::TellRead(caller, fd, got);
+  return got;
+}
