@@ -31,6 +31,7 @@
 #include "launcher/engine/imaging/memory_policy.h"
 #include "launcher/engine/imaging/resume.h"
 #include "launcher/engine/record/argument_reads.h"
+#include "launcher/engine/record/clock_reads.h"
 #include "launcher/engine/record/file_record.h"
 #include "launcher/engine/record/host_name_reads.h"
 #include "launcher/engine/record/output_record.h"
@@ -50,6 +51,7 @@ constinit struct {
   Resumption* resumption = nullptr;
   const ReadRecord* read = nullptr;
   const image::VariableReads* variables = nullptr;
+  ClockReads clocks;
 } g;
 
 // Writes and publishes what the capturing process has made; in that process.
@@ -91,8 +93,11 @@ class Publisher {
                      image::Serialize(entries));
   }
 
-  void Publish(std::string refusal, KeyMaker* maker, const std::vector<std::string>& mapped) {
+  // `times`: of a clock that begins with the boot, in the image.
+  void Publish(std::string refusal, KeyMaker* maker, const std::vector<std::string>& mapped,
+               size_t times) {
     image::Key key;
+    key.boot = ForThisBoot(times);
     if (refusal.empty()) refusal = maker->Make(mapped, &key);
     if (refusal.empty()) refusal = Write(&key);
     if (!refusal.empty()) {
@@ -106,6 +111,13 @@ class Publisher {
   }
 
  private:
+  static std::string ForThisBoot(size_t times) {
+    if (!g.clocks.all) return "preloading has asked for the time too often";
+    if (times == 0) return "";
+    return "it keeps " + std::to_string(times) + (times == 1 ? " time" : " times") +
+           " of a clock that begins with the boot";
+  }
+
   static bool WriteFile(const std::string& path, const std::string& bytes) {
     cache::FileEnv& env = cache::PosixFileEnv();
     auto file = env.CreateTemp(path);
@@ -207,6 +219,7 @@ void ExplainListsToReadAgain(const std::string& folder) {
 
 void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
   StartOutputRecord();
+  StartClockReads();
   image::WatchForks();
   RecordExitHandlers();
   rlimit limit;
@@ -230,6 +243,7 @@ void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
 
 void EndOfPreload() {
   StopOutputRecord();
+  g.clocks = StopClockReads();
   StopRandomDraws();
   StopSignalReads();
   StopHostNameReads();
@@ -276,6 +290,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     request.prepare = [&] {
       maker = new KeyMaker(*handoff, session, read, *g.variables, modules);
       session->Detach();
+      ForgetClockReads();
       if (HasOtherMemoryPolicy(*g.memory_policy)) {
         return std::string("preloading chose the nodes that memory is on");
       }
@@ -286,9 +301,9 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
       }
       return why;
     };
-    request.finish = [&](const std::string& why, const std::vector<std::string>& mapped) {
-      publisher.Publish(why, maker, mapped);
-    };
+    request.times_ns = g.clocks.values;
+    request.finish = [&](const std::string& why, const std::vector<std::string>& mapped,
+                         size_t times) { publisher.Publish(why, maker, mapped, times); };
     PyOS_BeforeFork();
     const image::CaptureResult result = image::Capture(request);
     if (result.restored != nullptr) return result.restored;
@@ -302,6 +317,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     }
   }
   ForgetListsOfThisStart();
+  ForgetClockReads();
   if (handoff->image_only && !refusal.empty() && !separated) publisher.LeaveNote(refusal);
   if (handoff->explain) {
     Explain(refusal.empty()
