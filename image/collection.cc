@@ -18,6 +18,7 @@
 #include "image/format.h"
 #include "image/holdings.h"
 #include "image/image_files.h"
+#include "image/travel.h"
 #define XXH_INLINE_ALL
 #include "xxhash.h"
 
@@ -57,23 +58,41 @@ bool AddPages(int fd, uint64_t begin, uint64_t end, uint64_t* sum) {
   return true;
 }
 
+constexpr char kElsewhere[] =
+    "made on another host, in another boot or of other copies: the next start proves it by content";
+
 bool IsFile(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
+// Of this process, with the stamps of the engine and the restorer that an image of `made` wants.
+Facts MachineFactsFor(const Facts& made) {
+  Facts machine = MachineFacts();
+  const std::string& engine = ValueOf(made, kEngine);
+  const std::string restorer = cache::FolderOf(engine) + "/" + kRestorer;
+  machine.push_back({kEngineFile, Text(StateOf(engine))});
+  machine.push_back({kRestorerFile, Text(StateOf(restorer))});
+  return machine;
+}
+
+bool IsOfThisHost(const Facts& made, const Facts& machine) {
+  return std::all_of(made.begin(), made.end(), [&](const Fact& fact) {
+    return !IsOfHost(fact.name) || fact.value == ValueOf(machine, fact.name);
+  });
+}
+
 // Why nothing on this host can start from an image of these facts again; empty if something can.
-std::string WhyDead(const Facts& facts) {
-  const Facts machine = MachineFacts();
-  for (const char* name : {kBoot, kKernel, kVdso, kProcessor}) {
-    if (ValueOf(facts, name) != ValueOf(machine, name)) return std::string(name) + " changed";
-  }
+std::string WhyDead(const Facts& facts, const Facts& machine) {
   for (const std::string& path : {ValueOf(facts, kPython), ValueOf(facts, kProgramFolder)}) {
     if (!path.empty() && !IsFile(path)) return path + " is gone";
   }
   const std::string& engine = ValueOf(facts, kEngine);
-  if (!IsFile(engine)) return engine + " is gone";
-  if (ValueOf(facts, kEngineFile) != Text(StateOf(engine))) return engine + " changed";
   const std::string restorer = cache::FolderOf(engine) + "/" + kRestorer;
-  if (ValueOf(facts, kRestorerFile) != Text(StateOf(restorer))) return restorer + " changed";
-  return "";
+  if (!IsFile(engine)) return engine + " is gone";
+  for (const char* name : {kBoot, kKernel, kVdso, kProcessor}) {
+    if (ValueOf(facts, name) != ValueOf(machine, name)) return std::string(name) + " changed";
+  }
+  if (ValueOf(facts, kEngineFile) != ValueOf(machine, kEngineFile)) return engine + " changed";
+  return ValueOf(facts, kRestorerFile) == ValueOf(machine, kRestorerFile) ? ""
+                                                                          : restorer + " changed";
 }
 
 // A container that sees no boot id does not know of whose that do (facts.cc, Boot).
@@ -104,14 +123,30 @@ bool MayBeAsWritten(const ImageSummary& image) {
   return now == image.key.image || DifferInCtimeAlone(now, image.key.image);
 }
 
+// The key that this host has of an image that was made elsewhere, if there is one.
+void TakeAdopted(const Facts& machine, ImageSummary* image) {
+  const std::string path = AdoptedOf(image->path, HostOf(machine));
+  auto bytes = cache::PosixFileEnv().ReadFile(path, kMaxKey);
+  if (auto key = bytes ? Key::Parse(std::move(*bytes)) : std::nullopt) image->key = std::move(*key);
+}
+
 void JudgeSummary(char** environment, ImageSummary* image) {
-  image->difference = WhyDead(image->key.facts);
+  const Facts machine = MachineFactsFor(image->key.facts);
+  if (!IsOfThisHost(image->key.facts, machine) || !FirstChange(image->key).empty()) {
+    TakeAdopted(machine, image);
+  }
+  if (!IsOfThisHost(image->key.facts, machine) && IsFile(DigestsOf(image->path))) {
+    image->difference = WhyNotHere(image->key.facts, machine);
+    if (image->difference.empty()) image->difference = kElsewhere;
+    return;
+  }
+  image->difference = WhyDead(image->key.facts, machine);
   image->standing = Standing::kDead;
   if (!image->difference.empty()) return;
   image->difference = MayBeAsWritten(*image) ? FirstChange(image->key) : image->path + " changed";
   image->standing = IsForOtherFolders(image->difference) ? Standing::kAlive : Standing::kStale;
   if (!image->difference.empty() || environment == nullptr) return;
-  Facts now = MachineFacts();
+  Facts now = machine;
   for (Fact& fact : Counting(EnvironmentFacts(environment), image->key.reads)) {
     now.push_back(std::move(fact));
   }

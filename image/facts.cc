@@ -121,8 +121,8 @@ std::string Vdso() {
   return Hashed({reinterpret_cast<const char*>(base), size});
 }
 
-// What libraries choose their code by. EBX of leaf 1 holds the number of the processor that we
-// happen to run on.
+// What libraries choose their code by; travel.cc reads it. EBX of leaf 1 holds the number of the
+// processor that we happen to run on.
 std::string Processor() {
   std::vector<unsigned> words;
   const auto ask = [&words](unsigned leaf, unsigned subleaf) {
@@ -132,17 +132,35 @@ std::string Processor() {
   };
   for (unsigned leaf : {0u, 1u, 7u, 0xdu, 0x80000001u}) ask(leaf, 0);
   ask(7, 1);
+  ask(0xd, 1);
   unsigned low = 0, high = 0;
   if ((words[4 + 2] & bit_OSXSAVE) != 0) asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   words.insert(words.end(), {low, high});
-  return Hashed({reinterpret_cast<const char*>(words.data()), words.size() * sizeof(unsigned)});
+  std::string text;
+  for (const unsigned word : words) {
+    std::array<char, 10> digits;
+    std::snprintf(digits.data(), digits.size(), text.empty() ? "%x" : " %x", word);
+    text += digits.data();
+  }
+  return text;
 }
 
 std::string Affinity() {
-  std::vector<char> mask(1024);
+  constexpr int kMost = 8192;
+  std::vector<char> mask(kMost / 8);
   auto* set = reinterpret_cast<cpu_set_t*>(mask.data());
   if (sched_getaffinity(0, mask.size(), set) != 0) return "";
-  return Hashed({mask.data(), mask.size()});
+  std::string list;
+  for (int first = 0; first < kMost; ++first) {
+    if (!CPU_ISSET_S(static_cast<size_t>(first), mask.size(), set)) continue;
+    int last = first;
+    while (last + 1 < kMost && CPU_ISSET_S(static_cast<size_t>(last) + 1, mask.size(), set)) ++last;
+    if (!list.empty()) list += ',';
+    list += std::to_string(first);
+    if (last > first) list += '-' + std::to_string(last);
+    first = last;
+  }
+  return list;
 }
 
 std::string OpenStreams() {
@@ -235,8 +253,8 @@ Facts MachineFacts() {
           {kKernel, Kernel()},
           {kVdso, Vdso()},
           {kProcessor, Processor()},
-          {"online processors", ReadText("/sys/devices/system/cpu/online")},
-          {"processor affinity", Affinity()},
+          {kOnlineProcessors, ReadText("/sys/devices/system/cpu/online")},
+          {kAffinity, Affinity()},
           {"user", std::to_string(geteuid()) + ":" + std::to_string(getegid()) + ":" +
                        std::to_string(getuid()) + ":" + std::to_string(getgid())},
           {"supplementary groups", Groups()},

@@ -40,7 +40,11 @@ inline constexpr char kAllowedSecrets[] = "allowed secrets";
 inline constexpr char kBoot[] = "boot id";  // No value where nothing tells this boot from another.
 inline constexpr char kKernel[] = "kernel";
 inline constexpr char kVdso[] = "vdso";
+// Words of cpuid and XCR0, hexadecimal.
 inline constexpr char kProcessor[] = "processor";
+// Lists as in cpuset(7), "0-3,8".
+inline constexpr char kOnlineProcessors[] = "online processors";
+inline constexpr char kAffinity[] = "processor affinity";
 // How kBoot's value begins where it is the boot's time, for want of an id.
 inline constexpr std::string_view kBootTime = "btime ";
 

@@ -5,8 +5,8 @@
 // away before anything of Python runs. It has one of three forms:
 //
 //   PYLAUNCH_HANDOFF=<handoff>:<engine>:<pid>
-//   PYLAUNCH_HANDOFF=<handoff>:<image>:<pid>:<attempt>:<python>
-//   PYLAUNCH_HANDOFF=usual:<pid>:<python>\n<library>\n<cache folder>
+//   PYLAUNCH_HANDOFF=<handoff>:<image>:<pid>:<attempt>:<inodes>:<python>
+//   PYLAUNCH_HANDOFF=usual:<pid>:<waits>:<python>\n<library>\n<cache folder>
 //
 // - for the engine that the dynamic loader puts into Python;
 // - for the restorer (restore.cc), and in the image then for the engine there;
@@ -17,12 +17,14 @@
 // engine by, or -1. <pid>, which execve keeps, tells a process that is meant from a child that
 // inherited the variable. <attempt> is one digit, which counts the layouts that the image did not
 // fit into. <python> is what the restorer executes where it cannot restore; if empty, it ends.
+// <waits> is 1 where the program's end is the end of all (Handoff::wait_for_seal), else 0.
 //
 // Composed and parsed here alone, in programs that have no C library, so this needs none.
 
 namespace pylaunch {
 
 inline constexpr char kHandoffVariable[] = "PYLAUNCH_HANDOFF";
+inline constexpr char kAnyInodes[] = "-";
 // In no path of a usual start.
 inline constexpr char kUsualSeparator = '\n';
 
@@ -68,6 +70,22 @@ inline char* TakeNumber(char* text, long* number) {
 
 }  // namespace handoff_internal
 
+// The next of <inodes>, behind which `at` is then; 0: there is none.
+inline unsigned long TakeInode(const char** at) {
+  unsigned long inode = 0;
+  if (**at == ',') ++*at;
+  for (;; ++*at) {
+    const char c = **at;
+    if (c >= '0' && c <= '9') {
+      inode = inode * 16 + static_cast<unsigned long>(c - '0');
+    } else if (c >= 'a' && c <= 'f') {
+      inode = inode * 16 + static_cast<unsigned long>(c - 'a' + 10);
+    } else {
+      return inode;
+    }
+  }
+}
+
 // `put` is called with one character of the value after the other.
 template <typename Put>
 void PutEngineHandoff(int handoff, int engine, long pid, const Put& put) {
@@ -79,19 +97,22 @@ void PutEngineHandoff(int handoff, int engine, long pid, const Put& put) {
 }
 
 template <typename Put>
-void PutImageHandoff(int handoff, int image, long pid, const char* python, const Put& put) {
+void PutImageHandoff(int handoff, int image, long pid, const char* inodes, const char* python,
+                     const Put& put) {
   PutEngineHandoff(handoff, image, pid, put);
   handoff_internal::PutText(":0:", put);
+  handoff_internal::PutText(inodes, put);
+  put(':');
   handoff_internal::PutText(python, put);
 }
 
 // REQUIRES: no path has a kUsualSeparator.
 template <typename Put>
-void PutUsualHandoff(long pid, const char* python, const char* library, const char* cache_folder,
-                     const Put& put) {
+void PutUsualHandoff(long pid, bool waits, const char* python, const char* library,
+                     const char* cache_folder, const Put& put) {
   handoff_internal::PutText(handoff_internal::kUsualMark, put);
   handoff_internal::PutNumber(pid, put);
-  put(':');
+  handoff_internal::PutText(waits ? ":1:" : ":0:", put);
   handoff_internal::PutText(python, put);
   put(kUsualSeparator);
   handoff_internal::PutText(library, put);
@@ -104,9 +125,11 @@ struct HandoffVariable {
   int handoff = -1;
   int second = -1;  // The engine's descriptor, or the image's.
   long pid = 0;
-  char* attempt = nullptr;  // Where the digit stands: it may be changed there.
+  char* attempt = nullptr;       // Where the digit stands: it may be changed there.
+  const char* inodes = nullptr;  // Up to a colon.
   const char* python = nullptr;
   const char* usual = nullptr;  // The three paths.
+  bool waits = false;
 };
 
 // The value that `entry` of the environment sets, or null: it is another variable's.
@@ -119,8 +142,12 @@ inline char* HandoffValue(char* entry) {
 inline bool ParseHandoffVariable(char* value, HandoffVariable* parsed) {
   using handoff_internal::TakeNumber;
   if (char* usual = handoff_internal::After(handoff_internal::kUsualMark, value)) {
-    parsed->usual = TakeNumber(usual, &parsed->pid);
-    return parsed->usual != nullptr && parsed->usual[-1] == ':';
+    long waits = 0;
+    usual = TakeNumber(usual, &parsed->pid);
+    if (usual != nullptr) usual = TakeNumber(usual, &waits);
+    parsed->usual = usual;
+    parsed->waits = waits != 0;
+    return usual != nullptr && usual[-1] == ':';
   }
   long handoff, second;
   char* at = TakeNumber(value, &handoff);
@@ -132,7 +159,10 @@ inline bool ParseHandoffVariable(char* value, HandoffVariable* parsed) {
   if (at[-1] != ':') return true;
   if (at[0] < '0' || at[0] > '9' || at[1] != ':') return false;
   parsed->attempt = at;
-  parsed->python = at + 2;
+  parsed->inodes = at + 2;
+  for (at += 2; *at != '\0' && *at != ':';) ++at;
+  if (*at != ':') return false;
+  parsed->python = at + 1;
   return true;
 }
 

@@ -43,9 +43,11 @@ uint64_t BytesOf(const struct stat& st) { return static_cast<uint64_t>(st.st_blo
 
 class Lister {
  public:
-  Lister(cache::FileEnv& env, const HoldingsQuery& query)
+  // `names`: all that the folder has.
+  Lister(cache::FileEnv& env, const HoldingsQuery& query, const std::vector<std::string>& names)
       : env_(env),
         query_(query),
+        names_(names),
         on_network_(query.on_network.value_or(IsOnNetwork(query.cache_folder))) {}
 
   // Nothing: it is none of this user's, or a file that something else goes by.
@@ -68,8 +70,11 @@ class Lister {
     const std::string_view name = cache::BaseOf(path);
     if (cache::IsTempName(name) || IsUnfinished(name)) return IsOlderThan(st, cache::kTempLifeNs);
     if (path.ends_with(kNoteSuffix) || path.ends_with(kLateSuffix)) return IsOlderThan(st, kWeekNs);
+    if (IsAdopted(name) && IsOlderThan(st, kMonthNs)) return true;
     const bool half = (path.ends_with(kImageSuffix) && !env_.Stat(KeyOf(path))) ||
-                      (path.ends_with(kKeySuffix) && !env_.Stat(ImageOf(path)));
+                      (path.ends_with(kKeySuffix) && !env_.Stat(ImageOf(path))) ||
+                      (path.ends_with(kDigestsSuffix) && !env_.Stat(ImageOf(path))) ||
+                      (IsAdopted(name) && !env_.Stat(ImageOf(path)));
     return half && IsOlderThan(st, cache::kTempLifeNs);
   }
 
@@ -90,8 +95,12 @@ class Lister {
     image.bytes = BytesOf(st) + (key ? BytesOf(*key) : 0);
     image.last_use_ns = cache::NanosecondsOf(key ? key->st_mtim : st.st_mtim);
     if (key && query_.judge) image.standing = query_.judge(path);
-    // The key first: without it nobody starts from the image any more.
-    image.companions = {key_path, NoteBeside(path)};
+    // The keys first: without one nobody starts from the image any more.
+    image.companions = {key_path, DigestsOf(path), NoteBeside(path)};
+    const std::string adopted = AdoptedOf(cache::BaseOf(path), "");
+    for (const std::string& name : names_) {
+      if (name.starts_with(adopted)) image.companions.push_back(cache::FolderOf(path) + "/" + name);
+    }
     const bool ours = image.standing == Standing::kAlive || image.standing == Standing::kStale;
     image.pinned = on_network_ && !ours && env_.NowNs() - image.last_use_ns < kMonthNs;
     return image;
@@ -99,6 +108,7 @@ class Lister {
 
   cache::FileEnv& env_;
   const HoldingsQuery& query_;
+  const std::vector<std::string>& names_;
   const bool on_network_;
 };
 
@@ -110,7 +120,7 @@ cache::Result<std::vector<Holding>> HoldingsOf(cache::FileEnv& env, const Holdin
   std::vector<Holding> holdings;
   if (!names && names.error().code == cache::ErrorCode::kNotFound) return holdings;
   if (!names) return tl::unexpected(names.error());
-  const Lister lister(env, query);
+  const Lister lister(env, query, *names);
   for (const std::string& name : *names) {
     if (auto holding = lister.Look(folder + "/" + name)) holdings.push_back(std::move(*holding));
   }

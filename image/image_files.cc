@@ -35,8 +35,23 @@ std::string Replace(std::string_view path, std::string_view old, std::string_vie
 
 }  // namespace
 
-std::string ImageOf(std::string_view key) { return Replace(key, kKeySuffix, kImageSuffix); }
+std::string ImageOf(std::string_view key) {
+  if (key.ends_with(kDigestsSuffix)) return Replace(key, kDigestsSuffix, kImageSuffix);
+  if (!IsAdopted(key)) return Replace(key, kKeySuffix, kImageSuffix);
+  return std::string(key.substr(0, key.rfind(kAdoptedMark))).append(kImageSuffix);
+}
 std::string KeyOf(std::string_view image) { return Replace(image, kImageSuffix, kKeySuffix); }
+
+std::string DigestsOf(std::string_view image) {
+  return Replace(image, kImageSuffix, kDigestsSuffix);
+}
+std::string AdoptedOf(std::string_view image, std::string_view host) {
+  return Replace(image, kImageSuffix, kAdoptedMark).append(host);
+}
+bool IsAdopted(std::string_view key) {
+  const size_t mark = key.rfind(kAdoptedMark);
+  return mark != key.npos && key.find_first_of("./", mark + 1) == key.npos;
+}
 
 std::string FamilyOf(std::string_view image) {
   const std::string_view name = cache::BaseOf(image);

@@ -11,6 +11,8 @@
 //
 //   FAMILY-STATE.img          an image; FAMILY is a hash of the command's facts, STATE of all facts
 //   FAMILY-STATE.key          its key (key.h); its mtime is the time of last use
+//   FAMILY-STATE.digests      what proves the key's files elsewhere (digests.h)
+//   FAMILY-STATE.adopted-HOST the image's key on another host, or in another boot (adoption.h)
 //   FAMILY-START.note         why the last capture made none; START: all but the environment's
 //   FAMILY-START.late         what the next one does without (late.h)
 //   FAMILY-START.img.PID.tmp  an image that the process PID is writing
@@ -23,15 +25,23 @@ inline constexpr char kImagesFolder[] = "images";  // Of the cache folder.
 
 inline constexpr std::string_view kImageSuffix = ".img";
 inline constexpr std::string_view kKeySuffix = ".key";
+inline constexpr std::string_view kDigestsSuffix = ".digests";
+inline constexpr std::string_view kAdoptedMark = ".adopted-";
 inline constexpr std::string_view kNoteSuffix = ".note";
 inline constexpr std::string_view kLateSuffix = ".late";
 
 // The program that becomes an image; it lies beside the engine.
 inline constexpr char kRestorer[] = "pylaunch-restore";
 
-// The image that the key at `key` is for, and the key of the image at `image`.
+// The image that what lies at `key` is for, a key, an adopted one or digests; and the key of the
+// image at `image`.
 std::string ImageOf(std::string_view key);
 std::string KeyOf(std::string_view image);
+std::string DigestsOf(std::string_view image);
+// Its key on the host of that name (travel.h, HostOf).
+std::string AdoptedOf(std::string_view image, std::string_view host);
+// True for the path or name of such a key.
+bool IsAdopted(std::string_view key);
 
 // The FAMILY of an image's path: what the names of all images of one command begin with.
 std::string FamilyOf(std::string_view image);

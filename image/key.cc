@@ -23,6 +23,7 @@ void Write(cache::WireWriter* out, const KeyHead& head) {
   out->String(head.reads.all);
   out->List(head.asked, [out](const std::string& name) { out->String(name); });
   out->Number(head.image);
+  out->String(head.inodes);
   out->Number(head.table);
   out->Number(head.table_size);
   out->Number(head.content);
@@ -40,6 +41,7 @@ void Read(cache::WireReader* in, KeyHead* head) {
   in->String(&head->reads.all);
   in->List(&head->asked, [in](std::string* name) { in->String(name); });
   in->Number(&head->image);
+  in->String(&head->inodes);
   in->Number(&head->table);
   in->Number(&head->table_size);
   in->Number(&head->content);

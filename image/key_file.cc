@@ -53,7 +53,9 @@ std::string KeyFile::Bytes(size_t most) const {
   return bytes;
 }
 
-cache::Result<std::vector<std::string>> KeysOf(const std::string& folder, const Facts& command) {
+cache::Result<std::vector<std::string>> KeysOf(const std::string& folder, const Facts& command,
+                                               std::string_view host) {
+  const std::string adopted = std::string(kAdoptedMark).append(host);
   const std::string family = FilesFor(folder, command, {}).family;
   const auto names = cache::PosixFileEnv().ListFolder(folder);
   if (!names && names.error().code != cache::ErrorCode::kNotFound) {
@@ -61,7 +63,7 @@ cache::Result<std::vector<std::string>> KeysOf(const std::string& folder, const 
   }
   std::vector<std::string> keys;
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
-    if (name.starts_with(family) && name.ends_with(kKeySuffix)) {
+    if (name.starts_with(family) && (name.ends_with(kKeySuffix) || name.ends_with(adopted))) {
       keys.push_back(folder + "/" + name);
     }
   }

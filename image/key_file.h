@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cache/descriptor.h"
@@ -40,8 +41,10 @@ class KeyFile {
   cache::Descriptor fd_;
 };
 
-// The paths of all keys of a command's images in `folder`; none if it does not exist.
-cache::Result<std::vector<std::string>> KeysOf(const std::string& folder, const Facts& command);
+// The paths of all keys of a command's images in `folder`, as made and as adopted by `host`; none
+// if it does not exist.
+cache::Result<std::vector<std::string>> KeysOf(const std::string& folder, const Facts& command,
+                                               std::string_view host);
 
 // The facts that must stand in `head` for a start as `order` is.
 Facts FactsNow(const ImageOrder& order, const KeyHead& head);

@@ -90,6 +90,17 @@ struct Index {
   uint32_t groups = 0;
 };
 
+// Where the groups begin; nothing: they cannot be read.
+std::optional<std::vector<uint64_t>> BeginsOf(std::string_view packed) {
+  cache::WireReader in(packed);
+  Index index;
+  in.Number(&index);
+  std::vector<uint64_t> begins(std::min<size_t>(index.groups, packed.size()));
+  for (uint64_t& begin : begins) in.Number(&begin);
+  if (!in.ok()) return std::nullopt;
+  return begins;
+}
+
 std::optional<std::string> ChangedInGroup(std::string_view bytes) {
   cache::WireReader in(bytes);
   const std::string_view folder = ReadText(&in);
@@ -173,13 +184,32 @@ size_t CountProofs(std::string_view packed) {
   return index.files;
 }
 
+std::vector<FileProof> UnpackProofs(std::string_view packed) {
+  std::vector<FileProof> files;
+  files.reserve(std::min(CountProofs(packed), packed.size()));
+  const auto begins = BeginsOf(packed);
+  for (const uint64_t begin : begins.value_or(std::vector<uint64_t>())) {
+    cache::WireReader in(packed.substr(std::min<uint64_t>(packed.size(), begin)));
+    const std::string_view folder = ReadText(&in);
+    uint64_t count;
+    in.Number(&count);
+    for (uint64_t i = 0; i < count && in.ok(); ++i) {
+      FileProof proof;
+      const std::string_view path = ReadText(&in);
+      proof.path =
+          folder.empty() ? std::string(path) : std::string(folder).append("/").append(path);
+      proof.state = ReadState(&in, &proof.link);
+      files.push_back(std::move(proof));
+    }
+    if (!in.ok()) return {};
+  }
+  return files;
+}
+
 std::string FirstChanged(std::string_view packed, const std::function<void()>& meanwhile) {
-  cache::WireReader in(packed);
-  Index index;
-  in.Number(&index);
-  std::vector<uint64_t> begins(std::min<size_t>(index.groups, packed.size()));
-  for (uint64_t& begin : begins) in.Number(&begin);
-  if (!in.ok()) return kBroken;
+  const auto known = BeginsOf(packed);
+  if (!known) return kBroken;
+  const std::vector<uint64_t>& begins = *known;
   std::atomic<size_t> next = 0;
   std::mutex mutex;
   std::string changed;
@@ -197,7 +227,7 @@ std::string FirstChanged(std::string_view packed, const std::function<void()>& m
   // (pthread_setaffinity_np in glibc's nptl): this process, and with it the program.
   std::atomic<bool> moved = false;
   try {
-    while (threads.size() + 1 < ThreadsFor(index.files)) {
+    while (threads.size() + 1 < ThreadsFor(CountProofs(packed))) {
       threads.emplace_back([&work, &moved] {
         TakeOwnDescriptors();
         work();

@@ -23,6 +23,10 @@ std::string PackProofs(const std::vector<FileProof>& files);
 
 size_t CountProofs(std::string_view packed);
 
+// The files, in the order in which they lie there: that of PackProofs of them. None: they are no
+// proofs.
+std::vector<FileProof> UnpackProofs(std::string_view packed);
+
 // The path of a file that is not as it was, or an empty string. On several threads where there are
 // many, this one among them when it is done with `meanwhile`.
 std::string FirstChanged(

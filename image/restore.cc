@@ -18,6 +18,7 @@
 #include "image/format.h"
 #include "image/handoff_variable.h"
 #include "image/system_call.h"
+#include "image/vdso.h"
 
 namespace pylaunch::image {
 namespace {
@@ -58,7 +59,8 @@ struct Arguments {
   int64_t argc;
   char** argv;
   char** envp;
-  char* handoff;  // The variable's value.
+  char* handoff;       // The variable's value...
+  const char* inodes;  // ...and of that.
   uint64_t vdso;
 };
 
@@ -79,7 +81,8 @@ Arguments ReadArguments(uint64_t* stack) {
 
 class Restorer {
  public:
-  Restorer(const Arguments& arguments, int image) : arguments_(arguments), image_(image) {}
+  Restorer(const Arguments& arguments, int image)
+      : arguments_(arguments), image_(image), inodes_(arguments.inodes) {}
 
   Outcome Run() {
     struct stat st;
@@ -87,7 +90,7 @@ class Restorer {
       return Outcome::kFailed;
     Outcome outcome = MapTable(static_cast<uint64_t>(st.st_size));
     if (outcome == Outcome::kDone) outcome = MapPieces();
-    if (outcome == Outcome::kDone) outcome = MoveKernelPages();
+    if (outcome == Outcome::kDone) outcome = PutKernelPages();
     if (outcome == Outcome::kDone) outcome = GuardBreak();
     return outcome;
   }
@@ -131,7 +134,8 @@ class Restorer {
       if (header_->magic[i] != kMagic[i]) return Outcome::kFailed;
     }
     const bool fits = header_->format == kFormat && header_->file_size == file_size &&
-                      header_->data_offset <= size;
+                      header_->data_offset <= size &&
+                      header_->vdso_offset + header_->vdso_size <= header_->data_offset;
     return fits ? Outcome::kDone : Outcome::kFailed;
   }
 
@@ -150,7 +154,7 @@ class Restorer {
     const int fresh = kind | MAP_ANONYMOUS | MAP_NORESERVE;
     switch (p.kind) {
       case PieceKind::kAnonymous:
-        return Map(p.address, p.size, p.protection, fresh, -1, 0);
+        return MapFresh(p, fresh);
       case PieceKind::kImage:
         return Map(p.address, p.size, p.protection, MAP_PRIVATE, image_, p.offset);
       case PieceKind::kFile:
@@ -163,6 +167,13 @@ class Restorer {
         return MapCopy(p, fresh | MAP_GROWSDOWN);
     }
     return Outcome::kFailed;
+  }
+
+  // Before Linux 6.11 nothing is droppable; what else that means, the traits say.
+  static Outcome MapFresh(const Piece& p, int flags) {
+    const Outcome outcome = Map(p.address, p.size, p.protection, flags, -1, 0);
+    if (outcome != Outcome::kFailed || (p.traits & kDroppable) == 0) return outcome;
+    return Map(p.address, p.size, p.protection, (flags & ~kMapDroppable) | MAP_PRIVATE, -1, 0);
   }
 
   static Outcome GiveTraits(const Piece& p) {
@@ -189,6 +200,12 @@ class Restorer {
     return Judge(SystemCall(__NR_mprotect, p.address, p.size, p.protection));
   }
 
+  // What the file is to be; the image may have been made where it had another number.
+  bool IsExpected(const Piece& p, uint64_t inode) {
+    if (*arguments_.inodes == kAnyInodes[0]) return true;
+    return inode == (*arguments_.inodes == ':' ? p.inode : TakeInode(&inodes_));
+  }
+
   // The pieces of one file stand together, so one descriptor at a time is enough. The file may have
   // been replaced since the key was checked.
   bool Open(const Piece& p) {
@@ -200,11 +217,35 @@ class Restorer {
     open_path_ = path;
     struct stat st;
     return file_ >= 0 && SystemCall(__NR_fstat, static_cast<uint64_t>(file_), Address(&st)) == 0 &&
-           st.st_ino == p.inode;
+           IsExpected(p, st.st_ino);
   }
 
-  // The same kernel gives every process the same pages in the same order (checked by the key), so
-  // that only the distance differs. Their places are taken first: mremap(2) asks nobody.
+  Outcome PutKernelPages() {
+    if (header_->vdso == 0) return Outcome::kDone;
+    const Vdso image = {
+        reinterpret_cast<const unsigned char*>(kTableAddress + header_->vdso_offset),
+        header_->vdso_size};
+    const Vdso live = VdsoAt(arguments_.vdso);
+    const Outcome moved = image == live ? MoveKernelPages() : Outcome::kFailed;
+    return moved == Outcome::kFailed ? LeadKernelPages(image, live) : moved;
+  }
+
+  // The kernel's stay where they are. Where the image had what its vdso reads (vvar), nothing need
+  // be: none of its code runs.
+  Outcome LeadKernelPages(const Vdso& image, const Vdso& live) {
+    const uint64_t at = header_->vdso;
+    const int fresh = MAP_PRIVATE | MAP_ANONYMOUS;
+    const Outcome outcome = Map(at, image.size, PROT_READ | PROT_WRITE, fresh, -1, 0);
+    if (outcome != Outcome::kDone) return outcome;
+    auto* copy = reinterpret_cast<unsigned char*>(at);
+    __builtin_memcpy(copy, image.bytes, image.size);
+    if (!LeadVdso(image, live, copy)) return Outcome::kFailed;
+    return Judge(SystemCall(__NR_mprotect, at, image.size, PROT_READ | PROT_EXEC));
+  }
+
+  // The same kernel gives every process the same pages in the same order, so that only the distance
+  // differs. Their places are taken first: mremap(2) asks nobody. A kernel that seals its pages
+  // (CONFIG_MSEAL_SYSTEM_MAPPINGS) moves none.
   Outcome MoveKernelPages() {
     const Header& h = *header_;
     const uint64_t distance = arguments_.vdso - h.vdso;
@@ -219,7 +260,11 @@ class Restorer {
       const SpecialRegion& to = h.special[i];
       const long moved = SystemCall(__NR_mremap, to.address + distance, to.size, to.size,
                                     MREMAP_MAYMOVE | MREMAP_FIXED, to.address);
-      if (moved < 0) return Outcome::kFailed;
+      if (moved >= 0) continue;
+      for (uint32_t j = i; j < h.special_count; ++j) {
+        SystemCall(__NR_munmap, h.special[j].address, h.special[j].size);
+      }
+      return i == 0 ? Outcome::kFailed : Outcome::kCollision;
     }
     return Outcome::kDone;
   }
@@ -236,6 +281,7 @@ class Restorer {
   const Arguments& arguments_;
   int image_;
   int file_ = -1;
+  const char* inodes_;  // What is left of them.
   const char* open_path_ = nullptr;
   uint64_t table_size_ = 0;
   const Header* header_ = nullptr;
@@ -257,6 +303,7 @@ void Execute(const char* path, const Arguments& arguments) {
   const bool told =
       arguments.handoff != nullptr && ParseHandoffVariable(arguments.handoff, &handoff);
   if (!told || handoff.attempt == nullptr) Exit(kCannotRun);
+  arguments.inodes = handoff.inodes;
   Restorer restorer(arguments, handoff.second);
   const Outcome outcome = restorer.Run();
   if (outcome == Outcome::kDone) restorer.Jump();

@@ -11,6 +11,7 @@
 #include "image/folder_lock.h"
 #include "image/image_files.h"
 #include "image/key_file.h"
+#include "image/travel.h"
 
 namespace pylaunch::image {
 namespace {
@@ -24,7 +25,7 @@ constexpr size_t kMaxNote = 4096;
 // depend on what preloading read.
 using Visitor = std::function<void(const KeyFile& file, const KeyHead& head)>;
 void VisitSiblings(const std::string& folder, const ImageOrder& order, const Visitor& visit) {
-  const auto keys = KeysOf(folder, order.command);
+  const auto keys = KeysOf(folder, order.command, HostOf(order.facts));
   for (const std::string& key : keys ? *keys : std::vector<std::string>()) {
     const KeyFile file(key);
     const std::optional<KeyHead> head = file.Head();

@@ -31,6 +31,7 @@
 #include "launcher/command_line/output_file.h"
 #include "launcher/command_line/preload_file.h"
 #include "launcher/contract/handoff.h"
+#include "launcher/images/adopt.h"
 #include "launcher/images/build.h"
 #include "launcher/images/lookup.h"
 #include "launcher/init/init.h"
@@ -218,9 +219,10 @@ std::string ForEngine(int handoff, int engine) {
   return value;
 }
 
-std::string ForImage(int handoff, int image, const std::string& python) {
+std::string ForImage(int handoff, const OpenImage& image, const std::string& python) {
   std::string value;
-  PutImageHandoff(handoff, image, getpid(), python.c_str(), [&value](char c) { value += c; });
+  PutImageHandoff(handoff, image.fd, getpid(), image.inodes.c_str(), python.c_str(),
+                  [&value](char c) { value += c; });
   return value;
 }
 
@@ -258,8 +260,8 @@ ImageQuery QueryFor(const Options& options, const std::string& engine, const Han
           options.explain};
 }
 
-// The descriptor of an image to start from, or -1; then `handoff` says whether one is to be made.
-int LookUpImage(const ImageQuery& query, Handoff* handoff) {
+// The image to start from, if there is one; else `handoff` says whether one is to be made.
+OpenImage LookUpImage(const ImageQuery& query, Handoff* handoff) {
   ImageAnswer answer = FindImage(query, environ);
   if (answer.fd < 0 && !answer.order.folder.empty()) {
     if (MakeRoom()) {
@@ -270,8 +272,11 @@ int LookUpImage(const ImageQuery& query, Handoff* handoff) {
   }
   if (handoff->explain) {
     std::fprintf(stderr, "pylaunch: explain: image: %s\n", answer.why.c_str());
+    if (!answer.note.empty()) {
+      std::fprintf(stderr, "pylaunch: explain: image: %s\n", answer.note.c_str());
+    }
   }
-  return answer.fd;
+  return {answer.fd, std::move(answer.inodes), ""};
 }
 
 // The helper of others that this process is, unless it is told by a flag what to preload, or is to
@@ -352,10 +357,10 @@ void FillHandoff(const Options& options, const PythonHome& home, Handoff* handof
   handoff->build = options.build;
 }
 
-// Sets `image` to the descriptor of one to start from, if there is one. Returns the exit code if
-// this process is done with that.
+// Sets `image` to the one to start from, if there is one. Returns the exit code if this process is
+// done with that.
 std::optional<int> ChooseImage(const Options& options, const std::string& engine, Handoff* handoff,
-                               int* image) {
+                               OpenImage* image) {
   if (options.needs_engine() ? !options.image_build : !options.image) return std::nullopt;
   const ImageQuery query = QueryFor(options, engine, *handoff);
   if (options.image_build) {
@@ -364,7 +369,7 @@ std::optional<int> ChooseImage(const Options& options, const std::string& engine
     handoff->image_only = true;
   }
   *image = LookUpImage(query, handoff);
-  if (handoff->image_only && *image >= 0) return 0;  // Somebody else was quicker.
+  if (handoff->image_only && image->fd >= 0) return 0;  // Somebody else was quicker.
   return std::nullopt;
 }
 
@@ -389,11 +394,11 @@ int Launch(const PythonHome& home, const std::string& engine, int engine_fd, int
   const std::optional<Helper> helper = SparedHelper(options);
   if (helper && !helper->imports) options.image = false;
   FillHandoff(options, home, &handoff);
-  int image = -1;
+  OpenImage image;
   if (const auto done = ChooseImage(options, engine, &handoff, &image)) return *done;
-  if (helper && image < 0 && handoff.image.folder.empty()) Spare(*helper, &handoff);
+  if (helper && image.fd < 0 && handoff.image.folder.empty()) Spare(*helper, &handoff);
   // Others wait for what this process makes; else the descriptor ends with this program.
-  if (image_turn >= 0 && image < 0 && !handoff.image.folder.empty()) {
+  if (image_turn >= 0 && image.fd < 0 && !handoff.image.folder.empty()) {
     fcntl(image_turn, F_SETFD, 0);
     handoff.image_turn = image_turn;
   }
@@ -408,7 +413,7 @@ int Launch(const PythonHome& home, const std::string& engine, int engine_fd, int
   }
   environment.Prepend("LD_PRELOAD",
                       engine_fd < 0 ? engine : absl::StrCat("/proc/self/fd/", engine_fd));
-  if (image >= 0) {
+  if (image.fd >= 0) {
     environment.Set(kHandoffVariable, ForImage(fd, image, home.executable));
     Exec(handoff.LibraryFile(image::kRestorer), options.python_argv, environment);
   }
@@ -450,6 +455,7 @@ int Main(int argc, char** argv) {
   const OwnFiles own = FindOwnFiles(argv[0]);
   handoff.library = own.library;
   handoff.cache_folder = CacheFolder(options->cache, Getenv);
+  handoff.cache_named = !options->cache.empty();
   handoff.cache_size = options->cache_size.value_or(cache::kDefaultMaxBytes);
   if (const auto code = RunTool(*options, handoff)) return *code;
   const InitRole role = BecomeInit(options->init, options->explain);

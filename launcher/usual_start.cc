@@ -1,7 +1,8 @@
 // The start that nearly all are, before and without the C library: no option and no variable of
 // ours but the cache folder's, an environment or PATH that leads straight to a CPython. glibc's own
 // start-up takes 0.5 ms, twice what is left to do; a start of python takes 10
-// (docs/performance.md).
+// (docs/performance.md). As process 1, too: its child is the program, and it stays as the init
+// (launcher/init/init.h), which never has a C library then.
 //
 // Everything here is what Main (main.cc) would do. Wherever it is not plain what that is, this
 // gives up, the C library starts, and Main does it: an unusual start, not an error. Nothing that
@@ -15,12 +16,15 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sched.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "image/system_call.h"
 #include "launcher/contract/handoff.h"
 #include "launcher/contract/python_options.h"
+#include "launcher/init/init_process.h"
 
 namespace pylaunch {
 namespace {
@@ -314,12 +318,78 @@ bool IsBesidePth(const Process& process, uint64_t minor) {
 
 bool CanHandOn(const Text& path) { return path.good() && !Contains(path.get(), kUsualSeparator); }
 
+// What is to be executed.
+struct Program {
+  char** argv;
+  char** environment;  // Has `handoff` among its variables.
+  const char* python;
+  const char* library;
+  const char* cache;
+  Text* handoff;  // Empty yet.
+
+  // Returns if it is not possible.
+  void Execute(bool under_init) const {
+    handoff->Add(kHandoffVariable).Add('=');
+    PutUsualHandoff(SystemCall(__NR_getpid), under_init, python, library, cache,
+                    [this](char c) { handoff->Add(c); });
+    if (!handoff->good()) return;
+    SystemCall(__NR_execve, Address(python), Address(argv), Address(environment));
+  }
+};
+
+// A child of process 1 that has its memory, and stops it, until it executes something.
+struct Child {
+  const Program& program;
+  const InitProcess& init;
+  bool failed = false;
+
+  static void Run(Child* child) {
+    child->init.BecomeProgram();
+    child->program.Execute(/*under_init=*/true);
+    child->failed = true;
+    SystemCall(__NR_exit_group, 0);
+  }
+};
+
+// Its number, or -errno. `stack`: the end of the child's own, aligned as the ABI wants it.
+long Start(Child* child, char* stack) {
+  long result;
+  register uint64_t r10 asm("r10") = 0;
+  register uint64_t r8 asm("r8") = 0;
+  asm volatile(
+      "syscall\n\t"
+      "test %%rax, %%rax\n\t"
+      "jnz 1f\n\t"
+      "xor %%ebp, %%ebp\n\t"
+      "mov %[child], %%rdi\n\t"
+      "call *%[run]\n\t"
+      "ud2\n"
+      "1:"
+      : "=a"(result)
+      : "a"(__NR_clone), "D"(uint64_t{CLONE_VM | CLONE_VFORK | SIGCHLD}), "S"(stack), "d"(0),
+        "r"(r10), "r"(r8), [child] "r"(child), [run] "r"(&Child::Run)
+      : "rcx", "r11", "memory");
+  return result;
+}
+
+// Returns if the program cannot be executed, as if nothing had happened.
+void ExecuteUnderInit(const Program& program) {
+  constexpr size_t kStack = 16384;
+  alignas(16) char stack[kStack];
+  InitProcess init;
+  Child child = {program, init};
+  const long number = Start(&child, stack + kStack);
+  if (number > 0 && !child.failed) {
+    SystemCall(__NR_exit_group, static_cast<uint64_t>(init.Run(number)));
+  }
+  if (number > 0) SystemCall(__NR_wait4, static_cast<uint64_t>(number));
+  init.Undo();
+}
+
 // Returns where this is not the usual start.
 void TryUsualStart(const Process& process) {
   constexpr size_t kMaxVariables = 1000;
   if (process.variables > kMaxVariables || !IsUsualCommand(process.argv)) return;
-  const long self_number = SystemCall(__NR_getpid);
-  if (self_number == 1) return;  // It is to be an init.
   const Variables variables = ReadVariables(process.environment);
   Text self;
   if (!variables.usual || !ReadLink("/proc/self/exe", &self)) return;
@@ -336,11 +406,6 @@ void TryUsualStart(const Process& process) {
   FindCache(variables, &cache);
 
   if (!CanHandOn(search.python()) || !CanHandOn(library) || !CanHandOn(cache)) return;
-  Text handoff;
-  handoff.Add(kHandoffVariable).Add('=');
-  PutUsualHandoff(self_number, search.python().get(), library.get(), cache.get(),
-                  [&handoff](char c) { handoff.Add(c); });
-  if (!handoff.good()) return;
   Text preload;
   preload.Add("LD_PRELOAD=").Add(engine.get());
   if (variables.preload != nullptr) {
@@ -348,6 +413,7 @@ void TryUsualStart(const Process& process) {
   }
   if (!preload.good()) return;
 
+  Text handoff;
   char* environment[kMaxVariables + 3];
   size_t size = 0;
   for (char** setting = process.environment; *setting != nullptr; ++setting) {
@@ -356,8 +422,13 @@ void TryUsualStart(const Process& process) {
   if (variables.preload == nullptr) environment[size++] = preload.get();
   environment[size++] = handoff.get();
   environment[size] = nullptr;
-  SystemCall(__NR_execve, Address(search.python().get()), Address(process.argv),
-             Address(environment));
+  const Program program = {process.argv,  environment, search.python().get(),
+                           library.get(), cache.get(), &handoff};
+  if (SystemCall(__NR_getpid) == 1) {
+    ExecuteUnderInit(program);
+  } else {
+    program.Execute(/*under_init=*/false);
+  }
 }
 
 }  // namespace

@@ -103,6 +103,7 @@ std::string Handoff::Serialize() const {
   out.String(record);
   out.String(report);
   out.String(cache_folder);
+  out.Number(cache_named);
   out.Number(cache_readonly);
   out.Number(cache_sealed);
   out.Number(cache_refresh);
@@ -132,6 +133,7 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.String(&h.record);
   in.String(&h.report);
   in.String(&h.cache_folder);
+  in.Number(&h.cache_named);
   in.Number(&h.cache_readonly);
   in.Number(&h.cache_sealed);
   in.Number(&h.cache_refresh);

@@ -44,6 +44,7 @@ struct Handoff {
   std::string record;        // --record: absolute; empty: not asked for.
   std::string report;        // --report: absolute; empty: not asked for.
   std::string cache_folder;  // Empty: no archive.
+  bool cache_named = false;  // By --cache or PYLAUNCH_CACHE; else it is where it always is.
   bool cache_readonly = false;
   bool cache_sealed = false;
   bool cache_refresh = false;

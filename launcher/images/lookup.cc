@@ -28,6 +28,8 @@
 #include "image/key_file.h"
 #include "image/own_file.h"
 #include "image/restraint.h"
+#include "image/travel.h"
+#include "launcher/images/adopt.h"
 
 namespace pylaunch {
 namespace {
@@ -205,30 +207,36 @@ std::string WhatChanged(const image::KeyFile& file) {
   return key ? image::FirstChange(*key) : file.Fault();
 }
 
-// The descriptor of the key's image if all that is left to check allows it, else -1 and why. Where
+// The key's image if all that is left to check allows it, else why not. Where
 // the image's content had to be looked at, the key is renewed, if the mode allows it, so that this
 // start is the last one.
-int Open(const image::KeyFile& file, const image::KeyHead& head, CacheMode mode, std::string* why) {
+OpenImage Open(const image::KeyFile& file, const image::KeyHead& head, CacheMode mode) {
   const bool renew = mode != CacheMode::kSealed && mode != CacheMode::kReadonly;
-  *why = mode == CacheMode::kSealed ? "" : WhatChanged(file);
-  if (!why->empty()) return -1;
+  OpenImage result;
+  result.inodes = head.inodes;
+  result.why = mode == CacheMode::kSealed ? "" : WhatChanged(file);
+  if (!result.why.empty()) return result;
   const std::string path = image::ImageOf(file.path());
   struct stat st;
   cache::Descriptor opened = image::OpenOwn(path, &st);
   if (!opened.ok()) {
-    *why = path + ": " + std::strerror(errno);
-    return -1;
+    result.why = path + ": " + std::strerror(errno);
+    return result;
   }
   const image::FileState now = image::StateOf(st);
-  if (now == head.image && TableIsWhole(opened.get(), head)) return opened.Release();
+  if (now == head.image && TableIsWhole(opened.get(), head)) {
+    result.fd = opened.Release();
+    return result;
+  }
   // Its mode was changed (a layer's `chmod -R a+rX`), or it was written and its times set back.
   if (image::DifferInCtimeAlone(now, head.image) &&
       image::ContentHash(opened.get()) == head.content) {
     if (renew) file.Renew(now);
-    return opened.Release();
+    result.fd = opened.Release();
+    return result;
   }
-  *why = path + " is damaged: it is not what was written";
-  return -1;
+  result.why = path + " is damaged: it is not what was written";
+  return result;
 }
 
 // Goes through the images of one command for one that this start may use.
@@ -237,29 +245,52 @@ class Search {
   Search(const image::ImageOrder& order, CacheMode mode, bool explain)
       : order_(order), mode_(mode), explain_(explain) {}
 
-  // The descriptor of the image at path(), or -1.
-  int Try(const std::string& key_path) {
+  // The image at path(), if this start may use it as it is.
+  OpenImage Try(const std::string& key_path) {
     const image::KeyFile file(key_path);
     const std::optional<image::KeyHead> head = file.Head();
     if (!head) {
       fault_ = file.Fault();
       fault_used_ns_ = INT64_MAX;
-      return -1;
+      return {};
     }
     const Facts now = image::FactsNow(order_, *head);
     std::string difference = image::Difference(head->facts, now);
+    const bool made = !image::IsAdopted(key_path);
     if (difference.empty()) {
       path_ = key_path;
+      OpenImage image = Open(file, *head, mode_);
+      if (image.fd >= 0) return image;
+      fault_ = image.why;
       fault_used_ns_ = file.used_ns();
-      return Open(file, *head, mode_, &fault_);
+      // What is known not to be as it was, nobody trusts without a look.
+      if (made && mode_ != CacheMode::kSealed) elsewhere_.push_back(key_path);
+      return {};
     }
-    if (!explain_) return -1;
+    if (made && image::Difference(image::WithoutHost(head->facts), image::WithoutHost(now)).empty())
+      elsewhere_.push_back(key_path);
+    if (!explain_) return {};
     const size_t count =
         image::CountMissing(now, head->facts) + image::CountMissing(head->facts, now);
     if (nearest_.empty() || count < fewest_) {
       nearest_ = std::move(difference), nearest_path_ = key_path, fewest_ = count;
     }
-    return -1;
+    return {};
+  }
+
+  // When none may be used as it is: one that was made on another host, or of other copies.
+  OpenImage TryElsewhere() {
+    for (const std::string& key_path : elsewhere_) {
+      const image::KeyFile file(key_path);
+      const std::optional<image::KeyHead> head = file.Head();
+      if (!head) continue;
+      OpenImage image = AdoptImage(file, *head, order_, mode_);
+      path_ = key_path;
+      if (image.fd >= 0) return image;
+      fault_ = image.why;
+      fault_used_ns_ = file.used_ns();
+    }
+    return {};
   }
 
   const std::string& path() const { return path_; }
@@ -279,9 +310,10 @@ class Search {
   }
 
   const image::ImageOrder& order_;
-  const CacheMode mode_;       // If sealed, what an image was made of is not asked for.
-  const bool explain_;         // Else nobody asks which is nearest, which takes long to tell.
-  std::string path_;           // Of the last key whose facts are this start's.
+  const CacheMode mode_;  // If sealed, what an image was made of is not asked for.
+  const bool explain_;    // Else nobody asks which is nearest, which takes long to tell.
+  std::string path_;      // Of the last key whose facts are this start's.
+  std::vector<std::string> elsewhere_;  // Keys whose image might hold here all the same.
   std::string fault_;          // What was wrong with that one, or with a file that is no key.
   int64_t fault_used_ns_ = 0;  // When that was used last.
   std::string nearest_;        // How the most similar of the others differs...
@@ -289,25 +321,36 @@ class Search {
   std::string nearest_path_;   // Of its key.
 };
 
-int Find(const ImageQuery& query, const std::vector<std::string>& keys,
-         const image::ImageOrder& order, ImageAnswer* answer) {
+void Use(OpenImage image, const std::string& key, ImageAnswer* answer) {
+  image::NoteUse(key);
+  const std::string path = image::ImageOf(key);
+  if (image::IsAdopted(key)) image::NoteUse(image::KeyOf(path));
+  answer->fd = image.fd;
+  answer->inodes = std::move(image.inodes);
+  answer->why = path;
+}
+
+void Find(const ImageQuery& query, const std::vector<std::string>& keys,
+          const image::ImageOrder& order, ImageAnswer* answer) {
   const std::string& folder = query.folder;
   Search search(order, query.options.cache_mode, query.explain);
   for (const std::string& key : keys) {
-    const int fd = search.Try(key);
-    if (fd < 0) continue;
-    image::NoteUse(search.path());
-    answer->why = image::ImageOf(search.path());
-    return fd;
+    if (OpenImage image = search.Try(key); image.fd >= 0) {
+      return Use(std::move(image), search.path(), answer);
+    }
+  }
+  if (OpenImage image = search.TryElsewhere(); image.fd >= 0) {
+    Use(std::move(image), search.path(), answer);
+    answer->note = "made on another host, in another boot or of other copies of its files";
+    return;
   }
   answer->why = search.Why();
-  if (!answer->why.empty()) return -1;
+  if (!answer->why.empty()) return;
   const auto note =
       cache::PosixFileEnv().ReadFile(image::NoteFor(folder, order.command, order.facts), 4096);
   const bool under_way =
       note && note->starts_with(image::kUnfinished) && image::IsBeingMade(folder);
   answer->why = note && !under_way ? "none: " + *note : "none yet";
-  return -1;
 }
 
 }  // namespace
@@ -326,16 +369,17 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
     answer.why = "nothing tells this boot from another: neither /proc/sys nor /proc/stat";
     return answer;
   }
+  order.started_ns = cache::NanosecondsOf(now);
   order.environment = image::EnvironmentFacts(environment);
   order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;
-  const auto keys = image::KeysOf(query.folder, order.command);
+  const auto keys = image::KeysOf(query.folder, order.command, image::HostOf(order.facts));
   if (!keys) {  // What would be made there, nobody would find.
     answer.why = "none: " + keys.error().message;
     return answer;
   }
   if (mode != CacheMode::kRefresh) {
-    answer.fd = Find(query, *keys, order, &answer);
+    Find(query, *keys, order, &answer);
     if (answer.fd >= 0) return answer;
   }
   if (mode == CacheMode::kReadonly || mode == CacheMode::kSealed) return answer;
@@ -348,7 +392,6 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
   rlimit stack;
   getrlimit(RLIMIT_STACK, &stack);
   order.stack_limit = stack.rlim_cur;
-  order.started_ns = cache::NanosecondsOf(now);
   order.hooks = query.hooks;
   order.allowed = query.options.image_allow;
   order.folder = query.folder;

@@ -23,8 +23,12 @@ struct ImageQuery {
 struct ImageAnswer {
   // Of an image that every check allows, to be kept across execve; or -1.
   int fd = -1;
+  // The inodes of the files that it maps, for the restorer (image/handoff_variable.h).
+  std::string inodes;
   // For one line of --explain: which image it is, or why there is none.
   std::string why;
+  // For a second one; or empty.
+  std::string note;
   // What the engine must know to make one; its folder is empty if there can be none.
   image::ImageOrder order;
 };

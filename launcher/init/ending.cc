@@ -1,13 +1,8 @@
 #include "launcher/init/ending.h"
 
 #include <string.h>
-#include <sys/wait.h>
 
 namespace pylaunch {
-
-Ending Ending::Of(int status) {
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 0, WIFSIGNALED(status) ? WTERMSIG(status) : 0};
-}
 
 std::string Ending::InWords() const {
   if (signal == 0) return "exit code " + std::to_string(code);

@@ -18,6 +18,8 @@ namespace pylaunch {
 // one of its own and has the terminal: what is typed there is the kernel's business alone. Else it
 // stays in session and process group, and gets twice what somebody sends to the whole group by
 // kill(2).
+//
+// This is the long way. The usual start as process 1 goes it without the C library: usual_start.cc.
 struct InitRole {
   // Set in the process that was started, when all is over.
   std::optional<int> exit_code;

@@ -1,47 +1,54 @@
 #include "launcher/init/terminal.h"
 
+#include <asm/unistd.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "image/system_call.h"
+#include "launcher/init/signal_set.h"
+
 namespace pylaunch {
 namespace {
 
-// tcgetpgrp(3) answers for the caller's own terminal only. TIOCSCTTY wants one that can be read.
-bool IsControlling(int fd) {
-  return tcgetpgrp(fd) >= 0 && (fcntl(fd, F_GETFL) & O_ACCMODE) != O_WRONLY;
+// TIOCGPGRP answers for the caller's own terminal only. TIOCSCTTY wants one that can be read.
+bool IsControlling(long fd) {
+  int group;
+  const auto number = static_cast<uint64_t>(fd);
+  if (SystemCall(__NR_ioctl, number, TIOCGPGRP, Address(&group)) != 0) return false;
+  return (SystemCall(__NR_fcntl, number, F_GETFL) & O_ACCMODE) != O_WRONLY;
 }
 
 bool IsPending(int signal) {
-  sigset_t pending;
-  return sigpending(&pending) == 0 && sigismember(&pending, signal) == 1;
+  SignalSet pending = 0;
+  SystemCall(__NR_rt_sigpending, Address(&pending), sizeof pending);
+  return (pending & SetOf(signal)) != 0;
 }
 
 void Drop(int signal) {
-  sigset_t only;
-  sigemptyset(&only);
-  sigaddset(&only, signal);
+  const SignalSet only = SetOf(signal);
   const timespec now = {0, 0};
-  sigtimedwait(&only, nullptr, &now);
+  SystemCall(__NR_rt_sigtimedwait, Address(&only), 0, Address(&now), sizeof only);
 }
 
 }  // namespace
 
-Terminal::Terminal() : fd_(-1) {
-  if (getsid(0) != getpid()) return;
+Terminal::Terminal() {
+  if (SystemCall(__NR_getsid) != SystemCall(__NR_getpid)) return;
   for (int fd = STDERR_FILENO; fd >= STDIN_FILENO; --fd) {
     if (IsControlling(fd)) fd_ = fd;
   }
   if (fd_ < 0) {
-    opened_ = cache::Descriptor(open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC));
-    if (opened_.ok() && IsControlling(opened_.get())) fd_ = opened_.get();
+    opened_ = SystemCall(__NR_open, Address("/dev/tty"), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (opened_ >= 0 && IsControlling(opened_)) fd_ = opened_;
   }
   if (fd_ < 0) return;
   // Whoever gives it up is told by these two that it is gone. One that somebody else has sent is
   // for the program.
   const bool hangup = IsPending(SIGHUP);
   const bool resume = IsPending(SIGCONT);
-  if (ioctl(fd_, TIOCNOTTY) != 0) {
+  if (SystemCall(__NR_ioctl, static_cast<uint64_t>(fd_), TIOCNOTTY) != 0) {
     fd_ = -1;
     return;
   }
@@ -49,8 +56,12 @@ Terminal::Terminal() : fd_(-1) {
   if (!resume) Drop(SIGCONT);
 }
 
+Terminal::~Terminal() {
+  if (opened_ >= 0) SystemCall(__NR_close, static_cast<uint64_t>(opened_));
+}
+
 void Terminal::Give() const {
-  if (taken()) ioctl(fd_, TIOCSCTTY, 0);
+  if (fd_ >= 0) SystemCall(__NR_ioctl, static_cast<uint64_t>(fd_), TIOCSCTTY, 0);
 }
 
 }  // namespace pylaunch

@@ -21,7 +21,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kMostDifferences = 10;
 
-// "valid", "stale", "dead", "another user's" or "unusable".
+// "valid", "stale", "elsewhere", "dead", "another user's" or "unusable".
 const char* State(const ImageSummary& image) {
   if (image.foreign) return "another user's";
   if (image.error) return "unusable";
@@ -30,6 +30,8 @@ const char* State(const ImageSummary& image) {
       return "valid";
     case Standing::kStale:
       return "stale";
+    case Standing::kUnknown:
+      return "elsewhere";
     default:
       return "dead";
   }

@@ -68,7 +68,8 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
   key_ = key;
   path_ = handoff.cache_folder + "/" + key.FileName();
   enabled_ = true;
-  const char* without = ": none yet";
+  constexpr char kNoneYet[] = ": none yet";
+  std::string without = kNoneYet;
   if (!refresh_) {
     auto opened = cache::Archive::Open(cache::PosixFileEnv(), path_, key);
     if (opened) {
@@ -82,8 +83,10 @@ void ArchiveSession::Open(const Handoff& handoff, const cache::BuildKey& key,
   }
   if (std::string why = readonly_ ? "" : WhyUnwritable(handoff.cache_folder); !why.empty()) {
     readonly_ = true;
-    // An archive that was put into a read-only place is meant to be used, not written.
-    if (!archive_) Warn("no archive: " + why);
+    if (without == kNoneYet) without = ": none: " + why;
+    // An archive that was put into a read-only place is meant to be used, not written. And who has
+    // named no folder has a home, perhaps, that nobody can write, as many containers have.
+    if (!archive_ && handoff.cache_named) Warn("no archive: " + why);
   }
   if (explain_) {
     Explain(archive_ ? "archive " + path_ + ": " + std::to_string(archive_->module_count()) +

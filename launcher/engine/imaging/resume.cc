@@ -174,6 +174,11 @@ std::string Resumption::PrepareModules(const std::string& folder) {
   has_output_ = prepared.get() == Py_True;
   resume_ = Py_NewRef(resume);
   refill_ = Py_NewRef(refill);
+  PyObject* renewed = PyDict_GetItemString(globals.get(), "renewed_files");
+  for (Py_ssize_t i = 0; renewed != nullptr && i < PyList_GET_SIZE(renewed); ++i) {
+    std::string file;
+    if (FileSystemBytes(PyList_GET_ITEM(renewed, i), &file)) renewed_files_.push_back(file);
+  }
   return "";
 }
 

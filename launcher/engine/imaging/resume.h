@@ -28,6 +28,9 @@ class Resumption {
   // string.
   std::string Prepare(const std::string& folder);
 
+  // Then: kernel files that hooks read again, as often as their modules have read them.
+  const std::vector<std::string>& renewed_files() const { return renewed_files_; }
+
   // Once it has returned: whether there is text for standard output that Python has not written
   // out.
   bool has_output() const { return has_output_; }
@@ -61,6 +64,7 @@ class Resumption {
   void* resume_ = nullptr;  // resume.py's functions.
   void* refill_ = nullptr;
   bool has_output_ = false;
+  std::vector<std::string> renewed_files_;
 };
 
 }  // namespace pylaunch::engine

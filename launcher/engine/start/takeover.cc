@@ -24,6 +24,11 @@ char** FindVariable(std::string_view name) {
   return nullptr;
 }
 
+bool IsSet(std::string_view name) {
+  char** variable = FindVariable(name);
+  return variable != nullptr && (*variable)[name.size() + 1] != '\0';
+}
+
 void Wipe(char* text, size_t from) { std::memset(text + from, 0, std::strlen(text + from)); }
 
 void Remove(char** variable) {
@@ -74,6 +79,10 @@ std::optional<Handoff> TakeHandoff(std::vector<int>* open) {
   if (!ours) return std::nullopt;
   std::optional<Handoff> usual;
   if (told.usual != nullptr) usual = Handoff::ParseUsual(told.usual);
+  if (usual) {
+    usual->wait_for_seal = told.waits;
+    usual->cache_named = IsSet("PYLAUNCH_CACHE");
+  }
   Remove(variable);  // And wipes it.
   const int engine_fd = RestorePreload();
   if (told.usual != nullptr) return usual;

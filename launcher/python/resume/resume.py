@@ -4,7 +4,10 @@ Run by the engine in the capturing process, in a namespace of its own: `prepare`
 `resume` in every restored process, after `os.register_at_fork`'s functions. Only the standard
 library is known here; what another package needs is in `hooks/<module>.py`, which may define
 `prepare` and `resume`, too, and is used if that module is loaded in one of the versions of which
-its first line says that somebody has read them (docs/lists.md). A module that draws random numbers
+its first line says that somebody has read them (docs/lists.md). In any other there is no image,
+unless its second line is "# Otherwise: kept": then what it would renew stays as it was. `renews`
+in a hook are kernel files that its module reads once, when it is imported, and that `resume` reads
+again, so that what stands in them need not be the same. A module that draws random numbers
 from the system when it is imported has to have one, or to stand in `known_draws.txt`: else who
 imports it is imported late.
 
@@ -20,6 +23,7 @@ import time
 
 _hooks = []
 _name_sequences = []
+renewed_files = []  # One for each time that a hook's module has read one; the engine asks for it.
 _made_by = set()  # Process numbers under which what is in the image came to be.
 
 
@@ -47,6 +51,8 @@ def prepare(folder, first_process, terminals, buffered):
             source = file.read()
         first_line = source.partition("\n")[0]
         if not is_hook_for(name.removesuffix(".py"), first_line, module):  # noqa: F821 - the engine's
+            if source.split("\n", 2)[1] == "# Otherwise: kept":
+                continue
             # Late, or nobody has looked: no image, where what it keeps cannot be renewed.
             raise RuntimeError(f"{name} renews another version of the module than is loaded")
         code = compile(source, path, "exec")
@@ -59,6 +65,7 @@ def prepare(folder, first_process, terminals, buffered):
         exec(code, hook)
         if "prepare" in hook:
             hook["prepare"]()
+        renewed_files.extend(hook.get("renews", ()))
         _hooks.append(hook)
     return any(fd == 1 for fd, _, _ in _pending)
 

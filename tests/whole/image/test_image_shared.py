@@ -137,7 +137,7 @@ def test_a_boot_is_told_where_its_id_cannot_be_read(image, tmp_path):
     image.make("-c", "pass", preload=["import json"], wrap=_masking(SYS))
     assert restored(again(image, wrap=_masking(SYS)))
     later = again(image, wrap=_masking(f"mount --bind {tmp_path}/later /proc/stat", SYS))
-    assert reason(later) == "none for this state: boot id changed", later.err
+    assert restored(later) and "made on another host, in another boot" in later.err
     for mount in (f"mount --bind {tmp_path}/unset /proc/stat", "mount --bind /dev/null /proc/stat"):
         none = again(image, wrap=_masking(mount, SYS))
         assert reason(none).startswith("nothing tells this boot from another"), none.err
@@ -147,7 +147,7 @@ def test_a_boot_is_told_where_its_id_cannot_be_read(image, tmp_path):
 @needs_root
 def test_containers_with_and_without_boot_id_leave_each_other_s_images(image):
     image.make("-c", "pass", preload=["import json"])
-    image.make("-c", "pass", preload=["import json"], wrap=_masking(SYS))
+    assert restored(again(image, wrap=_masking(SYS)))
     image.make("-c", "pass", preload=["import json"], env={"LC_NUMBER": "1"})
     assert restored(again(image)) and restored(again(image, wrap=_masking(SYS)))
 

@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT
 
 LONG_WAY = "PYLAUNCH_EXPLAIN"
+NAMESPACE = [shutil.which("unshare"), "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
 @dataclass
@@ -64,6 +65,7 @@ class Start:
     env: dict[str, str] = field(default_factory=dict)
     argv0: str | None = None
     cwd: Path | None = None
+    process_1: bool = False
 
     def run(self, prefix: Prefix, long: bool) -> tuple[bool, list[str]]:
         env = {
@@ -73,8 +75,12 @@ class Start:
             **({LONG_WAY: "0"} if long else {}),
         }
         argv = [self.argv0 or str(prefix.pylaunch), *self.args]
+        program = prefix.pylaunch
+        if self.process_1:
+            argv = [*NAMESPACE, str(prefix.pylaunch), *self.args]
+            program = argv[0]
         done = subprocess.run(
-            argv, executable=prefix.pylaunch, env=env, cwd=self.cwd, capture_output=True, text=True
+            argv, executable=program, env=env, cwd=self.cwd, capture_output=True, text=True
         )
         lines = done.stdout.splitlines()
         usual = "usual 1" in lines
@@ -286,3 +292,31 @@ def test_bounded_files_are_no_obstacle(prefix):
     done = subprocess.run(["sh", "-c", command], env={"HOME": "/"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usual 1\n")
+
+
+# --------------------------------------------------------------------------------- as process 1
+
+
+@pytest.fixture
+def container(prefix) -> Prefix:
+    """Where it is an init, and never has a C library."""
+    if subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode != 0:
+        pytest.skip("unshare is not permitted here")
+    prefix.configure()
+    return prefix
+
+
+def test_an_init_tells_the_program_what_the_long_way_tells(container):
+    """That what is written has to be written before the end, too: it is the end of all."""
+    container.add_python()
+    compare(container, Start(process_1=True), usual=True)
+    compare(container, Start(["x.py"], {"LD_PRELOAD": "/nowhere/a.so"}, process_1=True), usual=True)
+    compare(container, Start(["--cache", "/x", "x.py"], process_1=True), usual=False)
+
+
+def test_an_init_that_cannot_execute_the_program(container):
+    """The long way tries, too, and says what is wrong."""
+    container.add_python().write_bytes(b"\x7fELF, but no more of it")
+    compare(container, Start(process_1=True), usual=False)
+    code, error = Start(process_1=True).run(container, long=False)[1][:2]
+    assert code == "2" and "Exec format error" in error

@@ -1,0 +1,182 @@
+#include "image/travel.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <initializer_list>
+#include <iterator>
+#include <vector>
+
+namespace pylaunch::image {
+namespace {
+
+constexpr const char* kOfHost[] = {
+    kBoot, kKernel, kVdso, kProcessor, kOnlineProcessors, kAffinity, kEngineFile, kRestorerFile};
+
+constexpr size_t kHostDigits = 16;
+
+// Where the words stand that facts.cc's Processor gives: four of each leaf, then XCR0.
+enum Word : size_t {
+  kVendorB = 1,
+  kVendorC = 2,
+  kVendorD = 3,
+  kLeaf1C = 6,
+  kLeaf1D = 7,
+  kLeaf7B = 9,
+  kLeaf7C = 10,
+  kLeaf7D = 11,
+  kExtendedC = 18,
+  kExtendedD = 19,
+  kLeaf7_1A = 20,
+  kLeaf7_1B = 21,
+  kLeaf7_1C = 22,
+  kLeaf7_1D = 23,
+  kXsaveA = 24,  // Of leaf 0xd, subleaf 1.
+  kXcr0Low = 28,
+  kXcr0High = 29,
+  kWords = 30
+};
+
+// Bits of features that no program has a use for, or that only the kernel may use, so that a
+// processor (or a hypervisor) without them will do. All others count, those that nobody has heard
+// of yet, too. Intel's Software Developer's Manual, volume 2A, CPUID; AMD's Architecture
+// Programmer's Manual, volume 3, appendix E.
+constexpr uint32_t Bits(std::initializer_list<int> bits) {
+  uint32_t mask = 0;
+  for (const int bit : bits) mask |= uint32_t{1} << bit;
+  return mask;
+}
+struct Features {
+  Word word;
+  uint32_t of_no_use;
+};
+constexpr Features kFeatures[] = {
+    // DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, PCID, DCA, x2APIC,
+    // TSC-deadline, hypervisor.
+    {kLeaf1C, Bits({2, 3, 4, 5, 6, 7, 8, 10, 11, 14, 15, 17, 18, 21, 24, 31})},
+    // VME, DE, PSE, MSR, PAE, MCE, APIC, MTRR, PGE, MCA, PAT, PSE-36, PSN, DS, ACPI, SS, HTT, TM,
+    // PBE.
+    {kLeaf1D, Bits({1, 2, 3, 5, 6, 7, 9, 12, 13, 14, 16, 17, 18, 21, 22, 27, 28, 29, 31})},
+    // TSC_ADJUST, SGX, SMEP, INVPCID, RDT-M, RDT-A, SMAP, PT.
+    {kLeaf7B, Bits({1, 2, 7, 10, 12, 15, 20, 25})},
+    // UMIP, TME, LA57 (addresses above 2^47 only for who asks), SGX_LC.
+    {kLeaf7C, Bits({2, 13, 16, 30})},
+    // MD_CLEAR, TSX_FORCE_ABORT, hybrid, PCONFIG, LBR, IBRS, STIBP, L1D_FLUSH, ARCH_CAPABILITIES,
+    // CORE_CAPABILITIES, SSBD.
+    {kLeaf7D, Bits({10, 13, 15, 18, 19, 26, 27, 28, 29, 30, 31})},
+    // SVM, extended APIC, OSVW, IBS, SKINIT, WDT, TCE, performance counters.
+    {kExtendedC, Bits({2, 3, 9, 10, 12, 13, 17, 23, 24, 28})},
+    {kExtendedD, 0},
+    {kLeaf7_1A, 0},
+    {kLeaf7_1B, 0},
+    {kLeaf7_1C, 0},
+    {kLeaf7_1D, 0},
+    // XSAVES.
+    {kXsaveA, Bits({3})},
+};
+
+// Components of the extended state that the dynamic loader does not save when it binds a function
+// late: PKRU and AMX's tiles (glibc's sysdeps/x86/cpu-features.h, STATE_SAVE_MASK). How much room
+// it takes for the others, it has found out where the image was made.
+constexpr uint32_t kUnsavedState = Bits({9, 17, 18});
+
+std::vector<uint32_t> WordsOf(const std::string& text) {
+  std::vector<uint32_t> words;
+  for (const char* at = text.c_str(); *at != '\0';) {
+    char* end;
+    words.push_back(static_cast<uint32_t>(std::strtoul(at, &end, 16)));
+    if (end == at) return {};
+    at = *end == ' ' ? end + 1 : end;
+  }
+  return words;
+}
+
+// The words of a fact that says by an order whether it will do.
+std::string WhyNotProcessor(const std::string& made, const std::string& now) {
+  const std::vector<uint32_t> had = WordsOf(made), has = WordsOf(now);
+  if (had.size() != kWords || has.size() != kWords) return "processor changed";
+  for (const Word word : {kVendorB, kVendorC, kVendorD}) {
+    if (had[word] != has[word]) return "processor is of another vendor";
+  }
+  for (const Features& features : kFeatures) {
+    if ((had[features.word] & ~has[features.word] & ~features.of_no_use) != 0) {
+      return "processor has less features";
+    }
+  }
+  const bool saved_alike = ((had[kXcr0Low] ^ has[kXcr0Low]) & ~kUnsavedState) == 0;
+  const bool has_all = (had[kXcr0Low] & ~has[kXcr0Low]) == 0;
+  return saved_alike && has_all && had[kXcr0High] == has[kXcr0High]
+             ? ""
+             : "processor has another extended state";
+}
+
+// "6.1.0-28-amd64 #1 SMP ..." -> 6, 1, 0
+std::array<long, 3> ReleaseOf(const std::string& kernel) {
+  std::array<long, 3> numbers = {};
+  const char* at = kernel.c_str();
+  for (long& number : numbers) {
+    char* end;
+    number = std::strtol(at, &end, 10);
+    if (end == at || *end != '.') break;
+    at = end + 1;
+  }
+  return numbers;
+}
+
+std::string_view MachineOf(std::string_view kernel) {
+  return kernel.substr(std::min(kernel.rfind(' '), kernel.size() - 1) + 1);
+}
+
+// What the C library and others have found the kernel to know, a newer one knows.
+std::string WhyNotKernel(const std::string& made, const std::string& now) {
+  if (made.empty() || now.empty() || MachineOf(made) != MachineOf(now)) return "kernel changed";
+  return ReleaseOf(made) <= ReleaseOf(now) ? "" : "kernel is older";
+}
+
+// Of "0-3,8" (cpuset(7), List format), 5.
+long CountIn(const std::string& list) {
+  long count = 0;
+  for (const char* at = list.c_str(); *at >= '0' && *at <= '9';) {
+    char* end;
+    const long first = std::strtol(at, &end, 10);
+    long last = first;
+    if (*end == '-') last = std::strtol(end + 1, &end, 10);
+    count += last - first + 1;
+    at = *end == ',' ? end + 1 : end;
+  }
+  return count;
+}
+
+}  // namespace
+
+bool IsOfHost(std::string_view name) {
+  return std::find(std::begin(kOfHost), std::end(kOfHost), name) != std::end(kOfHost);
+}
+
+Facts WithoutHost(const Facts& facts) {
+  Facts rest;
+  std::copy_if(facts.begin(), facts.end(), std::back_inserter(rest),
+               [](const Fact& fact) { return !IsOfHost(fact.name); });
+  return rest;
+}
+
+std::string WhyNotHere(const Facts& made, const Facts& now) {
+  std::string why = WhyNotProcessor(ValueOf(made, kProcessor), ValueOf(now, kProcessor));
+  if (why.empty()) why = WhyNotKernel(ValueOf(made, kKernel), ValueOf(now, kKernel));
+  if (!why.empty()) return why;
+  for (const char* processors : {kOnlineProcessors, kAffinity}) {
+    if (CountIn(ValueOf(made, processors)) != CountIn(ValueOf(now, processors))) {
+      return std::string("number of ") + processors + " changed";
+    }
+  }
+  return "";
+}
+
+std::string HostOf(const Facts& now) {
+  std::string text;
+  for (const char* name : kOfHost) text += ValueOf(now, name) + '\0';
+  return Hashed(text).substr(0, kHostDigits);
+}
+
+}  // namespace pylaunch::image

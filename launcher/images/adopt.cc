@@ -1,0 +1,89 @@
+#include "launcher/images/adopt.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cache/descriptor.h"
+#include "cache/file_env.h"
+#include "image/adoption.h"
+#include "image/handoff_variable.h"
+#include "image/image_files.h"
+#include "image/own_file.h"
+#include "image/travel.h"
+
+namespace pylaunch {
+namespace {
+
+constexpr size_t kMaxDigests = size_t{64} << 20;
+
+// Nobody waits for the disk: half a key is seen to be one.
+void Publish(const image::Key& key, const std::string& path) {
+  cache::FileEnv& env = cache::PosixFileEnv();
+  auto file = env.CreateTemp(path);
+  if (!file) return;
+  const std::string temp = (*file)->path();
+  if (!(*file)->Append(key.Serialize()) || !env.Rename(temp, path)) unlink(temp.c_str());
+}
+
+bool IsOnlyOurs(const std::string& folder) {
+  struct stat st;
+  return stat(folder.c_str(), &st) == 0 && (st.st_uid == geteuid() || st.st_uid == 0) &&
+         (st.st_mode & 022) == 0;
+}
+
+}  // namespace
+
+OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
+                     const image::ImageOrder& order, CacheMode mode) {
+  OpenImage result;
+  const std::string path = image::ImageOf(file.path());
+  result.why = image::WhyNotHere(head.facts, order.facts);
+  const bool rebooted =
+      image::ValueOf(head.facts, image::kBoot) != image::ValueOf(order.facts, image::kBoot);
+  if (result.why.empty() && rebooted && !head.boot.empty()) {
+    result.why = absl::StrCat("none for this boot: ", head.boot);
+  }
+  if (!result.why.empty()) return result;
+  struct stat st;
+  cache::Descriptor opened = image::OpenOwn(path, &st);
+  if (!opened.ok()) {
+    result.why = absl::StrCat(path, ": ", std::strerror(errno));
+    return result;
+  }
+  if (mode == CacheMode::kSealed) {
+    if (!IsOnlyOurs(cache::FolderOf(path))) {
+      result.why = absl::StrCat(cache::FolderOf(path), ": others can write there");
+      return result;
+    }
+    result.inodes = std::string(kAnyInodes);
+    result.fd = opened.Release();
+    return result;
+  }
+  const auto bytes = cache::PosixFileEnv().ReadFile(image::DigestsOf(path), kMaxDigests);
+  const auto digests = bytes ? image::Digests::Parse(*bytes) : std::nullopt;
+  const std::optional<image::Key> made = file.Whole();
+  if (!digests || !made) {
+    result.why = made ? absl::StrCat("none for this host: ", image::DigestsOf(path),
+                                     bytes ? " is damaged" : " is not there")
+                      : file.Fault();
+    return result;
+  }
+  const image::Adoption adoption =
+      image::Adopt({*made, *digests, order.facts, path, opened.get(), order.started_ns});
+  result.why = adoption.why_not;
+  if (!result.why.empty()) return result;
+  if (adoption.lasting && mode != CacheMode::kReadonly) {
+    Publish(adoption.key, image::AdoptedOf(path, image::HostOf(order.facts)));
+  }
+  result.inodes = adoption.key.inodes;
+  result.fd = opened.Release();
+  return result;
+}
+
+}  // namespace pylaunch

@@ -1,0 +1,251 @@
+"""An image that was made elsewhere holds here if all that it was made of has the same content."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import Tree
+from imaged import RACY, Imaged, has, reason, restored
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+ELSEWHERE = "made on another host, in another boot or of other copies of its files"
+PROGRAM = "import mine; print(mine.x, mine.data)"
+
+
+class Travel:
+    """An image of a small package, and starts that find it elsewhere."""
+
+    def __init__(self, image):
+        self.image = image
+        self.lib = image.folder / "lib"
+        Tree(self.lib).write(
+            {
+                "mine/__init__.py": "x = 1\n"
+                "with open(__path__[0] + '/data.txt') as file: data = file.read()\n",
+                "mine/data.txt": "some",
+            }
+        )
+        (self.lib / "link").symlink_to("mine/data.txt")
+        time.sleep(RACY)
+        assert self.start().out == "1 some\n"
+        assert self.image.images("*.digests")
+
+    def start(self, *options, **kwargs):
+        env = {"PYTHONPATH": str(self.lib), **kwargs.pop("env", {})}
+        return self.image(*options, "-c", PROGRAM, preload=["import mine"], env=env, **kwargs)
+
+    def adopted(self) -> list[Path]:
+        return self.image.images("*.adopted-*")
+
+    def copy(self, *, settled=True):
+        """Other inodes and times, as in a fresh container."""
+        shutil.move(self.lib, self.image.folder / "old")
+        shutil.copytree(self.image.folder / "old", self.lib, symlinks=True)
+        if settled:
+            time.sleep(RACY)
+
+
+@pytest.fixture
+def travel(image):
+    return Travel(image)
+
+
+def is_adopted_now(got) -> bool:
+    return restored(got) and ELSEWHERE in got.err
+
+
+def test_files_that_were_copied_are_proved_by_content_once(travel):
+    assert restored(travel.start())
+    travel.copy()
+    got = travel.start()
+    assert is_adopted_now(got) and got.out == "1 some\n", got.err
+    (key,) = travel.adopted()
+    assert key.stat().st_mode & 0o777 == 0o600
+    for _ in range(2):
+        later = travel.start()
+        assert restored(later) and ELSEWHERE not in later.err, later.err
+    assert len(travel.image.images()) == 1
+
+
+def test_nothing_is_noted_of_what_may_change_unseen(travel):
+    travel.copy(settled=False)
+    assert is_adopted_now(travel.start()) and not travel.adopted()
+    time.sleep(RACY)
+    assert is_adopted_now(travel.start()) and travel.adopted()
+
+
+@pytest.mark.parametrize("what", ["mine/__init__.py", "mine/data.txt", "link", "new.py"])
+def test_a_copy_with_another_content_is_none(travel, what):
+    travel.copy()
+    assert restored(travel.start())
+    if what == "link":
+        (travel.lib / what).unlink()
+        (travel.lib / what).symlink_to("mine/data.tx")
+    elif what == "new.py":
+        (travel.lib / what).write_text("")
+    else:
+        text = (travel.lib / what).read_text()
+        (travel.lib / what).write_text(text.replace("1", "2").replace("some", "same"))
+    time.sleep(RACY)
+    got = travel.start()
+    if what == "link":  # Nobody asked about it.
+        assert restored(got)
+        return
+    assert not restored(got), got.err
+    assert reason(got).endswith(" changed") and str(travel.lib) in reason(got)
+    assert got.out == {"mine/__init__.py": "2 some\n", "mine/data.txt": "1 same\n"}.get(
+        what, "1 some\n"
+    )
+    assert restored(travel.start())
+
+
+def bound(source, target) -> list[str]:
+    return ["unshare", "-m", "sh", "-c", f'mount --bind {source} {target}; exec "$@"', "-"]
+
+
+@pytest.fixture
+def boot(tmp_path):
+    """A process of this has another boot id."""
+    other = tmp_path / "boot_id"
+    other.write_text("11111111-2222-3333-4444-555555555555\n")
+    return bound(other, "/proc/sys/kernel/random/boot_id")
+
+
+@needs_root
+@pytest.mark.parametrize("mode", ["auto", "readonly", "sealed"])
+def test_after_a_reboot(travel, boot, mode):
+    got = travel.start("--cache-mode", mode, wrap=boot)
+    assert is_adopted_now(got) and got.out == "1 some\n", got.err
+    assert len(travel.adopted()) == (mode == "auto")
+    later = travel.start("--cache-mode", mode, wrap=boot)
+    assert restored(later) and (ELSEWHERE in later.err) == (mode != "auto"), later.err
+    assert restored(travel.start())  # In the first boot.
+    assert len(travel.image.images()) == 1
+
+
+@needs_root
+def test_with_another_copy_of_pylaunch_itself(lab, installed, tmp_path):
+    library = installed / "lib/pylaunch"
+    own = SimpleNamespace(pylaunch=installed / "bin/pylaunch", home=lab.home)
+    travel = Travel(Imaged(own, tmp_path / "image"))
+    shutil.copytree(library, tmp_path / "copy")
+    time.sleep(RACY)
+    wrap = bound(tmp_path / "copy", library)
+    assert is_adopted_now(travel.start(wrap=wrap))
+    # Both copies are in use side by side.
+    for _ in range(2):
+        for where in (wrap, []):
+            got = travel.start(wrap=where)
+            assert restored(got) and ELSEWHERE not in got.err, got.err
+    (tmp_path / "copy/resume/resume.py").write_text("raise RuntimeError")
+    time.sleep(RACY)
+    got = travel.start(wrap=wrap)
+    assert reason(got).endswith("resume/resume.py changed"), got.err
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason="needs two processors")
+def test_on_another_processor_of_as_many(image):
+    time.sleep(RACY)
+    image.make("-c", "pass", preload=["import json"], wrap=["taskset", "1"])
+    image.make("-c", "pass", preload=["import json"])  # Of two.
+    got = image("-c", "pass", preload=["import json"], wrap=["taskset", "2"])
+    assert is_adopted_now(got), got.err
+
+
+@needs_root
+@pytest.mark.skipif(not has("transformers"), reason="needs transformers")
+def test_transformers_after_a_reboot(image, boot):
+    preload = ["from transformers import Trainer"]
+    image.make("-c", "pass", preload=preload)
+    program = "from filelock import _identity\nprint(hex(_identity._BOOT_ID))"
+    got = image("-c", program, preload=preload, wrap=boot)
+    assert is_adopted_now(got), got.err
+    assert got.out == "0x11111111222233334444555555555555\n"
+
+
+@needs_root
+def test_sealed_trusts_no_folder_that_others_can_write_to(travel, boot):
+    (travel.image.cache / "images").chmod(0o777)
+    got = travel.start("--cache-mode", "sealed", wrap=boot)
+    assert not restored(got) and "others can write there" in reason(got), got.err
+    assert got.out == "1 some\n"
+
+
+@needs_root
+@pytest.mark.parametrize("damage", ["gone", "truncated", "flipped", "empty"])
+def test_without_whole_digests_it_stays_where_it_was_made(travel, boot, damage):
+    (digests,) = travel.image.images("*.digests")
+    data = digests.read_bytes()
+    if damage == "gone":
+        digests.unlink()
+    else:
+        middle = len(data) // 2
+        flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        digests.write_bytes({"truncated": data[:-1], "flipped": flipped, "empty": b""}[damage])
+    got = travel.start(wrap=boot)
+    assert not restored(got) and got.out == "1 some\n"
+    words = "is not there" if damage == "gone" else "is damaged"
+    assert f"{digests} {words}" in reason(got), got.err
+    assert restored(travel.start())
+
+
+@needs_root
+def test_a_damaged_image_is_not_adopted(travel, boot):
+    (img,) = travel.image.images()
+    was = img.stat()
+    data = img.read_bytes()
+    at = next(i for i in range(len(data) // 2, len(data)) if data[i])
+    with img.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([data[at] ^ 1]))
+    os.utime(img, ns=(was.st_atime_ns, was.st_mtime_ns))
+    got = travel.start(wrap=boot)
+    assert not restored(got) and "damaged" in reason(got), got.err
+
+
+@needs_root
+def test_a_damaged_note_of_adoption_is_made_anew(travel, boot):
+    assert is_adopted_now(travel.start(wrap=boot))
+    (key,) = travel.adopted()
+    key.write_bytes(key.read_bytes()[:100])
+    assert is_adopted_now(travel.start(wrap=boot))
+    later = travel.start(wrap=boot)
+    assert restored(later) and ELSEWHERE not in later.err, later.err
+
+
+@needs_root
+def test_eight_at_once(travel, boot):
+    argv = [*boot, *travel.image.argv("-c", PROGRAM, preload=["import mine"])]
+    env = travel.image.env({"PYTHONPATH": str(travel.lib)})
+    running = [
+        subprocess.Popen(
+            argv, env=env, cwd=travel.image.cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(8)
+    ]
+    for process in running:
+        out, err = process.communicate(timeout=60)
+        assert (out, process.returncode) == (b"1 some\n", 0)
+        assert b".img\n" in err, err
+    assert len(travel.adopted()) == 1
+    assert len(list((travel.image.cache / "images").iterdir())) == 4
+
+
+@needs_root
+def test_tools_say_that_it_is_elsewhere(travel, boot):
+    def stats():
+        argv = [*boot, travel.image.lab.pylaunch, "--cache", travel.image.cache, "--stats"]
+        env = travel.image.env({"PYTHONPATH": str(travel.lib)})
+        return subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout
+
+    assert "state    elsewhere: made on another host" in stats()
+    assert restored(travel.start(wrap=boot))
+    assert "state    valid" in stats()
+    argv = [*boot, travel.image.lab.pylaunch, "--cache", travel.image.cache, "--prune"]
+    subprocess.run(argv, env=travel.image.env(), check=True, capture_output=True)
+    assert restored(travel.start(wrap=boot)) and restored(travel.start())
