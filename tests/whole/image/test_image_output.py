@@ -39,10 +39,11 @@ LATE = {
     "system": ("import os\nos.system('echo from a shell')\n", "printed by a child process, as far as is known"),
     "copy": ("import os\nfd = os.dup(1)\nos.write(fd, b'by a copy\\n')\nos.close(fd)\n", "wrote to a copy of standard output or error"),
     "number": ("import os\nprint('I am', os.getpid() != 0, os.getpid(), flush=True)\n", "printed its process number"),
+    "number, not flushed": ("import os\nprint('I am', os.getpid())\nprint('still')\n", "printed its process number"),
     "time": ("import time\nprint(time.strftime('at %H:%M:%S'), flush=True)\n", "printed the time"),
     "seconds": ("import time\nprint(f'at {time.time():.3f}', flush=True)\n", "printed the time"),
 }  # fmt: skip
-CHANGING = ("number", "time", "seconds")
+CHANGING = ("number", "number, not flushed", "time", "seconds")
 
 PROGRAM = "import speaker, sys\nprint('program')\nprint('its error', file=sys.stderr)\n"
 
@@ -159,6 +160,17 @@ def test_an_image_made_on_a_terminal_is_not_for_a_pipe(speaker):
     for run in (other, again):
         assert (run[0], run[1], without_ours(run[2])) == expected
     assert start.terminal() == start.terminal(stock=True)
+
+
+def test_what_names_the_working_directory_is_for_that_one(speaker, tmp_path):
+    start = speaker("import os\nprint(os.getcwd())\n")
+    for folder in (start.image.cwd, tmp_path):
+        start.image.cwd = folder
+        expected = start.pipes(stock=True)
+        for _ in range(3):
+            run = start.pipes()
+            assert (run[0], run[1], without_ours(run[2])) == expected
+        assert b".img\n" in run[2], run[2].decode()
 
 
 def test_entries_that_print_keep_their_order(lab, tmp_path):
