@@ -32,6 +32,8 @@ OTHERS = {
     "loop": "import asyncio\nasync def nap(): await asyncio.sleep(0.01)\nasyncio.run(nap())\n",
 }  # fmt: skip
 
+OFTEN = "import time\nfor _ in range(140_000): time.monotonic()\n"
+
 
 def boot(image: Imaged) -> str:
     """What --stats says of the one image there is: why it is for this boot only."""
@@ -41,15 +43,23 @@ def boot(image: Imaged) -> str:
     return found["boot"]
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """All are old enough when the first image is made."""
+    sources = [*KEEPERS.values(), *OTHERS.values(), OFTEN]
+    files = {f"keeper{i}.py": source for i, source in enumerate(sources)}
+    lib = Tree(tmp_path_factory.mktemp("library") / "lib").write(files)
+    time.sleep(RACY)
+    return lib, {source: f"keeper{i}" for i, source in enumerate(sources)}
+
+
 @pytest.fixture
-def boot_of(lab, tmp_path):
-    lab.need_pylaunch()
+def boot_of(image, library):
+    lib, names = library
 
     def make(source):
-        lib = Tree(tmp_path / "lib").write({"keeper.py": source})
-        time.sleep(RACY)
-        image = Imaged(lab, tmp_path / "image")
-        image.make("-c", "pass", preload=["import keeper"], env={"PYTHONPATH": str(lib)})
+        preload = [f"import {names[source]}"]
+        image.make("-c", "pass", preload=preload, env={"PYTHONPATH": str(lib)})
         return boot(image)
 
     return make
@@ -66,15 +76,12 @@ def test_what_keeps_none_is_for_all(boot_of, name):
 
 
 def test_who_asks_too_often_is_for_this_boot(boot_of):
-    source = "import time\nfor _ in range(140_000): time.monotonic()\n"
-    assert boot_of(source) == "preloading has asked for the time too often"
+    assert boot_of(OFTEN) == "preloading has asked for the time too often"
 
 
 @pytest.mark.parametrize("name", PRELOADS)
-def test_real_packages_keep_none(lab, tmp_path, name):
-    lab.need_pylaunch()
+def test_real_packages_keep_none(image, name):
     if PRELOADS[name] and not has(name):
         pytest.skip(f"no {name}")
-    image = Imaged(lab, tmp_path / "image")
     image.make("-c", "pass", preload=PRELOADS[name])
     assert boot(image) == ""
