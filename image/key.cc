@@ -29,6 +29,7 @@ void Write(cache::WireWriter* out, const KeyHead& head) {
   out->Number(head.table_size);
   out->Number(head.content);
   out->List(head.late, [out](const std::string& words) { out->String(words); });
+  out->String(head.boot);
 }
 
 void Read(cache::WireReader* in, KeyHead* head) {
@@ -47,6 +48,7 @@ void Read(cache::WireReader* in, KeyHead* head) {
   in->Number(&head->table_size);
   in->Number(&head->content);
   in->List(&head->late, [in](std::string* words) { in->String(words); });
+  in->String(&head->boot);
 }
 
 // Magic | format u32 | size of the head u64 | hash of the head u64 | hash of the body u64 | head |
