@@ -15,6 +15,7 @@ killed after it has failed a trial, and before it has queued it again, loses it.
 import argparse
 import contextlib
 import os
+import random
 import sys
 import tempfile
 import time
@@ -32,7 +33,6 @@ WORKER = int(os.environ.get("PYLAUNCH_WORKER", "0"))
 ATTEMPT = int(os.environ.get("PYLAUNCH_WORKER_ATTEMPT", "0"))
 HEARTBEAT = 5  # Seconds; a trial without one for twice as long is tried again.
 NAMELESS = timedelta(seconds=15)  # A trial that nobody has put a name to for so long is nobody's.
-QUEUEING = 20  # Seconds after which others do the work of who is to queue the trials.
 UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -60,23 +60,15 @@ def open_storage(args):
 
 
 def open_study(args, storage):
-    """Joins the study; the one worker that makes it queues its trials, the others wait for that."""
-    options = dict(
+    return optuna.create_study(
         study_name=args.study_name,
         storage=storage,
+        load_if_exists=True,
+        direction="maximize",
         # No seed: each worker draws its own, restored from one image, too.
         sampler=optuna.samplers.TPESampler(constant_liar=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
     )
-    try:
-        study = optuna.create_study(direction="maximize", **options)
-    except optuna.exceptions.DuplicatedStudyError:
-        study = optuna.load_study(**options)
-        deadline = time.monotonic() + QUEUEING
-        while missing(study, args.trials) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    queue_missing(study, args.trials)
-    return study
 
 
 def slots(study, states):
@@ -84,15 +76,11 @@ def slots(study, states):
     return {x.user_attrs["slot"] for x in trials if "slot" in x.user_attrs}
 
 
-def missing(study, trials):
-    """The slots that no trial has done, does or will do."""
-    return sorted(set(range(trials)) - slots(study, UNFINISHED + FINISHED))
-
-
 def queue_missing(study, trials):
-    """Workers that do so at the same moment queue a slot twice: see is_needed."""
-    for slot in missing(study, trials):
-        study.enqueue_trial({}, user_attrs={"slot": slot})
+    """Queues the slots that no trial has done, does or will do: at first all of them. All workers
+    do so at the same time. Now and then two of them queue the same slot: see is_needed."""
+    while missing := set(range(trials)) - slots(study, UNFINISHED + FINISHED):
+        study.enqueue_trial({}, user_attrs={"slot": random.choice(sorted(missing))})
 
 
 def is_needed(study, trial):
