@@ -60,34 +60,53 @@ def open_storage(args):
 
 
 def open_study(args, storage):
-    return optuna.create_study(
+    """Joins the study. Whoever makes it queues its slots, and the others wait for that."""
+    options = dict(
         study_name=args.study_name,
         storage=storage,
-        load_if_exists=True,
-        direction="maximize",
         # No seed: each worker draws its own, restored from one image, too.
         sampler=optuna.samplers.TPESampler(constant_liar=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
     )
+    try:
+        study = optuna.create_study(direction="maximize", **options)
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(**options)
+        wait_for_queue(study, args.trials)
+    return study
 
 
-def slots(study, states):
-    trials = study.get_trials(deepcopy=False, states=states)
-    return {x.user_attrs["slot"] for x in trials if "slot" in x.user_attrs}
+def wait_for_queue(study, trials):
+    """Until all slots are queued, or no more come: who queued them was killed."""
+    patience = random.uniform(10, 20)  # Seconds; not all workers lose theirs at once.
+    before, since = None, time.monotonic()
+    while now := missing(read_trials(study), trials):
+        if now != before:
+            before, since = now, time.monotonic()
+        elif time.monotonic() - since > patience:
+            return
+        time.sleep(0.5)
 
 
-def queue_missing(study, trials):
-    """Queues the slots that no trial has done, does or will do: at first all of them. All workers
-    do so at the same time. Now and then two of them queue the same slot: see is_needed."""
-    while missing := set(range(trials)) - slots(study, UNFINISHED + FINISHED):
-        study.enqueue_trial({}, user_attrs={"slot": random.choice(sorted(missing))})
+def read_trials(study):
+    return study.get_trials(deepcopy=False)
+
+
+def slots(trials, states):
+    return {x.user_attrs["slot"] for x in trials if x.state in states and "slot" in x.user_attrs}
+
+
+def missing(trials, count):
+    """The slots that none of `trials` has done, does or will do."""
+    return sorted(set(range(count)) - slots(trials, UNFINISHED + FINISHED))
 
 
 def is_needed(study, trial):
     """False if an earlier trial has the slot: that one never makes way, so one of them runs."""
     return "slot" in trial.user_attrs and not any(
         x.user_attrs.get("slot") == trial.user_attrs["slot"] and x.number < trial.number
-        for x in study.get_trials(deepcopy=False, states=UNFINISHED + FINISHED)
+        for x in read_trials(study)
+        if x.state in UNFINISHED + FINISHED
     )
 
 
@@ -117,8 +136,8 @@ def fail_left_behind(study, storage):
     """Fails the trials of killed workers."""
     if has_heartbeat(storage):
         optuna.storages.fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if is_left_behind(storage, trial):
+    for trial in read_trials(study):
+        if trial.state == TrialState.RUNNING and is_left_behind(storage, trial):
             # Another worker may have been quicker.
             with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
                 study.tell(trial.number, state=TrialState.FAIL)
@@ -135,13 +154,15 @@ def work(study, storage, args):
                 raise NotNeeded
             return run_trial(trial, args, images, folder)
 
-        while len(slots(study, FINISHED)) < args.trials:
-            fail_left_behind(study, storage)
-            queue_missing(study, args.trials)
-            if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        while len(slots(trials := read_trials(study), FINISHED)) < args.trials:
+            # Two workers may queue the same slot: see is_needed.
+            for slot in missing(trials, args.trials):
+                study.enqueue_trial({}, user_attrs={"slot": slot})
+            if any(x.state == TrialState.WAITING for x in read_trials(study)):
                 study.optimize(objective, n_trials=1, catch=NotNeeded)
             else:
                 time.sleep(0.2)
+            fail_left_behind(study, storage)
 
 
 def main():
@@ -155,8 +176,8 @@ def main():
     work(study, storage, args)
     if WORKER == 0:
         save_picture(study, args.output / "optimisation_history.png")
-        finished = study.get_trials(deepcopy=False, states=FINISHED)
-        print(f"finished: {len(finished)} trials, best accuracy {study.best_value:.3f}")
+        finished = sum(x.state in FINISHED for x in read_trials(study))
+        print(f"finished: {finished} trials, best accuracy {study.best_value:.3f}")
     return 0
 
 
