@@ -148,9 +148,9 @@ class Root:
         shutil.rmtree(bundle)
         return Result(code, out.decode(), err.decode())
 
-    def build(self, *args) -> Result:
+    def build(self, container: Container, *args) -> Result:
         """RUN in a Dockerfile: what it changes stays."""
-        argv, bundle = self.argv(Container(), args)
+        argv, bundle = self.argv(container, args)
         layer = ENTER.replace('-t overlay -o "lowerdir=$0,upperdir=upper,workdir=work" overlay', '--bind "$0"')  # fmt: skip
         argv[argv.index(ENTER)] = layer
         code, out, err = finish(start(argv, {"PATH": os.environ["PATH"]}, bundle), timeout=300)
@@ -171,8 +171,9 @@ def libraries_of(files) -> set[str]:
 
 def make_root(folder: Path, lab, scratch: Path) -> Root:
     """`lab`'s Python at /usr/local/bin/python3, of this machine what it needs, and pylaunch."""
-    tell = "import json, sys, sysconfig; print(json.dumps([sys.base_prefix, sysconfig.get_path('stdlib'), sysconfig.get_path('platstdlib'), f'{sys.version_info[0]}.{sys.version_info[1]}']))"
-    prefix, *lib, version = json.loads(subprocess.check_output([lab.python, "-I", "-c", tell]))
+    tell = "import sys; print(sys.base_prefix)"
+    prefix = subprocess.check_output([lab.python, "-I", "-c", tell], text=True).strip()
+    version = "{}.{}".format(*lab.version)
     executable = Path(os.path.realpath(lab.python))
 
     def put(path, to=None):
