@@ -4,17 +4,21 @@
         --preload examples/configs.txt --preload examples/workers.txt examples/worker.py
 
 The storage is a journal file in the output folder, which processes of one host share, or, with
---storage postgresql+psycopg://..., a database that several hosts can reach. The trials are queued
-once, when the study is made, so that their count is exact. A trial whose worker was killed is tried
-again: with a database, by Optuna's heartbeat; with a journal, which has none, by the worker that
-pylaunch starts in the place of the killed one (PYLAUNCH_WORKER tells which that is).
+--storage postgresql+psycopg://..., a database that several hosts can reach. The study is over when
+each of its slots, 0 to --trials - 1, has been done by one trial. A trial whose worker was killed
+fails: with a database, by Optuna's heartbeat; with a journal, which has none, by the worker that
+pylaunch starts in the place of the killed one (PYLAUNCH_WORKER tells which that is). Then its slot
+is queued again. Optuna's RetryHeartbeatStaleTrialCallback is not enough for that: a worker that is
+killed after it has failed a trial, and before it has queued it again, loses it.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
 import time
+import warnings
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -27,11 +31,14 @@ from transformers.utils import logging as transformers_logging
 WORKER = int(os.environ.get("PYLAUNCH_WORKER", "0"))
 ATTEMPT = int(os.environ.get("PYLAUNCH_WORKER_ATTEMPT", "0"))
 HEARTBEAT = 5  # Seconds; a trial without one for twice as long is tried again.
-NAMELESS = timedelta(seconds=30)  # A trial that nobody has put a name to for so long is nobody's.
+NAMELESS = timedelta(seconds=15)  # A trial that nobody has put a name to for so long is nobody's.
+QUEUEING = 20  # Seconds after which others do the work of who is to queue the trials.
+UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-class NotQueued(Exception):
-    """A trial beyond the queue: another worker took the last one at the same moment."""
+class NotNeeded(Exception):
+    """A trial beyond the queue, or of a slot that an earlier trial has: it fails."""
 
 
 def parse_arguments():
@@ -49,16 +56,11 @@ def open_storage(args):
     if not args.storage:
         backend = JournalFileBackend(str(args.output / "study.log"))
         return optuna.storages.JournalStorage(backend)
-    return open_database(
-        args.storage,
-        heartbeat_interval=HEARTBEAT,
-        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-    )
+    return open_database(args.storage, heartbeat_interval=HEARTBEAT)
 
 
-def open_study(args):
+def open_study(args, storage):
     """Joins the study; the one worker that makes it queues its trials, the others wait for that."""
-    storage = open_storage(args)
     options = dict(
         study_name=args.study_name,
         storage=storage,
@@ -68,85 +70,105 @@ def open_study(args):
     )
     try:
         study = optuna.create_study(direction="maximize", **options)
-        for slot in range(args.trials):
-            study.enqueue_trial({}, user_attrs={"slot": slot})
-        study.set_user_attr("queued", args.trials)
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(**options)
-    deadline = time.monotonic() + 120
-    while "queued" not in study.user_attrs:
-        if time.monotonic() > deadline:
-            raise SystemExit("worker: error: whoever made the study has not queued its trials")
-        time.sleep(0.1)
+        deadline = time.monotonic() + QUEUEING
+        while missing(study, args.trials) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    queue_missing(study, args.trials)
     return study
 
 
-def has_heartbeat(study):
-    return isinstance(study._storage, optuna.storages.RDBStorage)
+def slots(study, states):
+    trials = study.get_trials(deepcopy=False, states=states)
+    return {x.user_attrs["slot"] for x in trials if "slot" in x.user_attrs}
 
 
-def is_left_behind(study, trial):
+def missing(study, trials):
+    """The slots that no trial has done, does or will do."""
+    return sorted(set(range(trials)) - slots(study, UNFINISHED + FINISHED))
+
+
+def queue_missing(study, trials):
+    """Workers that do so at the same moment queue a slot twice: see is_needed."""
+    for slot in missing(study, trials):
+        study.enqueue_trial({}, user_attrs={"slot": slot})
+
+
+def is_needed(study, trial):
+    """False if an earlier trial has the slot: that one never makes way, so one of them runs."""
+    return "slot" in trial.user_attrs and not any(
+        x.user_attrs.get("slot") == trial.user_attrs["slot"] and x.number < trial.number
+        for x in study.get_trials(deepcopy=False, states=UNFINISHED + FINISHED)
+    )
+
+
+def has_heartbeat(storage):
+    """Ask of what open_storage() made: a study wraps it in a class of Optuna's own."""
+    return isinstance(storage, optuna.storages.RDBStorage)
+
+
+def put_name(storage, trial):
+    """Not before there is a heartbeat: for Optuna a trial without its first one is never stale."""
+    if has_heartbeat(storage):
+        storage.record_heartbeat(trial._trial_id)
+    trial.set_user_attr("worker", (WORKER, ATTEMPT))
+
+
+def is_left_behind(storage, trial):
     """True if `trial` runs no more: an earlier attempt of this worker had it, or nobody has."""
-    if "worker" not in trial.user_attrs:  # Nor has it a heartbeat, perhaps, for ever.
+    if "worker" not in trial.user_attrs:
         return datetime.now() - trial.datetime_start > NAMELESS
-    if has_heartbeat(study):
+    if has_heartbeat(storage):
         return False  # Optuna looks after those.
     worker, attempt = trial.user_attrs["worker"]
     return worker == WORKER and attempt < ATTEMPT
 
 
-def retry_left_behind(study):
-    """What the heartbeat of a database does, for a journal; for both, what had no first beat."""
+def fail_left_behind(study, storage):
+    """Fails the trials of killed workers."""
+    if has_heartbeat(storage):
+        optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not is_left_behind(study, trial):
-            continue
-        try:
-            study.tell(trial.number, state=TrialState.FAIL)
-        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-            continue  # Another worker was quicker.
-        if "slot" in trial.user_attrs:
-            study.enqueue_trial({}, user_attrs={"slot": trial.user_attrs["slot"]})
+        if is_left_behind(storage, trial):
+            # Another worker may have been quicker.
+            with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                study.tell(trial.number, state=TrialState.FAIL)
 
 
-def is_over(study):
-    return not study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
-
-
-def work(study, args):
+def work(study, storage, args):
     images = load_images(args.images)
     with tempfile.TemporaryDirectory() as folder:
         write_tokenizer(folder)
 
         def objective(trial):
-            trial.set_user_attr("worker", (WORKER, ATTEMPT))
-            if "slot" not in trial.user_attrs:
-                raise NotQueued
+            put_name(storage, trial)
+            if not is_needed(study, trial):
+                raise NotNeeded
             return run_trial(trial, args, images, folder)
 
-        while not is_over(study):
-            retry_left_behind(study)
+        while len(slots(study, FINISHED)) < args.trials:
+            fail_left_behind(study, storage)
+            queue_missing(study, args.trials)
             if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                study.optimize(objective, n_trials=1, catch=NotQueued)
+                study.optimize(objective, n_trials=1, catch=NotNeeded)
             else:
-                if has_heartbeat(study):
-                    optuna.storages.fail_stale_trials(study)
                 time.sleep(0.2)
-
-
-def finished(study):
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def main():
     args = parse_arguments()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # Of stale trials.
     transformers_logging.set_verbosity_error()
     args.output.mkdir(parents=True, exist_ok=True)
-    study = open_study(args)
-    work(study, args)
+    storage = open_storage(args)
+    study = open_study(args, storage)
+    work(study, storage, args)
     if WORKER == 0:
         save_picture(study, args.output / "optimisation_history.png")
-        print(f"finished: {len(finished(study))} trials, best accuracy {study.best_value:.3f}")
+        finished = study.get_trials(deepcopy=False, states=FINISHED)
+        print(f"finished: {len(finished)} trials, best accuracy {study.best_value:.3f}")
     return 0
 
 

@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "image/own_stack.h"
+#include "image/vdso.h"
 
 namespace pylaunch::image {
 namespace {
@@ -269,13 +270,17 @@ class Dumper {
   bool Write() {
     header_.piece_count = static_cast<uint32_t>(pieces_.size());
     header_.paths_offset = sizeof header_ + pieces_.size() * sizeof(Piece);
-    header_.data_offset = (header_.paths_offset + paths_.size() + kPage - 1) & ~(kPage - 1);
+    const Vdso vdso = VdsoAt(header_.vdso);
+    header_.vdso_offset = (header_.paths_offset + paths_.size() + 7) & ~uint64_t{7};
+    header_.vdso_size = vdso.size;
+    header_.data_offset = (header_.vdso_offset + vdso.size + kPage - 1) & ~(kPage - 1);
     header_.file_size = Place(header_.data_offset);
     const bool written =
         ftruncate(fd_, static_cast<off_t>(header_.file_size)) == 0 &&
         WriteAt(0, &header_, sizeof header_) &&
         WriteAt(sizeof header_, pieces_.data(), pieces_.size() * sizeof(Piece)) &&
         WriteAt(header_.paths_offset, paths_.data(), paths_.size()) &&
+        WriteAt(header_.vdso_offset, vdso.bytes, vdso.size) &&
         std::all_of(pieces_.begin(), pieces_.end(), [&](const Piece& p) { return WritePages(p); });
     if (!written && why_.empty()) return Refuse("cannot be written: ", std::strerror(errno));
     return written;

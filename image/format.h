@@ -5,7 +5,7 @@
 
 // An image file: what a process consisted of, in the terms of mmap(2).
 //
-//   Header | Piece * piece_count | paths, each ended by NUL | padding | pages
+//   Header | Piece * piece_count | paths, each ended by NUL | padding | vdso | padding | pages
 //
 // All integers are little-endian, since the file never leaves its machine; offsets count from the
 // file's start. The pieces do not overlap, and those of one file stand together. Read by a program
@@ -56,7 +56,8 @@ struct Piece {
   uint64_t inode;
 };
 
-// The kernel's own pages (vvar, vdso): where the image had them. They are moved there.
+// The kernel's own pages (vvar, vdso): where the image had them. They are moved there, if the
+// kernel's vdso is still the one that the image has a copy of (vdso.h).
 struct SpecialRegion {
   uint64_t address;
   uint64_t size;
@@ -70,7 +71,9 @@ struct Header {
   uint64_t paths_offset;
   uint64_t data_offset;  // Of the first page; what stands before it is the table.
   uint64_t file_size;
-  uint64_t vdso;  // What AT_SYSINFO_EHDR was.
+  uint64_t vdso;         // What AT_SYSINFO_EHDR was.
+  uint64_t vdso_offset;  // In the file, a multiple of eight.
+  uint64_t vdso_size;
   SpecialRegion special[kMaxSpecial];
   uint32_t special_count;
   uint32_t tid_offset;  // Of struct pthread's tid, from the thread pointer.

@@ -18,6 +18,7 @@
 #include "image/format.h"
 #include "image/handoff_variable.h"
 #include "image/system_call.h"
+#include "image/vdso.h"
 
 namespace pylaunch::image {
 namespace {
@@ -89,7 +90,7 @@ class Restorer {
       return Outcome::kFailed;
     Outcome outcome = MapTable(static_cast<uint64_t>(st.st_size));
     if (outcome == Outcome::kDone) outcome = MapPieces();
-    if (outcome == Outcome::kDone) outcome = MoveKernelPages();
+    if (outcome == Outcome::kDone) outcome = PutKernelPages();
     if (outcome == Outcome::kDone) outcome = GuardBreak();
     return outcome;
   }
@@ -133,7 +134,8 @@ class Restorer {
       if (header_->magic[i] != kMagic[i]) return Outcome::kFailed;
     }
     const bool fits = header_->format == kFormat && header_->file_size == file_size &&
-                      header_->data_offset <= size;
+                      header_->data_offset <= size &&
+                      header_->vdso_offset + header_->vdso_size <= header_->data_offset;
     return fits ? Outcome::kDone : Outcome::kFailed;
   }
 
@@ -152,7 +154,7 @@ class Restorer {
     const int fresh = kind | MAP_ANONYMOUS | MAP_NORESERVE;
     switch (p.kind) {
       case PieceKind::kAnonymous:
-        return Map(p.address, p.size, p.protection, fresh, -1, 0);
+        return MapFresh(p, fresh);
       case PieceKind::kImage:
         return Map(p.address, p.size, p.protection, MAP_PRIVATE, image_, p.offset);
       case PieceKind::kFile:
@@ -165,6 +167,13 @@ class Restorer {
         return MapCopy(p, fresh | MAP_GROWSDOWN);
     }
     return Outcome::kFailed;
+  }
+
+  // Before Linux 6.11 nothing is droppable; what else that means, the traits say.
+  static Outcome MapFresh(const Piece& p, int flags) {
+    const Outcome outcome = Map(p.address, p.size, p.protection, flags, -1, 0);
+    if (outcome != Outcome::kFailed || (p.traits & kDroppable) == 0) return outcome;
+    return Map(p.address, p.size, p.protection, (flags & ~kMapDroppable) | MAP_PRIVATE, -1, 0);
   }
 
   static Outcome GiveTraits(const Piece& p) {
@@ -211,8 +220,32 @@ class Restorer {
            IsExpected(p, st.st_ino);
   }
 
-  // The same kernel gives every process the same pages in the same order (checked by the key), so
-  // that only the distance differs. Their places are taken first: mremap(2) asks nobody.
+  Outcome PutKernelPages() {
+    if (header_->vdso == 0) return Outcome::kDone;
+    const Vdso image = {
+        reinterpret_cast<const unsigned char*>(kTableAddress + header_->vdso_offset),
+        header_->vdso_size};
+    const Vdso live = VdsoAt(arguments_.vdso);
+    const Outcome moved = image == live ? MoveKernelPages() : Outcome::kFailed;
+    return moved == Outcome::kFailed ? LeadKernelPages(image, live) : moved;
+  }
+
+  // The kernel's stay where they are. Where the image had what its vdso reads (vvar), nothing need
+  // be: none of its code runs.
+  Outcome LeadKernelPages(const Vdso& image, const Vdso& live) {
+    const uint64_t at = header_->vdso;
+    const int fresh = MAP_PRIVATE | MAP_ANONYMOUS;
+    const Outcome outcome = Map(at, image.size, PROT_READ | PROT_WRITE, fresh, -1, 0);
+    if (outcome != Outcome::kDone) return outcome;
+    auto* copy = reinterpret_cast<unsigned char*>(at);
+    __builtin_memcpy(copy, image.bytes, image.size);
+    if (!LeadVdso(image, live, copy)) return Outcome::kFailed;
+    return Judge(SystemCall(__NR_mprotect, at, image.size, PROT_READ | PROT_EXEC));
+  }
+
+  // The same kernel gives every process the same pages in the same order, so that only the distance
+  // differs. Their places are taken first: mremap(2) asks nobody. A kernel that seals its pages
+  // (CONFIG_MSEAL_SYSTEM_MAPPINGS) moves none.
   Outcome MoveKernelPages() {
     const Header& h = *header_;
     const uint64_t distance = arguments_.vdso - h.vdso;
@@ -227,7 +260,11 @@ class Restorer {
       const SpecialRegion& to = h.special[i];
       const long moved = SystemCall(__NR_mremap, to.address + distance, to.size, to.size,
                                     MREMAP_MAYMOVE | MREMAP_FIXED, to.address);
-      if (moved < 0) return Outcome::kFailed;
+      if (moved >= 0) continue;
+      for (uint32_t j = i; j < h.special_count; ++j) {
+        SystemCall(__NR_munmap, h.special[j].address, h.special[j].size);
+      }
+      return i == 0 ? Outcome::kFailed : Outcome::kCollision;
     }
     return Outcome::kDone;
   }

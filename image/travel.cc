@@ -165,7 +165,6 @@ std::string WhyNotHere(const Facts& made, const Facts& now) {
   std::string why = WhyNotProcessor(ValueOf(made, kProcessor), ValueOf(now, kProcessor));
   if (why.empty()) why = WhyNotKernel(ValueOf(made, kKernel), ValueOf(now, kKernel));
   if (!why.empty()) return why;
-  if (ValueOf(made, kVdso) != ValueOf(now, kVdso)) return std::string(kVdso) + " changed";
   for (const char* processors : {kOnlineProcessors, kAffinity}) {
     if (CountIn(ValueOf(made, processors)) != CountIn(ValueOf(now, processors))) {
       return std::string("number of ") + processors + " changed";

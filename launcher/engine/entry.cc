@@ -35,6 +35,7 @@
 #include "launcher/engine/record/argument_reads.h"
 #include "launcher/engine/record/entry_watch.h"
 #include "launcher/engine/record/file_record.h"
+#include "launcher/engine/record/output_record.h"
 #include "launcher/engine/record/random_draws.h"
 #include "launcher/engine/record/signal_reads.h"
 #include "launcher/engine/record/variable_record.h"
@@ -316,6 +317,7 @@ int EngineMain(int argc, char** argv, char**) {
     g.argv = argv;
     PrepareForImage(g.handoff->image, argc, argv);
     image::RunOnOwnStack([] { return Run(g.argc, g.argv); });
+    StopOutputRecord();
     g.handoff->image = image::ImageOrder();  // No memory for a stack, no image.
   }
   return Run(argc, argv);

@@ -46,6 +46,8 @@ class Engine:
     command: tuple[str, ...]
     requirements: tuple[str, ...] = ()  # Installed into an environment of its own.
     needs: tuple[str, ...] = ()  # Modules that .venv has: without them it is not tested.
+    tools: tuple[str, ...] = ()  # Programs on PATH, likewise.
+    detached: bool = False  # Workers are no children of the command: their seconds are not known.
     workers: int = 2  # How many processes call tell.first_line().
     env: Mapping[str, str] = field(default_factory=dict)
     mend: Callable[[str], str] = str  # Takes from its output what differs from run to run.

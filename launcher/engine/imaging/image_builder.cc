@@ -34,6 +34,7 @@
 #include "launcher/engine/record/argument_reads.h"
 #include "launcher/engine/record/file_record.h"
 #include "launcher/engine/record/host_name_reads.h"
+#include "launcher/engine/record/output_record.h"
 #include "launcher/engine/record/process_state.h"
 #include "launcher/engine/record/random_draws.h"
 #include "launcher/engine/record/signal_reads.h"
@@ -216,6 +217,7 @@ void ExplainListsToReadAgain(const std::string& folder) {
 }  // namespace
 
 void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
+  StartOutputRecord();
   image::WatchForks();
   RecordExitHandlers();
   rlimit limit;
@@ -238,6 +240,7 @@ void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
 }
 
 void EndOfPreload() {
+  StopOutputRecord();
   StopRandomDraws();
   StopSignalReads();
   StopHostNameReads();
@@ -287,7 +290,13 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
       if (HasOtherMemoryPolicy(*g.memory_policy)) {
         return std::string("preloading chose the nodes that memory is on");
       }
-      return g.resumption->Prepare(handoff->image.hooks);
+      std::string why = g.resumption->Prepare(handoff->image.hooks);
+      maker->Renewed(g.resumption->renewed_files());
+      // What Python has written out by now, and what not, depends on that.
+      if (HasPrinted(STDOUT_FILENO) || g.resumption->has_output()) {
+        maker->Ask(TerminalFact(STDOUT_FILENO));
+      }
+      return why;
     };
     request.finish = [&](const std::string& why, const std::vector<std::string>& mapped) {
       publisher.Publish(why, maker, mapped);

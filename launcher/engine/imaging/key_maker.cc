@@ -182,6 +182,10 @@ KeyMaker::KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRe
       {handoff.python, bin + "/pyvenv.cfg", bin.substr(0, bin.rfind('/')) + "/pyvenv.cfg"});
 }
 
+void KeyMaker::Renewed(const std::vector<std::string>& files) {
+  for (const std::string& file : files) ++renewed_[std::string(image::kKernelFile) + file];
+}
+
 std::string KeyMaker::Make(const std::vector<std::string>& mapped, image::Key* key) {
   files_.insert(mapped.begin(), mapped.end());
   Proofs proofs;
@@ -223,6 +227,8 @@ void KeyMaker::AddFacts(image::Key* key) const {
     key->facts.push_back(std::move(fact));
   }
   for (const auto& [name, first] : read_.kernel_files) {
+    const auto renewed = renewed_.find(name);
+    if (renewed != renewed_.end() && renewed->second >= read_.kernel_calls.at(name)) continue;
     key->asked.push_back(name);
     key->facts.push_back({name, first});
   }

@@ -1,6 +1,7 @@
 #ifndef PYLAUNCH_LAUNCHER_ENGINE_IMAGING_KEY_MAKER_H_
 #define PYLAUNCH_LAUNCHER_ENGINE_IMAGING_KEY_MAKER_H_
 
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -28,6 +29,13 @@ class KeyMaker {
   // `modules`: their files. REQUIRES: the GIL.
   KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
            const image::VariableReads& variables, const std::set<std::string>& modules);
+
+  // Of `files` of the kernel, each as often as it stands there, somebody reads it again who has read
+  // it while preloading.
+  void Renewed(const std::vector<std::string>& files);
+
+  // This askable fact counts, too. Before Make.
+  void Ask(const std::string& fact) { asked_.insert(fact); }
 
   // `mapped`: the image's files. An empty string, or why all this proves nothing. Once; when the
   // image has been written, without Python.
@@ -63,6 +71,7 @@ class KeyMaker {
   std::set<std::string> asked_;    // Askable facts.
   std::set<std::string> folders_;  // That modules were looked for in.
   std::set<std::string> files_;    // That nobody need have asked for.
+  std::map<std::string, size_t> renewed_;  // Calls for kernel files that do not count, by fact.
 };
 
 }  // namespace pylaunch::engine

@@ -23,6 +23,7 @@
 #include "launcher/engine/imaging/live_objects.h"
 #include "launcher/engine/imaging/processor_permission.h"
 #include "launcher/engine/record/argument_reads.h"
+#include "launcher/engine/record/output_record.h"
 #include "launcher/engine/record/random_draws.h"
 #include "launcher/engine/record/signal_reads.h"
 #include "launcher/engine/start/interpreter.h"
@@ -168,9 +169,16 @@ std::string Resumption::PrepareModules(const std::string& folder) {
                              prepare, "si(iii)i", folder.c_str(), process_, terminals_[0],
                              terminals_[1], terminals_[2], _Py_GetConfig()->buffered_stdio));
   PyObject* resume = prepared ? PyDict_GetItemString(globals.get(), "resume") : nullptr;
-  if (resume == nullptr) return path + " failed: " + TakeError();
-  Py_INCREF(resume);
-  resume_ = resume;
+  PyObject* refill = prepared ? PyDict_GetItemString(globals.get(), "refill") : nullptr;
+  if (resume == nullptr || refill == nullptr) return path + " failed: " + TakeError();
+  has_output_ = prepared.get() == Py_True;
+  resume_ = Py_NewRef(resume);
+  refill_ = Py_NewRef(refill);
+  PyObject* renewed = PyDict_GetItemString(globals.get(), "renewed_files");
+  for (Py_ssize_t i = 0; renewed != nullptr && i < PyList_GET_SIZE(renewed); ++i) {
+    std::string file;
+    if (FileSystemBytes(PyList_GET_ITEM(renewed, i), &file)) renewed_files_.push_back(file);
+  }
   return "";
 }
 
@@ -224,13 +232,21 @@ bool Resumption::Renew(const image::Restored& restored, const sigset_t& ignored,
   return static_cast<bool>(PyRef::Steal(PyObject_CallNoArgs(static_cast<PyObject*>(resume_))));
 }
 
+bool Resumption::RepeatPrinted() const {
+  if (!RepeatOutput()) {
+    PyErr_SetFromErrno(PyExc_OSError);
+    return false;
+  }
+  return static_cast<bool>(PyRef::Steal(PyObject_CallNoArgs(static_cast<PyObject*>(refill_))));
+}
+
 bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
   TracingPause pause;
   ArchivePath back(restored);
   const sigset_t ignored = IgnoredSignals();  // The starter's.
   const bool renewed = Renew(restored, ignored, handoff, back.descriptors());
   if (renewed && handoff->image_trial) _exit(kTrialPassed);
-  if (renewed) {
+  if (renewed && RepeatPrinted()) {
     back.Close();
     return true;
   }

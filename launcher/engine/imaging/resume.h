@@ -28,6 +28,13 @@ class Resumption {
   // string.
   std::string Prepare(const std::string& folder);
 
+  // Then: kernel files that hooks read again, as often as their modules have read them.
+  const std::vector<std::string>& renewed_files() const { return renewed_files_; }
+
+  // Once it has returned: whether there is text for standard output that Python has not written
+  // out.
+  bool has_output() const { return has_output_; }
+
   // In a restored process, whose thread is that which captured: makes it a started interpreter that
   // has not run anything yet, for the command line in `restored`, and puts the new handoff in
   // `handoff`. Where that fails, the process takes the archive path (archive_path.h) and this does
@@ -38,6 +45,8 @@ class Resumption {
   // `ignored`: which signals the restored process was started with as ignored.
   bool Renew(const image::Restored& restored, const sigset_t& ignored, Handoff* handoff,
              std::vector<int>* descriptors);
+  // What was printed while preloading. False: an exception is set.
+  bool RepeatPrinted() const;
   // Calls resume.py's `prepare`. Returns why there can be no image, or an empty string.
   std::string PrepareModules(const std::string& folder);
 
@@ -53,6 +62,10 @@ class Resumption {
   std::vector<std::pair<int, struct sigaction>> signals_;
   stack_t signal_stack_ = {};
   void* resume_ = nullptr;  // resume.py's function.
+  std::vector<std::string> renewed_files_;
+  void* resume_ = nullptr;  // resume.py's functions.
+  void* refill_ = nullptr;
+  bool has_output_ = false;
 };
 
 }  // namespace pylaunch::engine

@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "launcher/engine/libc/libc_calls.h"
+#include "launcher/engine/libc/output_calls.h"
 
 extern char** environ;
 
@@ -98,12 +99,14 @@ bool HasChildren() {
 void BeforeExec(char* const* envp) {
   Table* table = g.table;
   if (table == nullptr || getpid() == g.process) return;
+  TellExecuting(/*here=*/true);
   Tell(table, getpid(), Inherits(envp) || HasChildren() ? kMayHaveRead : kOwnEnvironment);
 }
 
 void AfterSpawn(pid_t child, char* const* envp) {
   Table* table = g.table;
   if (table == nullptr || getpid() != g.process) return;
+  TellExecuting(/*here=*/false);
   Tell(table, child, Inherits(envp) ? kMayHaveRead : kOwnEnvironment);
 }
 

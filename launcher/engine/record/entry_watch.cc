@@ -4,6 +4,7 @@
 #include <map>
 
 #include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/record/output_record.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -32,12 +33,29 @@ std::string FileOf(PyObject* module) {
   return path;
 }
 
+// Text that sys.stdout has not written out is one of the objects that it refers to, or some in a
+// list (Modules/_io/textio.c, `pending_bytes`); nothing else of a stream in use comes and goes.
+int AddToMark(PyObject* object, void* mark) {
+  const Py_ssize_t parts = PyList_CheckExact(object) ? PyList_GET_SIZE(object) : 0;
+  uint64_t& sum = *static_cast<uint64_t*>(mark);
+  sum = sum * 31 + reinterpret_cast<uintptr_t>(object) + static_cast<uint64_t>(parts);
+  return 0;
+}
+
+uint64_t PendingMark() {
+  uint64_t mark = 0;
+  PyObject* out = PySys_GetObject("stdout");
+  const traverseproc traverse = out == nullptr ? nullptr : Py_TYPE(out)->tp_traverse;
+  if (traverse != nullptr) traverse(out, AddToMark, &mark);
+  return mark;
+}
+
 }  // namespace
 
 void EntryWatch::Before(size_t entry) {
   const ProcessState* earlier = steps_.empty() ? nullptr : &steps_.back().state;
-  steps_.push_back(
-      {entry, ProcessState::Now(earlier), Threads(), PyDict_GET_SIZE(PyImport_GetModuleDict())});
+  steps_.push_back({entry, ProcessState::Now(earlier), Threads(),
+                    PyDict_GET_SIZE(PyImport_GetModuleDict()), OutputMark() + PendingMark()});
 }
 
 template <typename There>
@@ -57,6 +75,10 @@ std::vector<image::FileProof> EntryWatch::FilesBefore(size_t step) const {
     if (!path.empty()) files.push_back({path, image::StateOf(path)});
   }
   return files;
+}
+
+bool EntryWatch::HasPrinted(size_t step) const {
+  return steps_[step].output != steps_[step - 1].output;
 }
 
 EntryWatch::Blame EntryWatch::Judge(const std::vector<ProcessState::Part>& parts,
@@ -89,6 +111,15 @@ EntryWatch::Blame EntryWatch::Judge(const std::vector<ProcessState::Part>& parts
       return blame;
     }
     for (const std::string& text : words) Add(text, &by_step[thread_step]);
+  }
+  // Late entries come after the others: then so does what was printed behind them.
+  bool late_printed = false;
+  for (size_t step = 1; step < steps_.size(); ++step) {
+    if (!HasPrinted(step)) continue;
+    if (late_printed && by_step.count(step) == 0) {
+      Add("prints after a late entry that prints", &by_step[step]);
+    }
+    late_printed = late_printed || by_step.count(step) != 0;
   }
   for (const auto& [step, words] : by_step) {
     blame.entries.push_back({steps_[step - 1].entry, Joined(words), FilesBefore(step)});

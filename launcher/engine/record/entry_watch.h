@@ -4,6 +4,7 @@
 #include <Python.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <set>
 #include <string>
 #include <vector>
@@ -40,11 +41,14 @@ class EntryWatch {
     ProcessState state;
     std::set<pid_t> threads;
     Py_ssize_t modules;  // How many there were.
+    uint64_t output;     // Another number whenever something was printed.
   };
 
   // The number of the first step from which on `there` was so, up to the end.
   template <typename There>
   size_t Since(const There& there) const;
+  // Whether the entry before that step has printed anything.
+  bool HasPrinted(size_t step) const;
   // Sources and extensions that came into sys.modules before that step.
   std::vector<image::FileProof> FilesBefore(size_t step) const;
 

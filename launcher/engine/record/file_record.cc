@@ -201,6 +201,7 @@ void NoteKernelFile(const std::string& path) {
   std::optional<image::Fact> now = image::KernelFileFact(path);
   std::lock_guard<std::mutex> lock(g.mutex);
   if (g.record == nullptr || !now) return;
+  ++g.record->kernel_calls[now->name];
   g.record->kernel_files.emplace(std::move(now->name), std::move(now->value));
 }
 

@@ -30,7 +30,8 @@ struct ReadRecord {
   std::string folder;                 // The working directory at the beginning.
   bool asked_folder = false;          // getcwd(3)
   std::set<std::string> asked;        // Askable facts (handoff.h).
-  std::map<std::string, std::string> kernel_files;  // Facts as they were first (kernel_files.h).
+  std::map<std::string, std::string> kernel_files;  // Facts as they were first (kernel_files.h)...
+  std::map<std::string, size_t> kernel_calls;       // ...and how often each was asked about.
   std::string unknown;  // A call that could not be followed, in words; empty: none.
 };
 

@@ -1,7 +1,6 @@
 #include "launcher/engine/record/process_state.h"
 
 #include <dirent.h>
-#include <stdio_ext.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include "image/region_map.h"
 #include "launcher/engine/record/file_record.h"
 #include "launcher/engine/record/kernel_state.h"
+#include "launcher/engine/record/output_record.h"
 #include "launcher/engine/record/random_draws.h"
 
 namespace pylaunch::engine {
@@ -64,7 +64,7 @@ bool IsArchive(std::string_view path) {
 }
 
 void AddOutput(Parts* parts) {
-  if (__fpending(stdout) != 0) parts->insert({"left output in C's stdout", ""});
+  for (const auto& [words, when] : UnrepeatableOutput()) parts->insert({words, when});
 }
 
 constexpr char kReadInput[] = "read standard input";

@@ -4,7 +4,10 @@ Run by the engine in the capturing process, in a namespace of its own: `prepare`
 `resume` in every restored process, after `os.register_at_fork`'s functions. Only the standard
 library is known here; what another package needs is in `hooks/<module>.py`, which may define
 `prepare` and `resume`, too, and is used if that module is loaded in one of the versions of which
-its first line says that somebody has read them (docs/lists.md). A module that draws random numbers
+its first line says that somebody has read them (docs/lists.md). In any other there is no image,
+unless its second line is "# Otherwise: kept": then what it would renew stays as it was. `renews`
+in a hook are kernel files that its module reads once, when it is imported, and that `resume` reads
+again, so that what stands in them need not be the same. A module that draws random numbers
 from the system when it is imported has to have one, or to stand in `known_draws.txt`: else who
 imports it is imported late.
 
@@ -20,11 +23,15 @@ import time
 
 _hooks = []
 _name_sequences = []
+renewed_files = []  # One for each time that a hook's module has read one; the engine asks for it.
 _made_by = set()  # Process numbers under which what is in the image came to be.
 
 
 def prepare(folder, first_process, terminals, buffered):
-    """`terminals`: which of the standard descriptors were some; `buffered`: no `-u`."""
+    """`terminals`: which of the standard descriptors were some; `buffered`: no `-u`.
+
+    Returns whether standard output has something that is not written out.
+    """
     _made_by.update((first_process, os.getpid()))
     _prepare_streams(terminals, buffered)
     tempfile = sys.modules.get("tempfile")
@@ -44,6 +51,8 @@ def prepare(folder, first_process, terminals, buffered):
             source = file.read()
         first_line = source.partition("\n")[0]
         if not is_hook_for(name.removesuffix(".py"), first_line, module):  # noqa: F821 - the engine's
+            if source.split("\n", 2)[1] == "# Otherwise: kept":
+                continue
             # Late, or nobody has looked: no image, where what it keeps cannot be renewed.
             raise RuntimeError(f"{name} renews another version of the module than is loaded")
         code = compile(source, path, "exec")
@@ -56,7 +65,9 @@ def prepare(folder, first_process, terminals, buffered):
         exec(code, hook)
         if "prepare" in hook:
             hook["prepare"]()
+        renewed_files.extend(hook.get("renews", ()))
         _hooks.append(hook)
+    return any(fd == 1 for fd, _, _ in _pending)
 
 
 def resume():
@@ -92,6 +103,7 @@ _NAMES = ("<stdin>", "<stdout>", "<stderr>")
 _BUFFERED = (_io.BufferedReader, _io.BufferedWriter)
 _raws = []  # New raw files of the standard descriptors;
 _buffers = []  # what is to lie over one, with it;
+_pending = []  # what a stream has not written out, with the descriptor and the stream;
 _texts = []  # text over that, with its arguments, and its raw file if that decides over lines.
 
 
@@ -119,11 +131,10 @@ def _prepare_streams(terminals, buffered):
     found = {id(x): x for x in _standard_streams()}  # gc.freeze() hides objects.
     kinds = (_io.FileIO, *_BUFFERED, _io.TextIOWrapper)
     found.update((id(x), x) for x in live_objects(*kinds))  # noqa: F821 - the engine's
-    for stream in found.values():
-        # To the capturing process's own /dev/null: the program will write it.
+    for stream in sorted(found.values(), key=lambda x: type(x) is _io.TextIOWrapper):
         with _Quietly():
-            if stream.fileno() < 3:
-                stream.flush()
+            if stream.fileno() in (1, 2):
+                _take_pending(stream)
     new = {}
     for file in found.values():
         if type(file) is _io.FileIO and _is_standard(file):
@@ -140,6 +151,36 @@ def _prepare_streams(terminals, buffered):
     for stream in found.values():
         if type(stream) is _io.TextIOWrapper and _is_whole(stream) and id(stream.buffer) in below:
             _prepare_text(stream, *below[id(stream.buffer)], terminals, buffered)
+
+
+def _take_pending(stream):
+    """Of a text, once its buffer is empty."""
+    fd = stream.fileno()
+    with _Caught(fd) as caught:
+        stream.flush()
+    if data := caught.bytes:
+        _pending.append((fd, stream, data))
+
+
+def refill():
+    """Streams get back what they had not written out; after what was written before."""
+    for _, stream, data in _pending:
+        if type(stream) is not _io.TextIOWrapper:
+            stream.write(data)
+        elif (text := _as_written(stream, data)) is None:
+            stream.buffer.write(data)
+        else:
+            stream.write(text)
+    _pending.clear()
+
+
+def _as_written(stream, data):
+    """What `stream` encodes to `data`, if that can be told."""
+    with _Quietly():
+        text = data.decode(stream.encoding, stream.errors)
+        if b"\r" not in data and text.encode(stream.encoding, stream.errors) == data:
+            return text
+    return None
 
 
 def _is_standard(file):
@@ -183,6 +224,25 @@ class _Piped:
         os.dup2(self.kept, self.fd)
         os.close(self.kept)
         self.other.close()
+
+
+class _Caught:
+    """What is written to `fd` for a while is `bytes` then."""
+
+    def __init__(self, fd):
+        self.fd, self.bytes = fd, b""
+
+    def __enter__(self):
+        self.kept = os.dup(self.fd)
+        self.file = os.memfd_create("caught")
+        os.dup2(self.file, self.fd)
+        return self
+
+    def __exit__(self, *_):
+        os.dup2(self.kept, self.fd)
+        os.close(self.kept)
+        self.bytes = os.pread(self.file, os.fstat(self.file).st_size, 0)
+        os.close(self.file)
 
 
 def _newline_written(text):

@@ -49,6 +49,19 @@ TEST_F(PackedProofsTest, NothingChanged) {
   EXPECT_EQ(FirstChanged(PackProofs({})), "");
 }
 
+TEST_F(PackedProofsTest, UnpackedTheyArePackedToTheSame) {
+  files_[5].link = true;
+  files_.push_back({"relative.py", FileState()});
+  files_.push_back({root_.string(), AskedOf(root_.string(), false)});
+  packed_ = PackProofs(files_);
+  const std::vector<FileProof> unpacked = UnpackProofs(packed_);
+  EXPECT_EQ(unpacked.size(), files_.size());
+  EXPECT_EQ(PackProofs(unpacked), packed_);
+  for (size_t size = 0; size < packed_.size(); size += 97) {
+    UnpackProofs(packed_.substr(0, size));  // Reads nothing beyond it.
+  }
+}
+
 TEST_F(PackedProofsTest, EachFileCounts) {
   for (size_t i = 0; i < files_.size(); i += 37) {
     std::vector<FileProof> files = files_;

@@ -1,6 +1,7 @@
 """Real engines, whose workers are to start warm: each engine of tests/engines_bench in each of its
 modes, by the same programs that scripts/bench-engines measures, with a quick import to preload."""
 
+import shutil
 import sys
 
 import pytest
@@ -20,6 +21,7 @@ def place(request, lab, tmp_path) -> Place:
     lab.need_pylaunch()
     engine = request.param
     missing = [x for x in engine.needs if not has(x)]
+    missing += [x for x in engine.tools if not shutil.which(x)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
     build = lab.pylaunch.parent

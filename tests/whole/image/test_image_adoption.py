@@ -5,10 +5,11 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import Tree
-from imaged import RACY, reason, restored
+from imaged import RACY, Imaged, has, reason, restored
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -128,21 +129,23 @@ def test_after_a_reboot(travel, boot, mode):
 
 
 @needs_root
-def test_with_another_copy_of_pylaunch_itself(travel, tmp_path):
-    library = Path(travel.image.lab.pylaunch).resolve().parent.parent / "lib/pylaunch"
-    if not library.exists():
-        pytest.skip("pylaunch is not installed")
+def test_with_another_copy_of_pylaunch_itself(lab, installed, tmp_path):
+    library = installed / "lib/pylaunch"
+    own = SimpleNamespace(pylaunch=installed / "bin/pylaunch", home=lab.home)
+    travel = Travel(Imaged(own, tmp_path / "image"))
     shutil.copytree(library, tmp_path / "copy")
     time.sleep(RACY)
     wrap = bound(tmp_path / "copy", library)
     assert is_adopted_now(travel.start(wrap=wrap))
-    later = travel.start(wrap=wrap)
-    assert restored(later) and ELSEWHERE not in later.err, later.err
     # Both copies are in use side by side.
     for _ in range(2):
         for where in (wrap, []):
             got = travel.start(wrap=where)
             assert restored(got) and ELSEWHERE not in got.err, got.err
+    (tmp_path / "copy/resume/resume.py").write_text("raise RuntimeError")
+    time.sleep(RACY)
+    got = travel.start(wrap=wrap)
+    assert reason(got).endswith("resume/resume.py changed"), got.err
 
 
 @pytest.mark.skipif(os.cpu_count() < 2, reason="needs two processors")
@@ -152,6 +155,17 @@ def test_on_another_processor_of_as_many(image):
     image.make("-c", "pass", preload=["import json"])  # Of two.
     got = image("-c", "pass", preload=["import json"], wrap=["taskset", "2"])
     assert is_adopted_now(got), got.err
+
+
+@needs_root
+@pytest.mark.skipif(not has("transformers"), reason="needs transformers")
+def test_transformers_after_a_reboot(image, boot):
+    preload = ["from transformers import Trainer"]
+    image.make("-c", "pass", preload=preload)
+    program = "from filelock import _identity\nprint(hex(_identity._BOOT_ID))"
+    got = image("-c", program, preload=preload, wrap=boot)
+    assert is_adopted_now(got), got.err
+    assert got.out == "0x11111111222233334444555555555555\n"
 
 
 @needs_root

@@ -95,7 +95,7 @@ LEAVERS = {
     "output": (
         "import ctypes\nctypes.CDLL(None).puts(b'from C')\n",
         "leaver.ctypes.CDLL(None).fflush(None)",
-        "left output in C's stdout",
+        "wrote to C's stdout",
     ),
     "closed descriptor": ("import os\nos.close(0)\n", "os.path.exists('/proc/self/fd/0')", r"closed a descriptor: 0 \(.*\)"),
     "redirected descriptor": ("import os\nos.dup2(1, 0)\n", "os.readlink('/proc/self/fd/0') == os.readlink('/proc/self/fd/1')",

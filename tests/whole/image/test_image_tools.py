@@ -2,7 +2,6 @@
 """--stats, --verify, --prune and --image-build: what they say of images, and what they leave."""
 
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Result, Tree, start, tty_session
-from imaged import PYTHON, RACY, Imaged, reason, restored
+from imaged import PYTHON, RACY, Imaged, change_key, reason, restored
 
 HOUR = 3600
 
@@ -281,19 +280,8 @@ def make_dead(shelf) -> None:
     (key,), (digests,) = shelf.images("*.key"), shelf.images("*.digests")
     digests.unlink()  # Without these it cannot be adopted.
     boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
-    data = key.read_bytes()
-    assert data.count(boot) == 1
-    start, size = 36, int.from_bytes(data[12:20], "little")
     other = (b"1" if boot.startswith(b"0") else b"0") + boot[1:]
-    head = data[start : start + size].replace(boot, other)
-    key.write_bytes(data[:20] + xxh3(head) + data[28:start] + head + data[start + size :])
-
-
-def xxh3(data: bytes) -> bytes:
-    """XXH3-64, by the library that every Debian has."""
-    hash_of = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
-    hash_of.restype, hash_of.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
-    return hash_of(data, len(data)).to_bytes(8, "little")
+    change_key(key, {boot: other})
 
 
 def make_others(shelf, count: int) -> list[Path]:

@@ -15,6 +15,7 @@ import time
 import optuna
 import postgresql
 import pytest
+import sqlalchemy
 from conftest import ROOT, children, clean_environment, finish, start, wait_until
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -64,6 +65,24 @@ def check_study(storage, trials: int) -> None:
     assert len(set(rates)) == len(rates)
 
 
+@contextlib.contextmanager
+def told_if_it_fails(storage, *logs):
+    """Prints what state the study is in, and what workers have said, where the test fails."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(DBAPIError, KeyError):
+            for x in trials_of(storage):
+                print(x.number, x.state.name, x.datetime_start, x.datetime_complete, x.user_attrs)
+        if isinstance(storage, str):
+            with contextlib.suppress(DBAPIError), sqlalchemy.create_engine(storage).connect() as database:  # fmt: skip
+                for row in database.execute(sqlalchemy.text("select * from trial_heartbeats")):
+                    print("heartbeat", *row)
+        for log in logs:
+            print(log, log.read_text(), sep="\n")
+        raise
+
+
 def run_killed(lab, folder, trials: int, workers: int, kills: int, made, *more) -> None:
     """`kills` workers are killed, the first one when the study has been `made()`."""
     argv = command(lab, folder, workers, trials, *more)
@@ -75,6 +94,54 @@ def run_killed(lab, folder, trials: int, workers: int, kills: int, made, *more) 
     assert killed == kills and err.decode().count("killed by signal 9") == kills
     assert f"[0] finished: {trials} trials" in out.decode()
     assert (folder / "optimisation_history.png").read_bytes().startswith(b"\x89PNG")
+
+
+# Runs the example, and kills itself at a moment that a kill from outside rarely meets.
+KILLED_WHEN = """\
+import os, runpy, signal, sys, time
+import optuna
+
+calls = 0
+
+def die(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls < FROM:
+        return kept(*args, **kwargs)
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+where, moment, kept = optuna.WHERE, "MOMENT", optuna.WHERE.MOMENT
+setattr(where, moment, die)
+sys.argv[0] = "EXAMPLE"
+runpy.run_path("EXAMPLE", run_name="__main__")
+"""
+MOMENTS = {  # What is called then, and in which of its calls.
+    "queueing": ("study.Study", "enqueue_trial", 3),
+    "taken, no heartbeat yet": ("storages.RDBStorage", "record_heartbeat", 1),
+    "done, not told": ("study._optimize", "_tell_with_warning", 2),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_no_moment_to_be_killed_at_loses_a_trial_of_a_database(lab, tmp_path, moment):
+    """What a lost host's worker leaves is done by another's, which knows nothing of the first."""
+    lab.need_pylaunch()
+    where, name, first = MOMENTS[moment]
+    text = KILLED_WHEN.replace("WHERE", where).replace("MOMENT", name).replace("FROM", str(first))
+    program = tmp_path / "program.py"
+    program.write_text(text.replace("EXAMPLE", str(EXAMPLES / "worker.py")))
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    argv = command(lab, tmp_path, 1, 4, "--storage", url)
+    killed = [str(program) if x.endswith("worker.py") else x for x in argv]
+    killed[killed.index("on-failure")] = "never"
+    environment = clean_environment(lab.home, PYTHONPATH=str(EXAMPLES))
+    code, out, err = finish(start(killed, environment, tmp_path))
+    assert code == 128 + signal.SIGKILL, (out, err)
+    with told_if_it_fails(url):
+        code, out, err = finish(start(argv, environment, tmp_path))
+        assert code == 0 and b"[0] finished: 4 trials" in out, (out, err)
+        check_study(url, 4)
 
 
 SIZES = pytest.mark.parametrize(("trials", "workers", "kills"), [(24, 2, 2), (200, 8, 20)])
@@ -103,8 +170,10 @@ def test_killed_workers_lose_no_trial_of_a_database(lab, tmp_path, trials, worke
     with postgresql.server() as port:
         url = postgresql.url(port)
         more = ("--storage", url)
-        run_killed(lab, tmp_path, trials, workers, kills, lambda: database_has_study(url), *more)
-        check_study(url, trials)
+        with told_if_it_fails(url):
+            made = lambda: database_has_study(url)  # noqa: E731
+            run_killed(lab, tmp_path, trials, workers, kills, made, *more)
+            check_study(url, trials)
 
 
 @contextlib.contextmanager
@@ -147,23 +216,26 @@ def test_three_hosts_share_a_database(lab, tmp_path):
         network_namespaces(3) as (hosts, address),
         postgresql.server(address, networks=["10.97.31.0/24"]) as port,
     ):
-        running = []
-        for host in hosts:
+        url, running = postgresql.url(port), []
+        logs = [tmp_path / f"{host}.log" for host in hosts]
+        for host, log in zip(hosts, logs, strict=True):
             (tmp_path / host).mkdir()
             argv = command(lab, tmp_path / host, 2, 24, "--storage", postgresql.url(port, address))
-            environment = clean_environment(lab.home)
-            running.append(start(["ip", "netns", "exec", host, *argv], environment, tmp_path))
-        url = postgresql.url(port)
-        wait_until(lambda: database_has_study(url), "the study is made", **PATIENCE)
-        wait_until(
-            lambda: any(x.state == TrialState.COMPLETE for x in trials_of(url)),
-            "a trial is done",
-            **PATIENCE,
-        )
-        lost = running.pop()
-        lost.kill()
-        lost.communicate()
-        for process in running:
-            code, out, err = finish(process, timeout=300)
-            assert code == 0 and b"[0] finished: 24 trials" in out, (out, err)
-        check_study(url, 24)
+            argv = ["ip", "netns", "exec", host, *argv]
+            with log.open("w") as file:
+                environment = clean_environment(lab.home)
+                running.append(start(argv, environment, tmp_path, stdout=file, stderr=file))
+        with told_if_it_fails(url, *logs):
+            wait_until(lambda: database_has_study(url), "the study is made", **PATIENCE)
+            wait_until(
+                lambda: any(x.state == TrialState.COMPLETE for x in trials_of(url)),
+                "a trial is done",
+                **PATIENCE,
+            )
+            lost = running.pop()
+            lost.kill()
+            lost.wait()
+            for process, log in zip(running, logs, strict=False):
+                code, _, _ = finish(process, timeout=300)
+                assert code == 0 and "[0] finished: 24 trials" in log.read_text()
+            check_study(url, 24)

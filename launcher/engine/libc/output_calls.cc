@@ -1,0 +1,129 @@
+#include "launcher/engine/libc/output_calls.h"
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+
+#include "launcher/engine/libc/libc_calls.h"
+
+namespace pylaunch::engine {
+namespace {
+
+using Write = ssize_t (*)(int, const void*, size_t);
+using Exec = int (*)(const char*, char* const*);
+using ExecWith = int (*)(const char*, char* const*, char* const*);
+
+// The functions below are called with nothing of ours.
+constinit struct {
+  std::atomic<const OutputListener*> listener = nullptr;
+  LibcFunction<Write> libc_write{"write"};
+  LibcFunction<Write> libc_write_too{"__write"};
+  LibcFunction<ssize_t (*)(int, const iovec*, int)> libc_writev{"writev"};
+  LibcFunction<Exec> libc_execv{"execv"};
+  LibcFunction<Exec> libc_execvp{"execvp"};
+  LibcFunction<ExecWith> libc_execvpe{"execvpe"};
+} g;
+
+// All of them may be called in a signal handler, and by a child of vfork(2).
+__attribute__((constructor)) void FindOutputCalls() {
+  g.libc_write.Find();
+  g.libc_write_too.Find();
+  g.libc_writev.Find();
+  g.libc_execv.Find();
+  g.libc_execvp.Find();
+  g.libc_execvpe.Find();
+}
+
+const OutputListener* ListenerTo(const void* caller) {
+  const OutputListener* listener = g.listener.load(std::memory_order_relaxed);
+  return listener == nullptr || IsOurs(caller) ? nullptr : listener;
+}
+
+ssize_t WriteBy(Write write, const void* caller, int fd, const void* from, size_t size) {
+  const ssize_t written = write(fd, from, size);
+  const OutputListener* listener = written > 0 ? ListenerTo(caller) : nullptr;
+  if (listener == nullptr) return written;
+  const int error = errno;
+  listener->written(fd, from, static_cast<size_t>(written));
+  errno = error;
+  return written;
+}
+
+void TellVector(const OutputListener& listener, int fd, const iovec* parts, ssize_t written) {
+  const int error = errno;
+  for (auto rest = static_cast<size_t>(written); rest > 0; ++parts) {
+    const size_t size = parts->iov_len < rest ? parts->iov_len : rest;
+    if (size > 0) listener.written(fd, parts->iov_base, size);
+    rest -= size;
+  }
+  errno = error;
+}
+
+}  // namespace
+
+void ListenToOutput(const OutputListener* listener) { g.listener = listener; }
+
+void TellExecuting(bool here) {
+  const OutputListener* listener = g.listener.load(std::memory_order_relaxed);
+  if (listener == nullptr) return;
+  const int error = errno;
+  listener->executing(here);
+  errno = error;
+}
+
+}  // namespace pylaunch::engine
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+EXPORTED ssize_t write(int fd, const void* from, size_t size) {
+  namespace engine = pylaunch::engine;
+  return engine::WriteBy(engine::g.libc_write.Get(), __builtin_return_address(0), fd, from, size);
+}
+
+EXPORTED ssize_t __write(int fd, const void* from, size_t size) {
+  namespace engine = pylaunch::engine;
+  return engine::WriteBy(engine::g.libc_write_too.Get(), __builtin_return_address(0), fd, from,
+                         size);
+}
+
+EXPORTED ssize_t writev(int fd, const iovec* parts, int count) {
+  namespace engine = pylaunch::engine;
+  const ssize_t written = engine::g.libc_writev.Get()(fd, parts, count);
+  const engine::OutputListener* listener =
+      written > 0 ? engine::ListenerTo(__builtin_return_address(0)) : nullptr;
+  if (listener != nullptr) engine::TellVector(*listener, fd, parts, written);
+  return written;
+}
+
+EXPORTED int execv(const char* path, char* const argv[]) noexcept {
+  pylaunch::engine::TellExecuting(/*here=*/true);
+  return pylaunch::engine::g.libc_execv.Get()(path, argv);
+}
+
+EXPORTED int execvp(const char* file, char* const argv[]) noexcept {
+  pylaunch::engine::TellExecuting(/*here=*/true);
+  return pylaunch::engine::g.libc_execvp.Get()(file, argv);
+}
+
+EXPORTED int execvpe(const char* file, char* const argv[], char* const envp[]) noexcept {
+  pylaunch::engine::TellExecuting(/*here=*/true);
+  return pylaunch::engine::g.libc_execvpe.Get()(file, argv, envp);
+}
+
+EXPORTED int system(const char* command) {
+  using Function = int (*)(const char*);
+  PYLAUNCH_LIBC(system)
+  if (command != nullptr) pylaunch::engine::TellExecuting(/*here=*/false);
+  return libc.Get()(command);
+}
+
+EXPORTED FILE* popen(const char* command, const char* mode) {
+  using Function = FILE* (*)(const char*, const char*);
+  PYLAUNCH_LIBC(popen)
+  pylaunch::engine::TellExecuting(/*here=*/false);
+  return libc.Get()(command, mode);
+}

@@ -1,0 +1,127 @@
+#include "image/travel.h"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+#include <vector>
+
+namespace pylaunch::image {
+namespace {
+
+Facts With(Facts facts, const std::string& name, const std::string& value) {
+  for (Fact& fact : facts) {
+    if (fact.name == name) fact.value = value;
+  }
+  return facts;
+}
+
+// A processor that is otherwise in one word (image/facts.cc, Processor).
+std::string OtherProcessor(const std::string& processor, size_t word, uint32_t flip) {
+  std::istringstream in(processor);
+  std::ostringstream out;
+  uint32_t value;
+  for (size_t i = 0; in >> std::hex >> value; ++i) {
+    out << (i == 0 ? "" : " ") << std::hex << (i == word ? value ^ flip : value);
+  }
+  return out.str();
+}
+
+class TravelTest : public testing::Test {
+ protected:
+  const Facts here_ = MachineFacts();
+  std::string Why(const std::string& name, const std::string& made, const std::string& now) {
+    return WhyNotHere(With(here_, name, made), With(here_, name, now));
+  }
+};
+
+TEST_F(TravelTest, FromHereToHere) { EXPECT_EQ(WhyNotHere(here_, here_), ""); }
+
+TEST_F(TravelTest, AnotherBootIsNoReason) { EXPECT_EQ(Why(kBoot, "1", "2"), ""); }
+
+TEST_F(TravelTest, FactsOfAHostAreKnownByName) {
+  for (const char* name : {kBoot, kKernel, kVdso, kProcessor, kOnlineProcessors, kAffinity,
+                           kEngineFile, kRestorerFile}) {
+    EXPECT_TRUE(IsOfHost(name)) << name;
+  }
+  for (const char* name : {kPython, kPreloadPlan, kEngine, "user", "umask", "variable PATH"}) {
+    EXPECT_FALSE(IsOfHost(name)) << name;
+  }
+  for (const Fact& fact : WithoutHost(here_)) EXPECT_FALSE(IsOfHost(fact.name)) << fact.name;
+  EXPECT_EQ(ValueOf(WithoutHost(here_), "umask"), ValueOf(here_, "umask"));
+}
+
+TEST_F(TravelTest, AHostHasAnotherNameWhereAnyOfItsFactsIsAnother) {
+  EXPECT_EQ(HostOf(here_), HostOf(With(here_, "umask", "1")));
+  EXPECT_NE(HostOf(here_), HostOf(With(here_, kBoot, "another")));
+  EXPECT_NE(HostOf(here_), HostOf(With(here_, kAffinity, "another")));
+  EXPECT_EQ(HostOf(here_).size(), 16u);
+}
+
+TEST_F(TravelTest, AKernelMayBeNewerAndNotOlder) {
+  const std::string old = "6.1.0-28-amd64 #1 SMP Debian x86_64";
+  for (const char* newer : {"6.1.0-30-amd64 #1 x86_64", "6.1.1 #1 x86_64",
+                            "6.12.117+deb13 x x86_64", "7.0-rc1 x x86_64"}) {
+    EXPECT_EQ(Why(kKernel, old, newer), "") << newer;
+  }
+  for (const char* older : {"6.0.9 #1 x86_64", "5.15.200-generic #1 x86_64", "6.0-rc1 x x86_64"}) {
+    EXPECT_EQ(Why(kKernel, old, older), "kernel is older") << older;
+  }
+  EXPECT_EQ(Why(kKernel, old, "6.1.0-28-amd64 #1 aarch64"), "kernel changed");
+  EXPECT_EQ(Why(kKernel, old, ""), "kernel changed");
+}
+
+TEST_F(TravelTest, AsManyProcessorsWhicheverTheyAre) {
+  EXPECT_EQ(Why(kAffinity, "0-3,8", "1-4,127"), "");
+  EXPECT_EQ(Why(kAffinity, "0-3", "0-2"), "number of processor affinity changed");
+  EXPECT_EQ(Why(kOnlineProcessors, "0-7\n", "0-3,16-19\n"), "");
+  EXPECT_EQ(Why(kOnlineProcessors, "0\n", "0-1\n"), "number of online processors changed");
+}
+
+TEST_F(TravelTest, AProcessorMustHaveAllThatTheImagesHad) {
+  const std::string less = ValueOf(here_, kProcessor);
+  // SSE4.2, AVX2, and what nobody has heard of.
+  const struct {
+    size_t word;
+    uint32_t bit;
+  } features[] = {{6, 1u << 20}, {9, 1u << 5}, {20, 1u << 31}, {23, 1u << 31}};
+  for (const auto& [word, bit] : features) {
+    const std::string other = OtherProcessor(less, word, bit);
+    const bool more = Why(kProcessor, less, other).empty();
+    EXPECT_EQ(Why(kProcessor, more ? other : less, more ? less : other),
+              "processor has less features")
+        << word;
+    EXPECT_EQ(Why(kProcessor, more ? less : other, more ? other : less), "") << word;
+  }
+}
+
+TEST_F(TravelTest, WhatOnlyTheKernelHasAUseForDoesNotCount) {
+  const std::string here = ValueOf(here_, kProcessor);
+  for (const auto& [word, bit] :
+       std::vector<std::pair<size_t, int>>{{6, 31}, {6, 5}, {9, 20}, {11, 10}, {4, 3}, {5, 8}}) {
+    const std::string other = OtherProcessor(here, word, 1u << bit);
+    EXPECT_EQ(Why(kProcessor, here, other), "") << word << " " << bit;
+    EXPECT_EQ(Why(kProcessor, other, here), "") << word << " " << bit;
+  }
+}
+
+TEST_F(TravelTest, TheExtendedStateThatTheLoaderSavesMustBeTheSame) {
+  const std::string here = ValueOf(here_, kProcessor);
+  const std::string avx = OtherProcessor(here, 28, 1u << 5);  // XCR0: opmask.
+  EXPECT_EQ(Why(kProcessor, here, avx), "processor has another extended state");
+  EXPECT_EQ(Why(kProcessor, avx, here), "processor has another extended state");
+  // Tiles: more will do.
+  const std::string tiles = OtherProcessor(here, 28, 1u << 18);
+  EXPECT_NE(Why(kProcessor, here, tiles).empty(), Why(kProcessor, tiles, here).empty());
+}
+
+TEST_F(TravelTest, AnotherVendorOrNoneAtAll) {
+  const std::string here = ValueOf(here_, kProcessor);
+  EXPECT_EQ(Why(kProcessor, here, OtherProcessor(here, 1, 1)), "processor is of another vendor");
+  for (const char* none : {"", "x", "1 2 3"}) {
+    EXPECT_EQ(Why(kProcessor, here, none), "processor changed") << none;
+    EXPECT_EQ(Why(kProcessor, none, here), "processor changed") << none;
+  }
+}
+
+}  // namespace
+}  // namespace pylaunch::image
