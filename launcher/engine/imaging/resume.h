@@ -61,11 +61,10 @@ class Resumption {
   LibraryIds libraries_;
   std::vector<std::pair<int, struct sigaction>> signals_;
   stack_t signal_stack_ = {};
-  void* resume_ = nullptr;  // resume.py's function.
-  std::vector<std::string> renewed_files_;
   void* resume_ = nullptr;  // resume.py's functions.
   void* refill_ = nullptr;
   bool has_output_ = false;
+  std::vector<std::string> renewed_files_;
 };
 
 }  // namespace pylaunch::engine
