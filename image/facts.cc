@@ -259,10 +259,10 @@ Facts MachineFacts() {
           {kProcessor, Processor()},
           {kOnlineProcessors, ReadText("/sys/devices/system/cpu/online")},
           {kAffinity, Affinity()},
-          {"user", std::to_string(geteuid()) + ":" + std::to_string(getegid()) + ":" +
-                       std::to_string(getuid()) + ":" + std::to_string(getgid())},
-          {"supplementary groups", Groups()},
-          {"capabilities", Capabilities()},
+          {kUser, std::to_string(geteuid()) + ":" + std::to_string(getegid()) + ":" +
+                      std::to_string(getuid()) + ":" + std::to_string(getgid())},
+          {kGroups, Groups()},
+          {kCapabilities, Capabilities()},
           {"umask", Umask()},
           {"personality", std::to_string(personality(0xffffffff))},
           {"open standard streams", OpenStreams()},

@@ -151,9 +151,13 @@ __attribute__((constructor)) void FindCalls() {
 pid_t Wait(pid_t which, int* status, int options, rusage* usage) {
   int ended = 0;
   rusage used;
+  const int64_t before = TellWaiting();
   const pid_t pid = g.libc_wait4.Get()(which, &ended, options, &used);
   if (pid <= 0) return pid;
-  if (WIFEXITED(ended) || WIFSIGNALED(ended)) AfterWait(pid, used.ru_minflt);
+  if (WIFEXITED(ended) || WIFSIGNALED(ended)) {
+    AfterWait(pid, used.ru_minflt);
+    TellReaped(before);
+  }
   if (status != nullptr) *status = ended;
   if (usage != nullptr) *usage = used;
   return pid;
@@ -165,10 +169,14 @@ int WaitId(idtype_t type, id_t id, siginfo_t* info, int options) {
   if (info == nullptr) info = &own;
   rusage used;
   info->si_pid = 0;
+  const int64_t before = TellWaiting();
   const long result = syscall(SYS_waitid, type, id, info, options, &used);
   const bool ended =
       info->si_code == CLD_EXITED || info->si_code == CLD_KILLED || info->si_code == CLD_DUMPED;
-  if (result == 0 && info->si_pid != 0 && ended) AfterWait(info->si_pid, used.ru_minflt);
+  if (result == 0 && info->si_pid != 0 && ended) {
+    AfterWait(info->si_pid, used.ru_minflt);
+    TellReaped(before);
+  }
   return static_cast<int>(result);
 }
 

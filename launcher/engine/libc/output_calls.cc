@@ -38,29 +38,28 @@ __attribute__((constructor)) void FindOutputCalls() {
   g.libc_execvpe.Find();
 }
 
-const OutputListener* ListenerTo(const void* caller) {
+// Calls `write`, and tells of it. `parts`: what is written, at least as much as `write` returns.
+template <typename Write>
+ssize_t Told(const void* caller, int fd, const iovec* parts, const Write& write) {
   const OutputListener* listener = g.listener.load(std::memory_order_relaxed);
-  return listener == nullptr || IsOurs(caller) ? nullptr : listener;
-}
-
-ssize_t WriteBy(Write write, const void* caller, int fd, const void* from, size_t size) {
-  const ssize_t written = write(fd, from, size);
-  const OutputListener* listener = written > 0 ? ListenerTo(caller) : nullptr;
-  if (listener == nullptr) return written;
+  if (listener == nullptr) return write();
+  const int before = errno;
+  listener->writing();
+  errno = before;
+  const ssize_t written = write();
   const int error = errno;
-  listener->written(fd, from, static_cast<size_t>(written));
+  for (size_t rest = written > 0 ? static_cast<size_t>(written) : 0; rest > 0; ++parts) {
+    const size_t size = parts->iov_len < rest ? parts->iov_len : rest;
+    if (size > 0) listener->written(fd, parts->iov_base, size, IsOurs(caller));
+    rest -= size;
+  }
   errno = error;
   return written;
 }
 
-void TellVector(const OutputListener& listener, int fd, const iovec* parts, ssize_t written) {
-  const int error = errno;
-  for (auto rest = static_cast<size_t>(written); rest > 0; ++parts) {
-    const size_t size = parts->iov_len < rest ? parts->iov_len : rest;
-    if (size > 0) listener.written(fd, parts->iov_base, size);
-    rest -= size;
-  }
-  errno = error;
+ssize_t WriteBy(Write write, const void* caller, int fd, const void* from, size_t size) {
+  const iovec part = {const_cast<void*>(from), size};
+  return Told(caller, fd, &part, [&] { return write(fd, from, size); });
 }
 
 }  // namespace
@@ -73,6 +72,25 @@ void TellExecuting(bool here) {
   const int error = errno;
   listener->executing(here);
   errno = error;
+}
+
+void TellRead(const void* caller, int fd, long size) {
+  const OutputListener* listener = g.listener.load(std::memory_order_relaxed);
+  if (listener == nullptr || size <= 0 || IsOurs(caller)) return;
+  const int error = errno;
+  listener->read(fd, static_cast<size_t>(size));
+  errno = error;
+}
+
+int64_t TellWaiting() {
+  const OutputListener* listener = g.listener.load(std::memory_order_relaxed);
+  return listener == nullptr ? 0 : listener->waiting();
+}
+
+void TellReaped(int64_t before) {
+  if (const OutputListener* listener = g.listener.load(std::memory_order_relaxed)) {
+    listener->reaped(before);
+  }
 }
 
 }  // namespace pylaunch::engine
@@ -92,11 +110,8 @@ EXPORTED ssize_t __write(int fd, const void* from, size_t size) {
 
 EXPORTED ssize_t writev(int fd, const iovec* parts, int count) {
   namespace engine = pylaunch::engine;
-  const ssize_t written = engine::g.libc_writev.Get()(fd, parts, count);
-  const engine::OutputListener* listener =
-      written > 0 ? engine::ListenerTo(__builtin_return_address(0)) : nullptr;
-  if (listener != nullptr) engine::TellVector(*listener, fd, parts, written);
-  return written;
+  return engine::Told(__builtin_return_address(0), fd, parts,
+                      [&] { return engine::g.libc_writev.Get()(fd, parts, count); });
 }
 
 EXPORTED int execv(const char* path, char* const argv[]) noexcept {

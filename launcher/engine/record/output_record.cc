@@ -1,5 +1,6 @@
 #include "launcher/engine/record/output_record.h"
 
+#include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdio_ext.h>
 #include <sys/mman.h>
@@ -12,6 +13,7 @@
 #include <cctype>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <string_view>
@@ -23,12 +25,14 @@ namespace pylaunch::engine {
 namespace {
 
 constexpr uint32_t kMostBytes = 64 << 10;
+constexpr int64_t kSecond = 1'000'000'000;
 
-enum Deed : uint32_t { kTooMuch = 1, kToCopy = 2, kByChild = 4 };
+// The last one: by what the child has written and this process read, it is told whether it is one.
+enum Deed : uint32_t { kTooMuch = 1, kToCopy = 2, kByChild = 4, kMaybeByChild = 8 };
 constexpr std::pair<Deed, const char*> kWords[] = {
     {kTooMuch, "printed more than 64 KiB"},
     {kToCopy, "wrote to a copy of standard output or error"},
-    {kByChild, "gave standard output or error to a child process"}};
+    {kByChild, "printed by a child process, as far as is known"}};
 
 // One piece of what was written, and the bytes behind it.
 struct Piece {
@@ -40,6 +44,8 @@ struct Piece {
 struct Log {
   std::atomic<uint32_t> used;
   std::atomic<uint32_t> deeds;
+  // When a stream was last written to, as its file says, if a child process has it now; else 0.
+  std::atomic<int64_t> last_write_ns[3];
   char bytes[kMostBytes];
 };
 
@@ -48,6 +54,8 @@ struct Identity {
   dev_t device = 0;
   ino_t inode = 0;
   bool null = false;  // /dev/null, which many open for themselves.
+  mode_t mode = 0;
+  int64_t modified_ns = 0;
 
   bool Is(const Identity& other) const {
     return open && other.open && device == other.device && inode == other.inode;
@@ -62,6 +70,10 @@ constinit struct {
   uint32_t looked_at = 0;  // How much of it.
   time_t looked_when = 0;
   size_t looks = 0;
+  // Bytes that children wrote until they were waited for, and that this process read from pipes.
+  std::atomic<int64_t> written_by_children = 0;
+  std::atomic<int64_t> read_from_pipes = 0;
+  int64_t difference = 0;  // At the last look.
   std::set<std::pair<std::string, std::string>>* deeds = nullptr;
   // Once it has stopped. Never freed: it is in the image.
   std::string* kept = nullptr;
@@ -70,7 +82,9 @@ constinit struct {
 Identity IdentityOf(int fd) {
   struct stat st;
   if (fstat(fd, &st) != 0) return {};
-  return {true, st.st_dev, st.st_ino, S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)};
+  const bool null = S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
+  return {true, st.st_dev,  st.st_ino,
+          null, st.st_mode, st.st_mtim.tv_sec * kSecond + st.st_mtim.tv_nsec};
 }
 
 void Append(Log* log, int stream, const void* bytes, size_t size) {
@@ -90,9 +104,53 @@ void Append(Log* log, int stream, const void* bytes, size_t size) {
   std::memcpy(log->bytes + at, &piece, sizeof piece);
 }
 
-void OnWritten(int fd, const void* bytes, size_t size) {
+// Whether a write from now on would change when the file was last written to. The kernel stamps
+// files by a clock that ticks, and terminals every eight seconds (drivers/tty/tty_io.c,
+// tty_update_time), pipes not since Linux 6.17, sockets and devices never.
+bool TellsOfWrites(const Identity& stream) {
+  constexpr int64_t kTick = kSecond / 50;
+  timespec time;
+  clock_gettime(CLOCK_REALTIME, &time);
+  const int64_t now_ns = time.tv_sec * kSecond + time.tv_nsec;
+  if (S_ISCHR(stream.mode)) {
+    const int64_t last = stream.modified_ns / kSecond;
+    return !stream.null && ((last ^ time.tv_sec) & ~int64_t{7}) != 0;
+  }
+  return S_ISREG(stream.mode) && now_ns - stream.modified_ns > kTick;
+}
+
+// Whether a child process has written to a stream that it was given.
+void LookForChildren(Log* log) {
+  for (int stream = 1; stream < 3; ++stream) {
+    const int64_t last_ns = log->last_write_ns[stream].load();
+    if (last_ns == 0) continue;
+    const Identity now = IdentityOf(stream);
+    if (now.Is(g.streams[stream]) && now.modified_ns == last_ns) continue;
+    log->last_write_ns[stream] = 0;
+    log->deeds |= kByChild;
+  }
+}
+
+void OnWriting() {
+  if (Log* log = g.log.load()) LookForChildren(log);
+}
+
+// A child process may write on.
+void NoteOwnWrite(Log* log) {
+  for (int stream = 1; stream < 3; ++stream) {
+    const int64_t last_ns = log->last_write_ns[stream].load();
+    if (last_ns == 0) continue;
+    const Identity now = IdentityOf(stream);
+    if (S_ISCHR(now.mode) && now.modified_ns != last_ns) log->deeds |= kByChild;
+    log->last_write_ns[stream] = now.modified_ns;
+  }
+}
+
+void OnWritten(int fd, const void* bytes, size_t size, bool ours) {
   Log* log = g.log.load();
   if (log == nullptr) return;
+  NoteOwnWrite(log);
+  if (ours) return;
   const Identity now = IdentityOf(fd);
   if ((fd == 1 || fd == 2) && now.Is(g.streams[fd])) {
     Append(log, fd, bytes, size);
@@ -101,23 +159,64 @@ void OnWritten(int fd, const void* bytes, size_t size) {
   }
 }
 
-// Whether that child's descriptor is the stream; of two that lead to /dev/null the kernel tells.
-bool IsGiven(int fd, bool here) {
-  const Identity now = IdentityOf(fd);
-  if (!now.Is(g.streams[1]) && !now.Is(g.streams[2])) return false;
-  if (!now.null || !here) return true;
-  const pid_t self = getpid();
-  return syscall(SYS_kcmp, self, g.process, KCMP_FILE, fd, 1) <= 0 ||
-         syscall(SYS_kcmp, self, g.process, KCMP_FILE, fd, 2) <= 0;
+// Whether `now`, that child's descriptor `fd`, is the stream; of two that lead to /dev/null the
+// kernel tells.
+bool IsGiven(int fd, const Identity& now, int stream, bool here) {
+  if (!now.Is(g.streams[stream])) return false;
+  return !now.null || !here || syscall(SYS_kcmp, getpid(), g.process, KCMP_FILE, fd, stream) <= 0;
 }
 
 void OnExecuting(bool here) {
   Log* log = g.log.load();
-  if (here && getpid() == g.process) return;
-  if (log != nullptr && (IsGiven(1, here) || IsGiven(2, here))) log->deeds |= kByChild;
+  if (log == nullptr || (here && getpid() == g.process)) return;
+  for (int fd = 1; fd < 3; ++fd) {
+    const Identity now = IdentityOf(fd);
+    for (int stream = 1; stream < 3; ++stream) {
+      if (!IsGiven(fd, now, stream, here)) continue;
+      int64_t none = 0;
+      if (!TellsOfWrites(now)) {
+        log->deeds |= here ? kMaybeByChild : kByChild;
+      } else {
+        log->last_write_ns[stream].compare_exchange_strong(none, now.modified_ns);
+      }
+    }
+  }
 }
 
-constexpr OutputListener kListener = {OnWritten, OnExecuting};
+void OnRead(int fd, size_t size) {
+  struct stat st;
+  if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode)) {
+    g.read_from_pipes += static_cast<int64_t>(size);
+  }
+}
+
+// By all of this process and of the children that it has waited for (proc(5), /proc/pid/io); -1:
+// the kernel does not count that.
+int64_t BytesWritten() {
+  char text[256];
+  const int fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  const ssize_t size = read(fd, text, sizeof text - 1);
+  close(fd);
+  text[size < 0 ? 0 : size] = '\0';
+  const char* at = std::strstr(text, "wchar: ");
+  return at == nullptr ? -1 : std::atoll(at + std::strlen("wchar: "));
+}
+
+void OnReaped(int64_t before) {
+  const int64_t now = BytesWritten();
+  g.written_by_children += before < 0 || now < 0 ? 1 : now - before;
+}
+
+// Since the last look children have written as much as this process has read from them.
+bool IsAllRead() {
+  const int64_t before = g.difference;
+  g.difference = g.written_by_children - g.read_from_pipes;
+  return g.difference == before;
+}
+
+constexpr OutputListener kListener = {OnWriting, OnWritten,    OnExecuting,
+                                      OnRead,    BytesWritten, OnReaped};
 
 template <typename Function>
 void ForEachPiece(std::string_view bytes, const Function& function) {
@@ -205,9 +304,9 @@ void StartOutputRecord() {
 
 void StopOutputRecord() {
   ListenToOutput(nullptr);
+  UnrepeatableOutput();
   Log* log = g.log.exchange(nullptr);
   if (log == nullptr) return;
-  LookAtNew(log, std::to_string(++g.looks));
   g.kept = new std::string(log->bytes, log->used.load());
   // No image can have shared memory; a thread that is about to tell finds some all the same.
   mmap(log, sizeof(Log), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -217,7 +316,9 @@ std::set<std::pair<std::string, std::string>> UnrepeatableOutput() {
   if (g.deeds == nullptr) return {};
   if (Log* log = g.log.load()) {
     const std::string when = std::to_string(++g.looks);
-    const uint32_t done = log->deeds.exchange(0);
+    LookForChildren(log);
+    uint32_t done = log->deeds.exchange(0);
+    if (!IsAllRead() && (done & kMaybeByChild) != 0) done |= kByChild;
     for (const auto& [deed, words] : kWords) {
       if ((done & deed) != 0) g.deeds->insert({words, when});
     }

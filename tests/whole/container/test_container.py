@@ -48,7 +48,7 @@ IN_LAYER = {"PYLAUNCH_CACHE": "/opt/pylaunch", "PYLAUNCH_CACHE_MODE": "readonly"
 BUILD = """
 set -e
 pylaunch --build json decimal logging sqlite3 subprocess tempfile multiprocessing threading
-build() { pylaunch --image-build --preload /app/configs.txt /app/train.py; }
+build() { pylaunch --image-build $SHARED --preload /app/configs.txt /app/train.py; }
 HOME=/root; build
 HOME=/; build
 unset HOME; build
@@ -98,6 +98,8 @@ def layer(lab, tmp_path_factory) -> Root:
     (root.folder / "opt/of-user").mkdir()
     os.chown(root.folder / "opt/of-user", *USER)
     root.build(Container(user=USER, env=OF_USER), "sh", "-c", BUILD)
+    env = {"PYLAUNCH_CACHE": "/opt/shared", "SHARED": "--shared"}
+    root.build(Container(env=env), "sh", "-c", BUILD)
     return root
 
 
@@ -166,10 +168,11 @@ def test_warm_for_another_user_whom_the_layer_knows(elsewhere, situation):
     assert "image: /opt/of-user/images/" in said, said
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an image is of one user: --image-build --shared is not there yet"
-)
-@pytest.mark.parametrize("situation", ["arbitrary user", "no HOME, arbitrary user", "HOME is /, arbitrary user"])  # fmt: skip
+SHARED = {"PYLAUNCH_CACHE": "/opt/shared", "PYLAUNCH_CACHE_MODE": "readonly"}
+
+
+@pytest.mark.parametrize("situation", ["arbitrary user", "no HOME, arbitrary user", "HOME is /, arbitrary user", "no writable folder"])  # fmt: skip
 def test_warm_for_whom_the_layer_does_not_know(elsewhere, situation):
-    said = explained(elsewhere, replace(SITUATIONS[situation], env=IN_LAYER), "/app/train.py")
-    assert "image: /opt/pylaunch/images/" in said, said
+    """--image-build --shared"""
+    said = explained(elsewhere, replace(SITUATIONS[situation], env=SHARED), "/app/train.py")
+    assert "image: /opt/shared/images/" in said, said

@@ -120,5 +120,4 @@ def test_a_job_does_what_stock_does_and_is_warm(lab, tmp_path, name):
         assert elsewhere.run(container, *entrypoint, *arguments) == stock
     container = replace(container, env={**container.env, "PYLAUNCH_EXPLAIN": "1"})
     said = elsewhere.run(container, *entrypoint, *arguments).err
-    warm = {"study": "image: /opt/pylaunch/images/", "openshift": " hits, 0 misses, 0 stale"}
-    assert warm[name] in said, said
+    assert "image: /opt/pylaunch/images/" in said, said
