@@ -81,7 +81,7 @@ class Publisher {
       locked = lock.Take(wait);
     }
     if ((!locked && errno == EWOULDBLOCK) || image::IsMadeMeanwhile(handoff_.image)) _exit(0);
-    if (locked) image::RemoveUnfinished(handoff_.image.folder);
+    if (locked) image::RemoveUnfinished(handoff_.image.folder, handoff_.image.facts);
     lock.HoldToTheEnd();
     // Until Publish: who is killed can say nothing any more.
     LeaveNote(std::string(image::kUnfinished));
