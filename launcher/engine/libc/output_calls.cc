@@ -142,7 +142,19 @@ EXPORTED int system(const char* command) {
   using Function = int (*)(const char*);
   PYLAUNCH_LIBC(system)
   if (command != nullptr) pylaunch::engine::TellExecuting(/*here=*/false);
-  return libc.Get()(command);
+  const int64_t before = pylaunch::engine::TellWaiting();
+  const int status = libc.Get()(command);
+  pylaunch::engine::TellReaped(before);
+  return status;
+}
+
+EXPORTED int pclose(FILE* stream) {
+  using Function = int (*)(FILE*);
+  PYLAUNCH_LIBC(pclose)
+  const int64_t before = pylaunch::engine::TellWaiting();
+  const int status = libc.Get()(stream);
+  pylaunch::engine::TellReaped(before);
+  return status;
 }
 
 EXPORTED FILE* popen(const char* command, const char* mode) {

@@ -181,7 +181,7 @@ void OnExecuting(bool here) {
       if (!IsGiven(fd, now, stream, here)) continue;
       int64_t none = 0;
       if (!TellsOfWrites(now)) {
-        log->deeds |= here ? kMaybeByChild : kByChild;
+        log->deeds |= kMaybeByChild;
       } else {
         log->last_write_ns[stream].compare_exchange_strong(none, now.modified_ns);
       }

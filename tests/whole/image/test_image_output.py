@@ -25,6 +25,8 @@ SPEAKERS = {
     "captured": "import subprocess\nprint(subprocess.run(['echo', 'x'], stdin=0, stdout=-1, stderr=-3))\n",
     "quiet child": "import subprocess\nprint('before', flush=True)\nimport time\ntime.sleep(0.1)\nsubprocess.run(['true'])\nprint('after', flush=True)\n",
     "quiet child of a pipe": "import subprocess\nprint(subprocess.run(['echo', 'told'], stdout=-1))\nprint(subprocess.run(['true']))\n",
+    "quiet shell": "import os\nr, w = os.pipe(); os.set_inheritable(w, True); os.system(f'echo told >&{w}'); os.close(w); print(open(r).read())\n",
+    "quiet spawned": "import os\nos.waitpid(os.posix_spawn('/bin/true', ['true'], os.environ), 0)\n",
     "redirected": "import os, sys\nkept = os.dup(1)\nnull = os.open('/dev/null', os.O_WRONLY)\nos.dup2(null, 1)\nos.write(1, b'lost\\n')\nos.dup2(kept, 1)\nos.close(kept)\nos.close(null)\nprint('seen')\n",
 }  # fmt: skip
 
@@ -37,6 +39,8 @@ LATE = {
     "child": ("import subprocess\nsubprocess.run(['echo', 'from a child'])\n", "printed by a child process, as far as is known"),
     "child's error": ("import subprocess\nsubprocess.run(['sh', '-c', 'echo oops >&2'], stdout=-3)\n", "printed by a child process, as far as is known"),
     "system": ("import os\nos.system('echo from a shell')\n", "printed by a child process, as far as is known"),
+    # What C's streams read nobody sees; it may be less than the child has written.
+    "popen": ("import ctypes; c = ctypes.CDLL(None); c.popen.restype = ctypes.c_void_p; b = ctypes.create_string_buffer(99); f = ctypes.c_void_p(c.popen(b'echo told', b'r')); c.fgets(b, 99, f); c.pclose(f); seen = b.value", "printed by a child process, as far as is known"),
     "copy": ("import os\nfd = os.dup(1)\nos.write(fd, b'by a copy\\n')\nos.close(fd)\n", "wrote to a copy of standard output or error"),
     "number": ("import os\nprint('I am', os.getpid() != 0, os.getpid(), flush=True)\n", "printed its process number"),
     "number, not flushed": ("import os\nprint('I am', os.getpid())\nprint('still')\n", "printed its process number"),
