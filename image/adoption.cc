@@ -8,20 +8,18 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <string_view>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "image/collection.h"
 #include "image/content_proof.h"
 #include "image/format.h"
+#include "image/parallel.h"
 #include "image/travel.h"
 
 namespace pylaunch::image {
@@ -60,25 +58,10 @@ class Stamps {
   std::map<uint64_t, bool> devices_;
 };
 
-// Calls `work` with each number below `count`, until one says stop (false); on several threads,
-// most of which wait for a disk.
+// Most of the time they wait for a disk.
 void ForEach(size_t count, const std::function<bool(size_t)>& work) {
   constexpr size_t kMostThreads = 16, kWorthAThread = 32;
-  std::atomic<size_t> next = 0;
-  const auto run = [&] {
-    for (size_t i; (i = next++) < count;) {
-      if (!work(i)) next = count;
-    }
-  };
-  std::vector<std::thread> threads;
-  try {
-    while (threads.size() + 1 < std::min(kMostThreads, count / kWorthAThread)) {
-      threads.emplace_back(run);
-    }
-  } catch (const std::system_error&) {  // RLIMIT_NPROC.
-  }
-  run();
-  for (std::thread& thread : threads) thread.join();
+  InParallel(count, std::min(kMostThreads, count / kWorthAThread), work);
 }
 
 // The first thing that somebody found; many may look.

@@ -23,6 +23,7 @@
 #include <memory_resource>
 #include <string_view>
 
+#include "image/clock_search.h"
 #include "image/dump.h"
 #include "image/own_stack.h"
 #include "image/secret_search.h"
@@ -234,10 +235,12 @@ class Capturer {
     if (refusal.empty()) {
       auto* secrets = std::pmr::polymorphic_allocator<>(&memory).new_object<SecretSearch>(&memory);
       context_.secrets = secrets;
+      context_.clocks = std::pmr::polymorphic_allocator<>(&memory).new_object<ClockSearch>(
+          request_.times_ns, &memory);
       const bool read = CollectSecrets(&memory, request_.allowed_secrets, secrets);
       refusal = read ? request_.prepare() : "/proc/self/environ cannot be read";
     }
-    if (!refusal.empty()) Finish(refusal, {});
+    if (!refusal.empty()) Finish(refusal, {}, 0);
     getcontext(&g.context);
     if (g.restored != nullptr) return;
     DumpAndFinish(scratch, &memory);
@@ -259,7 +262,10 @@ class Capturer {
     close(fd_);
     // The pages are written; from here on this process may use its heap again.
     std::vector<std::string> paths(files.begin(), files.end());
-    Finish(!refusal.empty() ? std::string(refusal) : synced ? "" : "cannot be written", paths);
+    Finish(!refusal.empty() ? std::string(refusal)
+           : synced         ? ""
+                            : "cannot be written",
+           paths, context_.clocks->found());
   }
 
   void FillContext(void* scratch) {
@@ -284,8 +290,9 @@ class Capturer {
     context_.tight = request_.tight;
   }
 
-  [[noreturn]] void Finish(const std::string& refusal, const std::vector<std::string>& files) {
-    request_.finish(refusal, files);
+  [[noreturn]] void Finish(const std::string& refusal, const std::vector<std::string>& files,
+                           size_t times) {
+    request_.finish(refusal, files, times);
     _exit(0);
   }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,9 @@ struct CaptureRequest {
   bool wait = false;
   // Variables whose values the image may hold although their names say that they are secret.
   std::vector<std::string> allowed_secrets;
+  // Times that this process was told (clock_search.h). They are copied before `prepare` is called,
+  // which may take them away, so that they are not found themselves.
+  std::span<const int64_t> times_ns;
   // A descriptor that stays open in the capturing process until it ends, for who waits for that;
   // all others are closed. -1: none does.
   int kept = -1;
@@ -44,8 +48,11 @@ struct CaptureRequest {
   // in the image goes. Returns why there can be none, or an empty string.
   std::function<std::string()> prepare;
   // Called in the capturing process when the image is whole (`refusal` empty) or none could be
-  // made; `files` are those that the image refers to. It ends with this call.
-  std::function<void(const std::string& refusal, const std::vector<std::string>& files)> finish;
+  // made; `files` are those that the image refers to, `times` how many of `times_ns` it holds. It
+  // ends with this call.
+  std::function<void(const std::string& refusal, const std::vector<std::string>& files,
+                     size_t times)>
+      finish;
 };
 
 struct Thread {

@@ -317,6 +317,7 @@ class Dumper {
     while (page < last && IsZeroPage(page)) ++page;
     if (page == last) return true;
     if (HoldsSecret(first, last)) return false;
+    LookForTimes(first * kPage, last * kPage);
     void* pages = reinterpret_cast<void*>(first * kPage);
     const uint64_t size = (last - first) * kPage;
     if (!WriteAt(offset, pages, size)) return false;
@@ -345,6 +346,13 @@ class Dumper {
     why_ += ", a secret by its name; set it in the program, or let images hold it: --image-allow ";
     why_ += found;
     return true;
+  }
+
+  // Not in what earlier calls have left on the stack, below what is used of it.
+  void LookForTimes(uint64_t first, uint64_t last) const {
+    const uint64_t used = context_.stack_used & ~uint64_t{7};
+    if (first < used && used < last && last <= context_.stack_end) first = used;
+    context_.clocks->LookIn(reinterpret_cast<const char*>(first), last - first);
   }
 
   bool WriteAt(uint64_t offset, const void* data, uint64_t size) {

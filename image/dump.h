@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "image/clock_search.h"
 #include "image/format.h"
 #include "image/region_map.h"
 #include "image/secret_search.h"
@@ -21,6 +22,8 @@ struct DumpContext {
   bool tight = false;    // CaptureRequest's.
   // What no page may hold, else there is no image. Its memory must be the scratch region.
   const SecretSearch* secrets = nullptr;
+  // What is looked for, too, and counted; likewise.
+  ClockSearch* clocks = nullptr;
 };
 
 // Writes the process that it runs in to `fd`, an empty file. Changes nothing of what it writes: all

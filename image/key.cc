@@ -29,6 +29,7 @@ void Write(cache::WireWriter* out, const KeyHead& head) {
   out->Number(head.table_size);
   out->Number(head.content);
   out->List(head.late, [out](const std::string& words) { out->String(words); });
+  out->String(head.boot);
 }
 
 void Read(cache::WireReader* in, KeyHead* head) {
@@ -47,6 +48,7 @@ void Read(cache::WireReader* in, KeyHead* head) {
   in->Number(&head->table_size);
   in->Number(&head->content);
   in->List(&head->late, [in](std::string* words) { in->String(words); });
+  in->String(&head->boot);
 }
 
 // Magic | format u32 | size of the head u64 | hash of the head u64 | hash of the body u64 | head |
@@ -135,14 +137,8 @@ std::optional<Key> Key::Parse(std::string bytes) {
 
 std::string FirstChange(const Key& key) {
   // Thousands of stat(2) calls are most of a start's time.
-  std::string folder;
-  const std::string file = FirstChanged(key.files, [&] {
-    for (const FolderProof& proof : key.folders) {
-      folder = ChangeOf(proof);
-      if (!folder.empty()) return;
-    }
-  });
-  const std::string& changed = file.empty() ? folder : file;
+  const std::string changed = FirstChanged(key.files, key.folders.size(),
+                                           [&](size_t i) { return ChangeOf(key.folders[i]); });
   return changed.empty() ? "" : changed + " changed";
 }
 

@@ -34,6 +34,9 @@ struct KeyHead {
   uint64_t content = 0;  // ContentHash (collection.h) of all of it, which a start does not check.
   // For people: the entries that it was made without, and why (late.h).
   std::vector<std::string> late;
+  // For people: why it is for this boot only, though all facts be equal ("it keeps 3 times of a
+  // clock that begins with the boot"). Empty: it may be used after a reboot, and on another host.
+  std::string boot;
 };
 
 struct Key : KeyHead {

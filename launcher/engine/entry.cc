@@ -33,6 +33,7 @@
 #include "launcher/engine/libc/libc_calls.h"
 #include "launcher/engine/preload/preloader.h"
 #include "launcher/engine/record/argument_reads.h"
+#include "launcher/engine/record/clock_reads.h"
 #include "launcher/engine/record/entry_watch.h"
 #include "launcher/engine/record/file_record.h"
 #include "launcher/engine/record/output_record.h"
@@ -318,6 +319,7 @@ int EngineMain(int argc, char** argv, char**) {
     PrepareForImage(g.handoff->image, argc, argv);
     image::RunOnOwnStack([] { return Run(g.argc, g.argv); });
     StopOutputRecord();
+    StopClockReads();
     g.handoff->image = image::ImageOrder();  // No memory for a stack, no image.
   }
   return Run(argc, argv);

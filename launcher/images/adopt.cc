@@ -44,6 +44,11 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
   OpenImage result;
   const std::string path = image::ImageOf(file.path());
   result.why = image::WhyNotHere(head.facts, order.facts);
+  const bool rebooted =
+      image::ValueOf(head.facts, image::kBoot) != image::ValueOf(order.facts, image::kBoot);
+  if (result.why.empty() && rebooted && !head.boot.empty()) {
+    result.why = absl::StrCat("none for this boot: ", head.boot);
+  }
   if (!result.why.empty()) return result;
   struct stat st;
   cache::Descriptor opened = image::OpenOwn(path, &st);

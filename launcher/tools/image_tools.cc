@@ -77,6 +77,8 @@ void PrintImage(const ImageSummary& image) {
     std::printf("  read     %s\n", Reads(image.key.reads).c_str());
     for (const std::string& fact : image.key.asked) std::printf("  asked    %s\n", fact.c_str());
     for (const std::string& late : image.key.late) std::printf("  late     %s\n", late.c_str());
+    if (!image.key.boot.empty())
+      std::printf("  boot     this one only: %s\n", image.key.boot.c_str());
   }
   std::printf("  state    %s\n", Words(image).c_str());
   std::printf("  file     %.1f MiB (%.1f on disk), made %" PRId64 " s ago, used %" PRId64
@@ -174,6 +176,7 @@ Json ToJson(const ImageSummary& image) {
                        {"prefixes", image.key.reads.prefixes}};
   json["asked"] = image.key.asked;
   json["late"] = image.key.late;
+  json["boot"] = image.key.boot;
   return json;
 }
 

@@ -32,6 +32,7 @@
 #include "launcher/engine/imaging/memory_policy.h"
 #include "launcher/engine/imaging/resume.h"
 #include "launcher/engine/record/argument_reads.h"
+#include "launcher/engine/record/clock_reads.h"
 #include "launcher/engine/record/file_record.h"
 #include "launcher/engine/record/host_name_reads.h"
 #include "launcher/engine/record/output_record.h"
@@ -51,6 +52,7 @@ constinit struct {
   Resumption* resumption = nullptr;
   const ReadRecord* read = nullptr;
   const image::VariableReads* variables = nullptr;
+  ClockReads clocks;
 } g;
 
 // Modes of what is for other users, too.
@@ -95,8 +97,11 @@ class Publisher {
                      image::Serialize(entries));
   }
 
-  void Publish(std::string refusal, KeyMaker* maker, const std::vector<std::string>& mapped) {
+  // `times`: of a clock that begins with the boot, in the image.
+  void Publish(std::string refusal, KeyMaker* maker, const std::vector<std::string>& mapped,
+               size_t times) {
     image::Key key;
+    key.boot = ForThisBoot(times);
     if (refusal.empty()) refusal = maker->Make(mapped, &key);
     if (refusal.empty()) refusal = Write(&key);
     if (!refusal.empty()) {
@@ -111,6 +116,13 @@ class Publisher {
   }
 
  private:
+  static std::string ForThisBoot(size_t times) {
+    if (!g.clocks.all) return "preloading has asked for the time too often";
+    if (times == 0) return "";
+    return "it keeps " + std::to_string(times) + (times == 1 ? " time" : " times") +
+           " of a clock that begins with the boot";
+  }
+
   // For other hosts and boots; this one can use the image already, so nobody is in a hurry.
   void LetTravel(const image::Key& key) const {
     constexpr int kLeast = 19;  // nice(2)
@@ -233,6 +245,7 @@ void ExplainListsToReadAgain(const std::string& folder) {
 
 void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
   StartOutputRecord();
+  StartClockReads();
   image::WatchForks();
   RecordExitHandlers();
   rlimit limit;
@@ -256,6 +269,7 @@ void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
 
 void EndOfPreload() {
   StopOutputRecord();
+  g.clocks = StopClockReads();
   StopRandomDraws();
   StopSignalReads();
   StopHostNameReads();
@@ -302,6 +316,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     request.prepare = [&] {
       maker = new KeyMaker(*handoff, session, read, *g.variables, modules);
       session->Detach();
+      ForgetClockReads();
       if (HasOtherMemoryPolicy(*g.memory_policy)) {
         return std::string("preloading chose the nodes that memory is on");
       }
@@ -313,9 +328,9 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
       }
       return why;
     };
-    request.finish = [&](const std::string& why, const std::vector<std::string>& mapped) {
-      publisher.Publish(why, maker, mapped);
-    };
+    request.times_ns = g.clocks.values;
+    request.finish = [&](const std::string& why, const std::vector<std::string>& mapped,
+                         size_t times) { publisher.Publish(why, maker, mapped, times); };
     PyOS_BeforeFork();
     const image::CaptureResult result = image::Capture(request);
     if (result.restored != nullptr) return result.restored;
@@ -329,6 +344,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
     }
   }
   ForgetListsOfThisStart();
+  ForgetClockReads();
   if (handoff->image_only && !refusal.empty() && !separated) publisher.LeaveNote(refusal);
   if (handoff->explain) {
     Explain(refusal.empty()

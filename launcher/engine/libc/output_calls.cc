@@ -57,7 +57,11 @@ ssize_t Told(const void* caller, int fd, const iovec* parts, const Write& write)
   return written;
 }
 
-ssize_t WriteBy(Write write, const void* caller, int fd, const void* from, size_t size) {
+// Where nobody listens, a write costs next to nothing more.
+bool IsHeard() { return g.listener.load(std::memory_order_relaxed) != nullptr; }
+
+[[gnu::noinline]] ssize_t WriteBy(Write write, const void* caller, int fd, const void* from,
+                                  size_t size) {
   const iovec part = {const_cast<void*>(from), size};
   return Told(caller, fd, &part, [&] { return write(fd, from, size); });
 }
@@ -99,13 +103,18 @@ void TellReaped(int64_t before) {
 
 EXPORTED ssize_t write(int fd, const void* from, size_t size) {
   namespace engine = pylaunch::engine;
-  return engine::WriteBy(engine::g.libc_write.Get(), __builtin_return_address(0), fd, from, size);
+  const auto libc = engine::g.libc_write.Get();
+  if (!engine::IsHeard()) [[likely]]
+    return libc(fd, from, size);
+  return engine::WriteBy(libc, __builtin_return_address(0), fd, from, size);
 }
 
 EXPORTED ssize_t __write(int fd, const void* from, size_t size) {
   namespace engine = pylaunch::engine;
-  return engine::WriteBy(engine::g.libc_write_too.Get(), __builtin_return_address(0), fd, from,
-                         size);
+  const auto libc = engine::g.libc_write_too.Get();
+  if (!engine::IsHeard()) [[likely]]
+    return libc(fd, from, size);
+  return engine::WriteBy(libc, __builtin_return_address(0), fd, from, size);
 }
 
 EXPORTED ssize_t writev(int fd, const iovec* parts, int count) {
@@ -133,7 +142,19 @@ EXPORTED int system(const char* command) {
   using Function = int (*)(const char*);
   PYLAUNCH_LIBC(system)
   if (command != nullptr) pylaunch::engine::TellExecuting(/*here=*/false);
-  return libc.Get()(command);
+  const int64_t before = pylaunch::engine::TellWaiting();
+  const int status = libc.Get()(command);
+  pylaunch::engine::TellReaped(before);
+  return status;
+}
+
+EXPORTED int pclose(FILE* stream) {
+  using Function = int (*)(FILE*);
+  PYLAUNCH_LIBC(pclose)
+  const int64_t before = pylaunch::engine::TellWaiting();
+  const int status = libc.Get()(stream);
+  pylaunch::engine::TellReaped(before);
+  return status;
 }
 
 EXPORTED FILE* popen(const char* command, const char* mode) {

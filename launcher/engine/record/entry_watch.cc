@@ -33,29 +33,38 @@ std::string FileOf(PyObject* module) {
   return path;
 }
 
-// Text that sys.stdout has not written out is one of the objects that it refers to, or some in a
-// list (Modules/_io/textio.c, `pending_bytes`); nothing else of a stream in use comes and goes.
-int AddToMark(PyObject* object, void* mark) {
-  const Py_ssize_t parts = PyList_CheckExact(object) ? PyList_GET_SIZE(object) : 0;
-  uint64_t& sum = *static_cast<uint64_t*>(mark);
-  sum = sum * 31 + reinterpret_cast<uintptr_t>(object) + static_cast<uint64_t>(parts);
+int AddText(PyObject* object, void* all) {
+  std::string& text = *static_cast<std::string*>(all);
+  if (PyBytes_Check(object)) {
+    text.append(PyBytes_AS_STRING(object), static_cast<size_t>(PyBytes_GET_SIZE(object)));
+  } else if (PyUnicode_Check(object) && PyUnicode_IS_COMPACT_ASCII(object)) {
+    text.append(reinterpret_cast<const char*>(PyUnicode_1BYTE_DATA(object)),
+                static_cast<size_t>(PyUnicode_GET_LENGTH(object)));
+  } else if (PyList_CheckExact(object)) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(object); ++i) {
+      AddText(PyList_GET_ITEM(object, i), all);
+    }
+  }
   return 0;
 }
 
-uint64_t PendingMark() {
-  uint64_t mark = 0;
+// What sys.stdout has not written out: one of the objects that it refers to, or some in a list
+// (Modules/_io/textio.c, `pending_bytes`). All else of it that is text stays as it is.
+std::string PendingText() {
+  std::string text;
   PyObject* out = PySys_GetObject("stdout");
   const traverseproc traverse = out == nullptr ? nullptr : Py_TYPE(out)->tp_traverse;
-  if (traverse != nullptr) traverse(out, AddToMark, &mark);
-  return mark;
+  if (traverse != nullptr) traverse(out, AddText, &text);
+  return text;
 }
 
 }  // namespace
 
 void EntryWatch::Before(size_t entry) {
   const ProcessState* earlier = steps_.empty() ? nullptr : &steps_.back().state;
+  NotePendingOutput(PendingText());
   steps_.push_back({entry, ProcessState::Now(earlier), Threads(),
-                    PyDict_GET_SIZE(PyImport_GetModuleDict()), OutputMark() + PendingMark()});
+                    PyDict_GET_SIZE(PyImport_GetModuleDict()), OutputMark()});
 }
 
 template <typename There>

@@ -1,6 +1,7 @@
 #include "launcher/engine/record/output_record.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/kcmp.h>
 #include <stdio_ext.h>
 #include <sys/mman.h>
@@ -16,10 +17,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <functional>
 #include <string_view>
 #include <vector>
 
+#include "launcher/contract/handoff.h"
 #include "launcher/engine/libc/output_calls.h"
+#include "launcher/engine/record/file_record.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -70,6 +74,8 @@ constinit struct {
   uint32_t looked_at = 0;  // How much of it.
   time_t looked_when = 0;
   size_t looks = 0;
+  std::string* pending = nullptr;
+  size_t pending_looked_at = 0;  // How much of it was the same at the last look.
   // Bytes that children wrote until they were waited for, and that this process read from pipes.
   std::atomic<int64_t> written_by_children = 0;
   std::atomic<int64_t> read_from_pipes = 0;
@@ -175,7 +181,7 @@ void OnExecuting(bool here) {
       if (!IsGiven(fd, now, stream, here)) continue;
       int64_t none = 0;
       if (!TellsOfWrites(now)) {
-        log->deeds |= here ? kMaybeByChild : kByChild;
+        log->deeds |= kMaybeByChild;
       } else {
         log->last_write_ns[stream].compare_exchange_strong(none, now.modified_ns);
       }
@@ -268,7 +274,9 @@ bool HasOwnNumber(std::string_view text) {
 
 void LookAtNew(Log* log, const std::string& when) {
   const uint32_t used = log->used.load();
-  std::string text;
+  std::string text = g.pending->substr(g.pending_looked_at);
+  g.pending_looked_at = g.pending->size();
+  text += '\n';
   ForEachPiece({log->bytes + g.looked_at, used - g.looked_at},
                [&](int, std::string_view bytes) { text += bytes; });
   const time_t now = time(nullptr);
@@ -278,8 +286,17 @@ void LookAtNew(Log* log, const std::string& when) {
   g.looked_when = now;
 }
 
-// Whether anything was ever put into the stream: glibc's _IO_CURRENTLY_PUTTING (libio/libio.h),
-// which flushing leaves set.
+bool NamesWorkingDirectory() {
+  const ReadRecordPause pause;
+  char folder[PATH_MAX];
+  if (getcwd(folder, sizeof folder) == nullptr || std::strlen(folder) < 2) return false;
+  std::string text = *g.pending;
+  ForEachPiece(*g.kept, [&](int, std::string_view bytes) { text += bytes; });
+  return text.find(folder) != text.npos;
+}
+
+// Whether anything was ever put into the stream: glibc's _IO_CURRENTLY_PUTTING, which flushing
+// leaves set.
 bool WasWrittenTo(FILE* stream) {
   constexpr int kCurrentlyPutting = 0x800;
   return __fpending(stream) != 0 || (stream->_flags & kCurrentlyPutting) != 0;
@@ -291,6 +308,7 @@ void StartOutputRecord() {
   for (int fd = 1; fd < 3; ++fd) g.streams[fd] = IdentityOf(fd);
   g.process = getpid();
   g.deeds = new std::set<std::pair<std::string, std::string>>();
+  g.pending = new std::string;
   g.looked_when = time(nullptr);
   void* memory =
       mmap(nullptr, sizeof(Log), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -308,8 +326,16 @@ void StopOutputRecord() {
   Log* log = g.log.exchange(nullptr);
   if (log == nullptr) return;
   g.kept = new std::string(log->bytes, log->used.load());
+  if (NamesWorkingDirectory()) NoteQuestionOfStart(kWorkingDirectory);
+  g.pending->clear();
   // No image can have shared memory; a thread that is about to tell finds some all the same.
   mmap(log, sizeof(Log), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
+void NotePendingOutput(std::string text) {
+  if (g.pending == nullptr) return;
+  if (!text.starts_with(*g.pending)) g.pending_looked_at = 0;
+  *g.pending = std::move(text);
 }
 
 std::set<std::pair<std::string, std::string>> UnrepeatableOutput() {
@@ -333,7 +359,8 @@ std::set<std::pair<std::string, std::string>> UnrepeatableOutput() {
 uint64_t OutputMark() {
   Log* log = g.log.load();
   const uint64_t used = log == nullptr ? 0 : log->used.load();
-  return (used << 32) + (g.deeds == nullptr ? 0 : g.deeds->size() << 2) +
+  const uint64_t pending = g.pending == nullptr ? 0 : std::hash<std::string>()(*g.pending);
+  return pending + (used << 32) + (g.deeds == nullptr ? 0 : g.deeds->size() << 2) +
          (WasWrittenTo(stdout) ? 2 : 0) + (WasWrittenTo(stderr) ? 1 : 0);
 }
 

@@ -17,9 +17,12 @@ namespace pylaunch::engine {
 
 // Before Python starts. What this process's descriptors 1 and 2 are now is the two streams.
 void StartOutputRecord();
-// Ends it; what was recorded stays.
+// Ends it; what was recorded stays. If the working directory stands in it, that was a question of
+// the start (file_record.h).
 void StopOutputRecord();
 
+// What Python has not written out yet; what is said of output below is said of that, too.
+void NotePendingOutput(std::string text);
 // What was done until now that cannot be repeated, in words ("printed the time"), with what tells
 // it from the same at another time: how often this was asked before. Not on several threads at
 // once.

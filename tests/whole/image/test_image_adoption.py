@@ -158,6 +158,27 @@ def test_on_another_processor_of_as_many(image):
 
 
 @needs_root
+@pytest.mark.parametrize("mode", ["auto", "sealed"])
+def test_what_keeps_times_of_its_boot_is_for_no_other(image, boot, mode):
+    """They would lie in the future (CLOCK_MONOTONIC begins with the boot)."""
+    lib = Tree(image.folder / "lib").write({"keeper.py": "import time\nkept = time.monotonic()\n"})
+    time.sleep(RACY)
+
+    def start(*options, **kwargs):
+        program = "import keeper; print('ran')"
+        env = {"PYTHONPATH": str(lib)}
+        return image(*options, "-c", program, preload=["import keeper"], env=env, **kwargs)
+
+    start()
+    assert restored(start())
+    got = start("--cache-mode", mode, wrap=boot)
+    assert not restored(got) and got.out == "ran\n", got.err
+    words = "none for this boot: it keeps 1 time of a clock that begins with the boot"
+    assert reason(got) == words
+    assert restored(start())
+
+
+@needs_root
 @pytest.mark.skipif(not has("transformers"), reason="needs transformers")
 def test_transformers_after_a_reboot(image, boot):
     preload = ["from transformers import Trainer"]

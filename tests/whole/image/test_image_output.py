@@ -19,30 +19,35 @@ SPEAKERS = {
     "flushed": "print('first', flush=True)\nprint('second')\nimport os\nos.write(1, b'before second, in a pipe\\n')\n",
     "bytes": "import sys\nsys.stdout.write('text \\xe9\\n')\nsys.stdout.flush()\nsys.stdout.buffer.write(b'\\xff\\xfe\\n')\nsys.stdout.write('more\\n')\n",
     "both streams": "import sys\nfor i in range(20): print(i, file=(sys.stdout, sys.stderr)[i % 2], flush=True)\n",
-    "much": "for i in range(900): print('line', i)\n",
+    "much": "for i in range(900): print('a line', 'x' * (i % 50))\n",
     "fork": "import os\nif (pid := os.fork()) == 0:\n os.write(1, b'forked\\n')\n os._exit(0)\nos.waitpid(pid, 0)\n",
     "handler": "import logging\nlogging.basicConfig()\nlogging.warning('logged')\n",
     "captured": "import subprocess\nprint(subprocess.run(['echo', 'x'], stdin=0, stdout=-1, stderr=-3))\n",
     "quiet child": "import subprocess\nprint('before', flush=True)\nimport time\ntime.sleep(0.1)\nsubprocess.run(['true'])\nprint('after', flush=True)\n",
     "quiet child of a pipe": "import subprocess\nprint(subprocess.run(['echo', 'told'], stdout=-1))\nprint(subprocess.run(['true']))\n",
+    "quiet shell": "import os\nr, w = os.pipe(); os.set_inheritable(w, True); os.system(f'echo told >&{w}'); os.close(w); print(open(r).read())\n",
+    "quiet spawned": "import os\nos.waitpid(os.posix_spawn('/bin/true', ['true'], os.environ), 0)\n",
     "redirected": "import os, sys\nkept = os.dup(1)\nnull = os.open('/dev/null', os.O_WRONLY)\nos.dup2(null, 1)\nos.write(1, b'lost\\n')\nos.dup2(kept, 1)\nos.close(kept)\nos.close(null)\nprint('seen')\n",
 }  # fmt: skip
 
 # What passes by where the engine does not see it, or is another thing each time: imported late.
 LATE = {
-    "too much": ("for i in range(9000): print('line', i)\n", r"printed more than 64 KiB"),
+    "too much": ("for i in range(2000): print('x' * 50)\n", r"printed more than 64 KiB"),
     "C stdout": ("import ctypes\nc = ctypes.CDLL(None)\nc.puts(b'from C')\nc.printf(b'%s ', b'formatted')\n", "wrote to C's stdout"),
     "C flushed": ("import ctypes\nc = ctypes.CDLL(None)\nc.puts(b'from C')\nc.fflush(None)\n", "wrote to C's stdout"),
     "C stderr": ("import ctypes\nctypes.CDLL(None).psignal(2, b'from C')\n", "wrote to C's stderr"),
     "child": ("import subprocess\nsubprocess.run(['echo', 'from a child'])\n", "printed by a child process, as far as is known"),
     "child's error": ("import subprocess\nsubprocess.run(['sh', '-c', 'echo oops >&2'], stdout=-3)\n", "printed by a child process, as far as is known"),
     "system": ("import os\nos.system('echo from a shell')\n", "printed by a child process, as far as is known"),
+    # What C's streams read nobody sees; it may be less than the child has written.
+    "popen": ("import ctypes; c = ctypes.CDLL(None); c.popen.restype = ctypes.c_void_p; b = ctypes.create_string_buffer(99); f = ctypes.c_void_p(c.popen(b'echo told', b'r')); c.fgets(b, 99, f); c.pclose(f); seen = b.value", "printed by a child process, as far as is known"),
     "copy": ("import os\nfd = os.dup(1)\nos.write(fd, b'by a copy\\n')\nos.close(fd)\n", "wrote to a copy of standard output or error"),
     "number": ("import os\nprint('I am', os.getpid() != 0, os.getpid(), flush=True)\n", "printed its process number"),
+    "number, not flushed": ("import os\nprint('I am', os.getpid())\nprint('still')\n", "printed its process number"),
     "time": ("import time\nprint(time.strftime('at %H:%M:%S'), flush=True)\n", "printed the time"),
     "seconds": ("import time\nprint(f'at {time.time():.3f}', flush=True)\n", "printed the time"),
 }  # fmt: skip
-CHANGING = ("number", "time", "seconds")
+CHANGING = ("number", "number, not flushed", "time", "seconds")
 
 PROGRAM = "import speaker, sys\nprint('program')\nprint('its error', file=sys.stderr)\n"
 
@@ -52,11 +57,12 @@ class Speaker:
 
     def __init__(self, lab, folder, files, preload=("import speaker",), program=PROGRAM):
         self.image = Imaged(lab, folder / "image")
-        self.lib = Tree(folder / "lib").write(files)
+        self.lib = Tree(folder / "lib").write(files) if isinstance(files, dict) else files
         self.env = {"PYTHONPATH": str(self.lib)}
         self.preload, self.program = list(preload), program
         self.folder = folder
-        time.sleep(RACY)
+        if self.lib is not files:
+            time.sleep(RACY)
 
     def argv(self, stock, *options, explain=True):
         if stock:
@@ -104,10 +110,24 @@ def without_ours(err: bytes) -> bytes:
     return b"".join(x for x in err.splitlines(keepends=True) if not x.startswith(b"pylaunch: "))
 
 
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    """A folder for each source; all are old enough when the first image is made."""
+    folder = tmp_path_factory.mktemp("libraries")
+    sources = [*SPEAKERS.values(), *(source for source, _ in LATE.values())]
+    trees = {x: Tree(folder / str(i)).write({"speaker.py": x}) for i, x in enumerate(sources)}
+    time.sleep(RACY)
+    return trees
+
+
 @pytest.fixture
-def speaker(lab, tmp_path):
+def speaker(lab, tmp_path, libraries):
     lab.need_pylaunch()
-    return lambda source, **kwargs: Speaker(lab, tmp_path, {"speaker.py": source}, **kwargs)
+
+    def make(source, **kwargs):
+        return Speaker(lab, tmp_path, libraries.get(source, {"speaker.py": source}), **kwargs)
+
+    return make
 
 
 @pytest.mark.parametrize("name", SPEAKERS)
@@ -159,6 +179,17 @@ def test_an_image_made_on_a_terminal_is_not_for_a_pipe(speaker):
     for run in (other, again):
         assert (run[0], run[1], without_ours(run[2])) == expected
     assert start.terminal() == start.terminal(stock=True)
+
+
+def test_what_names_the_working_directory_is_for_that_one(speaker, tmp_path):
+    start = speaker("import os\nprint(os.getcwd())\n")
+    for folder in (start.image.cwd, tmp_path):
+        start.image.cwd = folder
+        expected = start.pipes(stock=True)
+        for _ in range(3):
+            run = start.pipes()
+            assert (run[0], run[1], without_ours(run[2])) == expected
+        assert b".img\n" in run[2], run[2].decode()
 
 
 def test_entries_that_print_keep_their_order(lab, tmp_path):
