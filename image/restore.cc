@@ -203,7 +203,6 @@ class Restorer {
 
   // What the file is to be; the image may have been made where it had another number.
   bool IsExpected(const Piece& p, uint64_t inode) {
-    if (*arguments_.inodes == kAnyInodes[0]) return true;
     return inode == (*arguments_.inodes == ':' ? p.inode : TakeInode(&inodes_));
   }
 
@@ -216,6 +215,7 @@ class Restorer {
     const int flags = O_RDONLY | O_CLOEXEC;
     file_ = static_cast<int>(SystemCall(__NR_open, Address(path), static_cast<uint64_t>(flags)));
     open_path_ = path;
+    if (*arguments_.inodes == kAnyInodes[0]) return file_ >= 0;
     struct stat st;
     return file_ >= 0 && SystemCall(__NR_fstat, static_cast<uint64_t>(file_), Address(&st)) == 0 &&
            IsExpected(p, st.st_ino);

@@ -268,11 +268,10 @@ class Search {
       if (made && mode_ != CacheMode::kSealed) elsewhere_.push_back(key_path);
       return {};
     }
-    if (made && image::Difference(image::WithoutTravelling(head->facts, *head),
-                                  image::WithoutTravelling(now, *head))
-                    .empty()) {
-      elsewhere_.push_back(key_path);
-    }
+    std::string lasting = image::Difference(image::WithoutTravelling(head->facts, *head),
+                                            image::WithoutTravelling(now, *head));
+    if (made && lasting.empty()) elsewhere_.push_back(key_path);
+    if (!lasting.empty()) difference = std::move(lasting);  // The others forbid nothing.
     if (!explain_) return {};
     const size_t count =
         image::CountMissing(now, head->facts) + image::CountMissing(head->facts, now);

@@ -198,6 +198,12 @@ def test_sealed_trusts_no_folder_that_others_can_write_to(travel, boot):
 
 
 @needs_root
+def test_what_forbids_it_is_told_not_what_would_travel(travel, boot):
+    got = travel.start(wrap=boot, env={"LC_NEW": "1"})
+    assert reason(got) == "none for this state: variable LC_NEW is new", got.err
+
+
+@needs_root
 @pytest.mark.parametrize("damage", ["gone", "truncated", "flipped", "empty"])
 def test_without_whole_digests_it_stays_where_it_was_made(travel, boot, damage):
     (digests,) = travel.image.images("*.digests")
