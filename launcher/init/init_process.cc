@@ -131,7 +131,7 @@ int InitProcess::Run(long program) {
   LetGo();
   LetGoOfCode();
   while (true) {
-    siginfo_t info;
+    siginfo_t info = {};
     const long signal = SystemCall(__NR_rt_sigtimedwait, Address(&kAllSignals), Address(&info), 0,
                                    sizeof kAllSignals);
     int code = 0;

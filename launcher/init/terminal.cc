@@ -14,7 +14,7 @@ namespace {
 
 // TIOCGPGRP answers for the caller's own terminal only. TIOCSCTTY wants one that can be read.
 bool IsControlling(long fd) {
-  int group;
+  int group = 0;
   const auto number = static_cast<uint64_t>(fd);
   if (SystemCall(__NR_ioctl, number, TIOCGPGRP, Address(&group)) != 0) return false;
   return (SystemCall(__NR_fcntl, number, F_GETFL) & O_ACCMODE) != O_WRONLY;
