@@ -13,7 +13,7 @@ def mend(text: str) -> str:
     return re.sub(r"/tmp/ray-\S+|trial_[\d_-]+ *", "#", text)
 
 
-def engine(name: str, title: str, kind: str, where: str = "node") -> Engine:
+def engine(name: str, title: str, kind: str, where: str = "node", **kwargs) -> Engine:
     return Engine(
         name,
         title,
@@ -24,6 +24,7 @@ def engine(name: str, title: str, kind: str, where: str = "node") -> Engine:
         mend=mend,
         set_by_program=True,
         spare="/ray/_private/workers/default_worker.py",
+        **kwargs,
     )
 
 
@@ -32,4 +33,5 @@ ENGINES = [
     engine("ray-env", "tasks, `py_executable`", "tasks", "{python}"),
     engine("ray-actors", "actors", "actors"),
     engine("ray-trials", "Tune's trials", "trials"),
+    engine("ray-later", "later actors of a node", "later", also=("import ray",)),
 ]
