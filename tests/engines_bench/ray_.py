@@ -25,6 +25,7 @@ def engine(
         env={**FRESH, "RAY_USAGE_STATS_ENABLED": "0"},
         mend=mend,
         set_by_program=True,
+        detached=True,
         spare="/ray/_private/workers/default_worker.py",
         **kwargs,
     )
