@@ -13,17 +13,21 @@ def mend(text: str) -> str:
     return re.sub(r"/tmp/ray-\S+|trial_[\d_-]+ *", "#", text)
 
 
-def engine(name: str, title: str, kind: str, where: str = "node") -> Engine:
+def engine(
+    name: str, title: str, kind: str, where: str = "node", package: str = "ray", **kwargs
+) -> Engine:
     return Engine(
         name,
         title,
         "ray",
         ("{programs}/ray_work.py", kind, where),
-        ("ray[tune]==2.60.0",),
+        (f"{package}==2.60.0",),
         env={**FRESH, "RAY_USAGE_STATS_ENABLED": "0"},
         mend=mend,
         set_by_program=True,
+        detached=True,
         spare="/ray/_private/workers/default_worker.py",
+        **kwargs,
     )
 
 
@@ -31,5 +35,6 @@ ENGINES = [
     engine("ray-tasks", "tasks", "tasks"),
     engine("ray-env", "tasks, `py_executable`", "tasks", "{python}"),
     engine("ray-actors", "actors", "actors"),
-    engine("ray-trials", "Tune's trials", "trials"),
+    engine("ray-trials", "Tune's trials", "trials", package="ray[tune]"),
+    engine("ray-later", "later actors of a node", "later", also=("import ray",)),
 ]

@@ -7,6 +7,7 @@ environment's py_executable, with env_vars.
 import os
 import sys
 import tempfile
+import time
 
 import ray
 import tell
@@ -28,6 +29,22 @@ def tasks() -> list:
 def actors() -> list:
     handles = [ray.remote(num_cpus=1)(Actor).remote() for _ in range(2)]
     return ray.get([handle.work.remote(i) for i, handle in enumerate(handles)])
+
+
+class Earlier:
+    def ready(self):
+        return True
+
+
+def later() -> list:
+    """Actors of a node that has had others: with `import ray` preloaded, an image is one node's."""
+    handles = [ray.remote(num_cpus=1)(Earlier).remote() for _ in range(2)]
+    ray.get([handle.ready.remote() for handle in handles])
+    for handle in handles:
+        ray.kill(handle)
+    time.sleep(10)  # In which an image is written.
+    tell.submitted()
+    return actors()
 
 
 def trials() -> list:
@@ -55,8 +72,9 @@ def main(kind: str, where: str) -> None:
     else:
         options["runtime_env"] = runtime_env(where)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=40, **options)
-    tell.submitted()
-    print({"tasks": tasks, "actors": actors, "trials": trials}[kind]())
+    if kind != "later":
+        tell.submitted()
+    print({"tasks": tasks, "actors": actors, "trials": trials, "later": later}[kind]())
     ray.shutdown()
 
 
