@@ -70,6 +70,7 @@ class Pruner {
       for (const Holding& holding : *list) outcome_.bytes_before += holding.bytes;
     }
     outcome_.bytes_after = outcome_.bytes_before;
+    for (const Holding& other : others_) pinned_ += other.pinned ? other.bytes : 0;
     if (TooMuch() || request_.all_dead) JudgeArchives();
     RemoveDead();
     RemoveTooMany();
@@ -79,7 +80,7 @@ class Pruner {
 
  private:
   bool TooMuch() const {
-    return request_.max_bytes != 0 && outcome_.bytes_after > request_.max_bytes;
+    return request_.max_bytes != 0 && outcome_.bytes_after - pinned_ > request_.max_bytes;
   }
 
   void RemoveTemporary(const std::vector<std::string>& names) {
@@ -121,8 +122,14 @@ class Pruner {
 
   void RemoveTooMany() {
     std::sort(others_.begin(), others_.end(), GoesBefore);
-    for (size_t i = 0; request_.max_others != 0 && i + request_.max_others < others_.size(); ++i) {
-      Remove(&others_[i]);
+    const auto free = static_cast<size_t>(std::count_if(
+        others_.begin(), others_.end(), [](const Holding& other) { return !other.pinned; }));
+    size_t over =
+        request_.max_others == 0 || free < request_.max_others ? 0 : free - request_.max_others;
+    for (Holding& other : others_) {
+      if (other.pinned || over == 0) continue;
+      Remove(&other);
+      --over;
     }
     std::erase_if(others_, [](const Holding& holding) { return holding.path.empty(); });
   }
@@ -201,6 +208,7 @@ class Pruner {
   Holdings archives_, others_;
   std::vector<std::string> mapped_;
   bool mapped_known_ = false;
+  uint64_t pinned_ = 0;  // Bytes.
   PruneOutcome outcome_;
 };
 

@@ -45,10 +45,10 @@ struct Holding {
 
 struct PruneRequest {
   std::string folder;
-  uint64_t max_bytes = 0;       // Of all together; 0: no bound.
+  uint64_t max_bytes = 0;       // Of all together but what is pinned; 0: no bound.
   std::string keep;             // The path of what was just written; may be empty.
   std::vector<Holding> others;  // What lies there besides archives (image/holdings.h).
-  size_t max_others = 0;        // 0: any number.
+  size_t max_others = 0;        // Likewise; 0: any number.
   bool all_dead = false;        // Archives of environments that are gone go although there is room.
 };
 
@@ -63,8 +63,9 @@ struct PruneOutcome {
 // Removes archives and others from `folder` until the rest is within the bounds: first what is
 // dead, then what is stale, then that whose last use is longest ago. Never an archive that a
 // process of this user on this host has mapped, nor what is pinned, nor `keep`. A process elsewhere
-// that uses a removed archive goes on with it. Archives of other users are neither counted nor
-// removed, but for root.
+// that uses a removed archive goes on with it. What is pinned counts for no bound: else those whom
+// it belongs to, other hosts, would push out what is this one's. Archives of other users are
+// neither counted nor removed, but for root.
 //
 // Whatever the bounds: others that are dead or left over go, and so do temporary files of archives
 // after an hour. kIo: the folder cannot be listed.

@@ -15,6 +15,7 @@ killed after it has failed a trial, and before it has queued it again, loses it.
 import argparse
 import contextlib
 import os
+import random
 import sys
 import tempfile
 import time
@@ -32,7 +33,6 @@ WORKER = int(os.environ.get("PYLAUNCH_WORKER", "0"))
 ATTEMPT = int(os.environ.get("PYLAUNCH_WORKER_ATTEMPT", "0"))
 HEARTBEAT = 5  # Seconds; a trial without one for twice as long is tried again.
 NAMELESS = timedelta(seconds=15)  # A trial that nobody has put a name to for so long is nobody's.
-QUEUEING = 20  # Seconds after which others do the work of who is to queue the trials.
 UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -60,7 +60,7 @@ def open_storage(args):
 
 
 def open_study(args, storage):
-    """Joins the study; the one worker that makes it queues its trials, the others wait for that."""
+    """Joins the study. Whoever makes it queues its slots, and the others wait for that."""
     options = dict(
         study_name=args.study_name,
         storage=storage,
@@ -72,34 +72,41 @@ def open_study(args, storage):
         study = optuna.create_study(direction="maximize", **options)
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(**options)
-        deadline = time.monotonic() + QUEUEING
-        while missing(study, args.trials) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    queue_missing(study, args.trials)
+        wait_for_queue(study, args.trials)
     return study
 
 
-def slots(study, states):
-    trials = study.get_trials(deepcopy=False, states=states)
-    return {x.user_attrs["slot"] for x in trials if "slot" in x.user_attrs}
+def wait_for_queue(study, trials):
+    """Until all slots are queued, or no more come: who queued them was killed."""
+    patience = random.uniform(10, 20)  # Seconds; not all workers lose theirs at once.
+    before, since = None, time.monotonic()
+    while now := missing(read_trials(study), trials):
+        if now != before:
+            before, since = now, time.monotonic()
+        elif time.monotonic() - since > patience:
+            return
+        time.sleep(0.5)
 
 
-def missing(study, trials):
-    """The slots that no trial has done, does or will do."""
-    return sorted(set(range(trials)) - slots(study, UNFINISHED + FINISHED))
+def read_trials(study):
+    return study.get_trials(deepcopy=False)
 
 
-def queue_missing(study, trials):
-    """Workers that do so at the same moment queue a slot twice: see is_needed."""
-    for slot in missing(study, trials):
-        study.enqueue_trial({}, user_attrs={"slot": slot})
+def slots(trials, states):
+    return {x.user_attrs["slot"] for x in trials if x.state in states and "slot" in x.user_attrs}
+
+
+def missing(trials, count):
+    """The slots that none of `trials` has done, does or will do."""
+    return sorted(set(range(count)) - slots(trials, UNFINISHED + FINISHED))
 
 
 def is_needed(study, trial):
     """False if an earlier trial has the slot: that one never makes way, so one of them runs."""
     return "slot" in trial.user_attrs and not any(
         x.user_attrs.get("slot") == trial.user_attrs["slot"] and x.number < trial.number
-        for x in study.get_trials(deepcopy=False, states=UNFINISHED + FINISHED)
+        for x in read_trials(study)
+        if x.state in UNFINISHED + FINISHED
     )
 
 
@@ -129,8 +136,8 @@ def fail_left_behind(study, storage):
     """Fails the trials of killed workers."""
     if has_heartbeat(storage):
         optuna.storages.fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if is_left_behind(storage, trial):
+    for trial in read_trials(study):
+        if trial.state == TrialState.RUNNING and is_left_behind(storage, trial):
             # Another worker may have been quicker.
             with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
                 study.tell(trial.number, state=TrialState.FAIL)
@@ -147,13 +154,15 @@ def work(study, storage, args):
                 raise NotNeeded
             return run_trial(trial, args, images, folder)
 
-        while len(slots(study, FINISHED)) < args.trials:
-            fail_left_behind(study, storage)
-            queue_missing(study, args.trials)
-            if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        while len(slots(trials := read_trials(study), FINISHED)) < args.trials:
+            # Two workers may queue the same slot: see is_needed.
+            for slot in missing(trials, args.trials):
+                study.enqueue_trial({}, user_attrs={"slot": slot})
+            if any(x.state == TrialState.WAITING for x in read_trials(study)):
                 study.optimize(objective, n_trials=1, catch=NotNeeded)
             else:
                 time.sleep(0.2)
+            fail_left_behind(study, storage)
 
 
 def main():
@@ -167,8 +176,8 @@ def main():
     work(study, storage, args)
     if WORKER == 0:
         save_picture(study, args.output / "optimisation_history.png")
-        finished = study.get_trials(deepcopy=False, states=FINISHED)
-        print(f"finished: {len(finished)} trials, best accuracy {study.best_value:.3f}")
+        finished = sum(x.state in FINISHED for x in read_trials(study))
+        print(f"finished: {finished} trials, best accuracy {study.best_value:.3f}")
     return 0
 
 

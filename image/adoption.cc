@@ -8,20 +8,18 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <string_view>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "image/collection.h"
 #include "image/content_proof.h"
 #include "image/format.h"
+#include "image/parallel.h"
 #include "image/travel.h"
 
 namespace pylaunch::image {
@@ -45,8 +43,10 @@ bool KeepsChangeTimes(const std::string& path) {
 // Whether stamps that are the same prove that a file is. One thread.
 class Stamps {
  public:
-  explicit Stamps(bool same_boot) : same_boot_(same_boot) {}
+  // `same_rights`: who asks may do what the maker of the image could.
+  Stamps(bool same_boot, bool same_rights) : same_boot_(same_boot), same_rights_(same_rights) {}
   bool Prove(const std::string& path, const FileState& state) {
+    if (!same_rights_) return false;
     if (same_boot_) return true;
     const auto [at, is_new] = devices_.try_emplace(state.device, false);
     if (is_new) at->second = KeepsChangeTimes(path);
@@ -54,29 +54,14 @@ class Stamps {
   }
 
  private:
-  const bool same_boot_;
+  const bool same_boot_, same_rights_;
   std::map<uint64_t, bool> devices_;
 };
 
-// Calls `work` with each number below `count`, until one says stop (false); on several threads,
-// most of which wait for a disk.
+// Most of the time they wait for a disk.
 void ForEach(size_t count, const std::function<bool(size_t)>& work) {
   constexpr size_t kMostThreads = 16, kWorthAThread = 32;
-  std::atomic<size_t> next = 0;
-  const auto run = [&] {
-    for (size_t i; (i = next++) < count;) {
-      if (!work(i)) next = count;
-    }
-  };
-  std::vector<std::thread> threads;
-  try {
-    while (threads.size() + 1 < std::min(kMostThreads, count / kWorthAThread)) {
-      threads.emplace_back(run);
-    }
-  } catch (const std::system_error&) {  // RLIMIT_NPROC.
-  }
-  run();
-  for (std::thread& thread : threads) thread.join();
+  InParallel(count, std::min(kMostThreads, count / kWorthAThread), work);
 }
 
 // The first thing that somebody found; many may look.
@@ -97,7 +82,7 @@ class Fault {
 constexpr char kChanged[] = " changed";
 
 // `files` and `proofs`: of the key as it was made. What is so here stands in `files` afterwards.
-std::string ProveFiles(const std::vector<ContentProof>& proofs, bool same_boot,
+std::string ProveFiles(const std::vector<ContentProof>& proofs, Stamps stamps,
                        std::vector<FileProof>* files) {
   Fault fault;
   std::vector<FileState> now(files->size());
@@ -110,7 +95,6 @@ std::string ProveFiles(const std::vector<ContentProof>& proofs, bool same_boot,
     return may_be || fault.Set(file.path + kChanged);
   });
   if (std::string why = fault.Take(); !why.empty()) return why;
-  Stamps stamps(same_boot);
   std::vector<size_t> unproved;
   for (size_t i = 0; i < files->size(); ++i) {
     const FileProof& file = (*files)[i];
@@ -151,11 +135,11 @@ bool IsLasting(const std::vector<FileProof>& files, int64_t started_ns) {
   });
 }
 
-std::string ProveImage(const AdoptionQuery& query, bool same_boot, FileState* now) {
+std::string ProveImage(const AdoptionQuery& query, Stamps stamps, FileState* now) {
   struct stat st;
   if (fstat(query.image, &st) != 0) return query.path + ": " + std::strerror(errno);
   *now = StateOf(st);
-  if (*now == query.made.image && Stamps(same_boot).Prove(query.path, *now)) return "";
+  if (*now == query.made.image && stamps.Prove(query.path, *now)) return "";
   return ContentHash(query.image) == query.made.content
              ? ""
              : query.path + " is damaged: it is not what was written";
@@ -164,7 +148,7 @@ std::string ProveImage(const AdoptionQuery& query, bool same_boot, FileState* no
 Facts FactsHere(const Facts& made, const Facts& now) {
   Facts here = made;
   for (Fact& fact : here) {
-    if (IsOfHost(fact.name)) fact.value = ValueOf(now, fact.name);
+    if (IsOfHost(fact.name) || IsOfRights(fact.name)) fact.value = ValueOf(now, fact.name);
   }
   return here;
 }
@@ -197,7 +181,10 @@ Adoption Adopt(const AdoptionQuery& query) {
   Adoption adoption;
   Key& key = adoption.key;
   key = query.made;
-  const bool same_boot = ValueOf(key.facts, kBoot) == ValueOf(query.now, kBoot);
+  const auto same = [&](const char* name) {
+    return ValueOf(key.facts, name) == ValueOf(query.now, name);
+  };
+  const Stamps stamps(same(kBoot), same(kUser) && same(kGroups) && same(kCapabilities));
   key.facts = FactsHere(key.facts, query.now);
   std::vector<FileProof> files = UnpackProofs(key.files);
   std::string& why = adoption.why_not;
@@ -205,9 +192,9 @@ Adoption Adopt(const AdoptionQuery& query) {
     why = query.path + ": its digests are another image's";
     return adoption;
   }
-  why = ProveFiles(query.digests.files, same_boot, &files);
+  why = ProveFiles(query.digests.files, stamps, &files);
   if (why.empty()) why = ProveFolders(query.started_ns, &key.folders);
-  if (why.empty()) why = ProveImage(query, same_boot, &key.image);
+  if (why.empty()) why = ProveImage(query, stamps, &key.image);
   if (!why.empty()) return adoption;
   adoption.lasting = IsLasting(files, query.started_ns);
   key.files = PackProofs(files);

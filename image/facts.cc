@@ -193,10 +193,14 @@ std::string Capabilities() {
   __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
   if (syscall(SYS_capget, &header, data) != 0) return "";
   std::string text;
+  bool any = false;
   for (const auto& half : data) {
+    any |= (half.effective | half.permitted | half.inheritable) != 0;
     text += std::to_string(half.effective) + "/" + std::to_string(half.permitted) + "/" +
             std::to_string(half.inheritable) + " ";
   }
+  // It bounds what a program that is executed gets, and that is nothing where there is nothing.
+  if (!any) return text;
   uint64_t bounding = 0;
   for (unsigned long capability = 0; capability < 64; ++capability) {
     const int may = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
@@ -255,10 +259,10 @@ Facts MachineFacts() {
           {kProcessor, Processor()},
           {kOnlineProcessors, ReadText("/sys/devices/system/cpu/online")},
           {kAffinity, Affinity()},
-          {"user", std::to_string(geteuid()) + ":" + std::to_string(getegid()) + ":" +
-                       std::to_string(getuid()) + ":" + std::to_string(getgid())},
-          {"supplementary groups", Groups()},
-          {"capabilities", Capabilities()},
+          {kUser, std::to_string(geteuid()) + ":" + std::to_string(getegid()) + ":" +
+                      std::to_string(getuid()) + ":" + std::to_string(getgid())},
+          {kGroups, Groups()},
+          {kCapabilities, Capabilities()},
           {"umask", Umask()},
           {"personality", std::to_string(personality(0xffffffff))},
           {"open standard streams", OpenStreams()},

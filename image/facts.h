@@ -45,6 +45,11 @@ inline constexpr char kProcessor[] = "processor";
 // Lists as in cpuset(7), "0-3,8".
 inline constexpr char kOnlineProcessors[] = "online processors";
 inline constexpr char kAffinity[] = "processor affinity";
+
+// Of who runs it. The first counts for an image that others may use only if preloading asked.
+inline constexpr char kUser[] = "user";
+inline constexpr char kGroups[] = "supplementary groups";
+inline constexpr char kCapabilities[] = "capabilities";
 // How kBoot's value begins where it is the boot's time, for want of an id.
 inline constexpr std::string_view kBootTime = "btime ";
 

@@ -24,13 +24,16 @@ constexpr int64_t kWeekNs = 7 * kDayNs;
 constexpr int64_t kMonthNs = 30 * kDayNs;
 constexpr uint64_t kStatBlock = 512;  // stat(2), whatever the file system's own is.
 
-// Not in linux/magic.h: cifs (fs/smb/client/cifsfs.h), Lustre, GPFS, Ceph (fs/ceph/super.h).
+// Also those of a disk that several hosts have. Not in linux/magic.h: Ceph (fs/ceph/super.h), GFS2,
+// OrangeFS (fs/orangefs/protocol.h); and Lustre, GPFS, BeeGFS and PanFS, as stat(1) knows them.
 bool IsOnNetwork(const std::string& folder) {
   struct statfs fs;
   if (statfs(folder.c_str(), &fs) != 0) return false;
   constexpr uint32_t kNetworks[] = {
-      NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,  SMB2_SUPER_MAGIC, CIFS_SUPER_MAGIC, AFS_FS_MAGIC,
-      V9FS_MAGIC,      FUSE_SUPER_MAGIC, 0x0bd00bd0,       0x47504653,       CEPH_SUPER_MAGIC};
+      NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,  SMB2_SUPER_MAGIC,  CIFS_SUPER_MAGIC, AFS_FS_MAGIC,
+      V9FS_MAGIC,      FUSE_SUPER_MAGIC, 0x0bd00bd0,        0x47504653,       CEPH_SUPER_MAGIC,
+      AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, OCFS2_SUPER_MAGIC, 0x01161970,       0x20030528,
+      0x19830326,      0xaad7aaea};
   return std::find(std::begin(kNetworks), std::end(kNetworks), static_cast<uint32_t>(fs.f_type)) !=
          std::end(kNetworks);
 }
@@ -97,12 +100,16 @@ class Lister {
     if (key && query_.judge) image.standing = query_.judge(path);
     // The keys first: without one nobody starts from the image any more.
     image.companions = {key_path, DigestsOf(path), NoteBeside(path)};
+    // Of one that another host has adopted, or has made, a process there may be what runs now.
+    bool shared = false;
     const std::string adopted = AdoptedOf(cache::BaseOf(path), "");
     for (const std::string& name : names_) {
-      if (name.starts_with(adopted)) image.companions.push_back(cache::FolderOf(path) + "/" + name);
+      if (!name.starts_with(adopted)) continue;
+      shared = true;
+      image.companions.push_back(cache::FolderOf(path) + "/" + name);
     }
     const bool ours = image.standing == Standing::kAlive || image.standing == Standing::kStale;
-    image.pinned = on_network_ && !ours && env_.NowNs() - image.last_use_ns < kMonthNs;
+    image.pinned = on_network_ && (shared || !ours) && env_.NowNs() - image.last_use_ns < kMonthNs;
     return image;
   }
 

@@ -14,6 +14,7 @@ namespace pylaunch::image {
 namespace {
 
 constexpr std::string_view kTempSuffix = ".tmp";
+constexpr size_t kBootDigits = 8;
 
 std::string NameFor(const Facts& facts) {
   std::string text;
@@ -27,6 +28,10 @@ std::string NameFor(const Facts& facts) {
 std::string PathFor(const std::string& folder, const Facts& command, const Facts& facts,
                     std::string_view suffix) {
   return (folder + "/" + NameFor(command) + "-" + NameFor(facts)).append(suffix);
+}
+
+std::string UnfinishedSuffix(const Facts& facts) {
+  return ("-" + Hashed(ValueOf(facts, kBoot)).substr(0, kBootDigits)).append(kTempSuffix);
 }
 
 std::string Replace(std::string_view path, std::string_view old, std::string_view suffix) {
@@ -74,15 +79,22 @@ std::string LateFor(const std::string& folder, const Facts& command, const Facts
 
 std::string UnfinishedFor(const std::string& folder, const Facts& command, const Facts& facts) {
   return (PathFor(folder, command, facts, kImageSuffix) + "." + std::to_string(getpid()))
-      .append(kTempSuffix);
+      .append(UnfinishedSuffix(facts));
 }
 
 bool IsUnfinished(std::string_view name) {
   if (!name.ends_with(kTempSuffix)) return false;
   name.remove_suffix(kTempSuffix.size());
+  const size_t dash = name.rfind('-');
   const size_t dot = std::min(name.rfind('.'), name.size());
-  return name.substr(0, dot).ends_with(kImageSuffix) && dot + 1 < name.size() &&
-         name.find_first_not_of("0123456789", dot + 1) == name.npos;
+  if (dash == name.npos || dash < dot || name.size() != dash + 1 + kBootDigits) return false;
+  return name.substr(0, dot).ends_with(kImageSuffix) && dot + 1 < dash &&
+         name.find_first_not_of("0123456789", dot + 1) == dash &&
+         name.find_first_not_of("0123456789abcdef", dash + 1) == name.npos;
+}
+
+bool IsUnfinishedOf(std::string_view name, const Facts& facts) {
+  return IsUnfinished(name) && name.ends_with(UnfinishedSuffix(facts));
 }
 
 }  // namespace pylaunch::image

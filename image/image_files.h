@@ -15,7 +15,8 @@
 //   FAMILY-STATE.adopted-HOST the image's key on another host, or in another boot (adoption.h)
 //   FAMILY-START.note         why the last capture made none; START: all but the environment's
 //   FAMILY-START.late         what the next one does without (late.h)
-//   FAMILY-START.img.PID.tmp  an image that the process PID is writing
+//   FAMILY-START.img.PID-BOOT.tmp  an image that the process PID is writing; BOOT: a hash of the
+//                             boot's id, since a folder may be several hosts'
 //
 // and what FileEnv::CreateTemp makes of any of them.
 
@@ -64,6 +65,8 @@ std::string UnfinishedFor(const std::string& folder, const Facts& command, const
 
 // True for a name (no folder) that UnfinishedFor has given.
 bool IsUnfinished(std::string_view name);
+// And that was of this boot of this host, by any `facts` that have it.
+bool IsUnfinishedOf(std::string_view name, const Facts& facts);
 
 // How a note ends about what time alone cures.
 inline constexpr std::string_view kTooYoung =

@@ -24,6 +24,7 @@ void Write(cache::WireWriter* out, const KeyHead& head) {
   out->List(head.asked, [out](const std::string& name) { out->String(name); });
   out->Number(head.image);
   out->String(head.inodes);
+  out->Number(head.shared);
   out->Number(head.table);
   out->Number(head.table_size);
   out->Number(head.content);
@@ -42,6 +43,7 @@ void Read(cache::WireReader* in, KeyHead* head) {
   in->List(&head->asked, [in](std::string* name) { in->String(name); });
   in->Number(&head->image);
   in->String(&head->inodes);
+  in->Number(&head->shared);
   in->Number(&head->table);
   in->Number(&head->table_size);
   in->Number(&head->content);
@@ -135,14 +137,8 @@ std::optional<Key> Key::Parse(std::string bytes) {
 
 std::string FirstChange(const Key& key) {
   // Thousands of stat(2) calls are most of a start's time.
-  std::string folder;
-  const std::string file = FirstChanged(key.files, [&] {
-    for (const FolderProof& proof : key.folders) {
-      folder = ChangeOf(proof);
-      if (!folder.empty()) return;
-    }
-  });
-  const std::string& changed = file.empty() ? folder : file;
+  const std::string changed = FirstChanged(key.files, key.folders.size(),
+                                           [&](size_t i) { return ChangeOf(key.folders[i]); });
   return changed.empty() ? "" : changed + " changed";
 }
 

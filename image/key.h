@@ -28,7 +28,8 @@ struct KeyHead {
   // Of an adopted one (adoption.h): the inode here of each file that the image maps, hexadecimal,
   // with commas, in the order of its table; empty: as the table has them.
   std::string inodes;
-  uint64_t table = 0;  // Hash of its first `table_size` bytes.
+  bool shared = false;  // Made for other users, too (--image-build --shared).
+  uint64_t table = 0;   // Hash of its first `table_size` bytes.
   uint64_t table_size = 0;
   uint64_t content = 0;  // ContentHash (collection.h) of all of it, which a start does not check.
   // For people: the entries that it was made without, and why (late.h).

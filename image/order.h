@@ -20,6 +20,7 @@ struct ImageOrder {
   LateEntries late;                  // What it is to be made without.
   std::vector<std::string> allowed;  // Secret variables whose values it may hold.
   std::string hooks;                 // Folder of resume.py.
+  bool shared = false;               // It is for other users, too.
   uint64_t stack_limit = 0;          // The soft RLIMIT_STACK, which the front end has lifted.
   int64_t started_ns = 0;            // CLOCK_REALTIME before anything was read.
 };

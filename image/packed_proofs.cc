@@ -1,29 +1,26 @@
 #include "image/packed_proofs.h"
 
 #include <fcntl.h>
-#include <linux/close_range.h>
-#include <pthread.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <map>
 #include <mutex>
 #include <optional>
-#include <system_error>
 #include <thread>
 
 #include "cache/descriptor.h"
 #include "cache/wire.h"
+#include "image/parallel.h"
 
 namespace pylaunch::image {
 namespace {
 
 // Measured on the 5,960 files of transformers: 16 to 512 make no difference, 1 and all do.
 constexpr size_t kFilesWorthAFolder = 16;
-// What one thread takes at a time.
-constexpr size_t kMostFiles = 256;
+// What one thread takes at a time: little enough that many can share what a slow disk has to tell.
+constexpr size_t kMostFiles = 64;
+constexpr size_t kMostOthers = 32;
 constexpr char kBroken[] = "a list of files";
 
 using Counts = std::map<std::string_view, size_t>;
@@ -125,20 +122,6 @@ std::optional<std::string> ChangedInGroup(std::string_view bytes) {
   return std::nullopt;
 }
 
-// Where threads share their table of descriptors, each look-up by one of these counts references
-// that all processors write to: measured, twice as long.
-void TakeOwnDescriptors() { close_range(~0u, ~0u, CLOSE_RANGE_UNSHARE); }
-
-// Kernels that pack tasks (on few processors, for power or for other guests) leave a new thread on
-// the one it was made on until the next tick, up to 4 ms: longer than all its work takes.
-void MoveAway(std::thread* thread) {
-  cpu_set_t processors;
-  if (sched_getaffinity(0, sizeof processors, &processors) != 0) return;
-  CPU_CLR(static_cast<size_t>(std::max(sched_getcpu(), 0)), &processors);
-  if (CPU_COUNT(&processors) == 0) return;
-  pthread_setaffinity_np(thread->native_handle(), sizeof processors, &processors);
-}
-
 size_t ThreadsFor(size_t files) {
   constexpr size_t kFilesWorthAThread = 512, kMostThreads = 4;
   const size_t processors = std::max(std::thread::hardware_concurrency(), 1u);
@@ -206,43 +189,33 @@ std::vector<FileProof> UnpackProofs(std::string_view packed) {
   return files;
 }
 
-std::string FirstChanged(std::string_view packed, const std::function<void()>& meanwhile) {
+std::string FirstChanged(std::string_view packed, size_t others,
+                         const std::function<std::string(size_t)>& change_of) {
   const auto known = BeginsOf(packed);
   if (!known) return kBroken;
   const std::vector<uint64_t>& begins = *known;
-  std::atomic<size_t> next = 0;
   std::mutex mutex;
-  std::string changed;
-  const auto work = [&] {
-    for (size_t i; (i = next++) < begins.size();) {
+  std::string file, other;
+  const size_t batches = (others + kMostOthers - 1) / kMostOthers;
+  InParallel(begins.size() + batches, ThreadsFor(CountProofs(packed)), [&](size_t i) {
+    if (i < begins.size()) {
       const auto found = ChangedInGroup(packed.substr(std::min(packed.size(), begins[i])));
-      if (!found) continue;
-      next = begins.size();
+      if (!found) return true;
       std::lock_guard<std::mutex> lock(mutex);
-      changed = *found;
+      file = *found;
+      return false;
     }
-  };
-  std::vector<std::thread> threads;
-  // Of a thread that has ended the C library has no number, and would move its caller
-  // (pthread_setaffinity_np in glibc's nptl): this process, and with it the program.
-  std::atomic<bool> moved = false;
-  try {
-    while (threads.size() + 1 < ThreadsFor(CountProofs(packed))) {
-      threads.emplace_back([&work, &moved] {
-        TakeOwnDescriptors();
-        work();
-        moved.wait(false);
-      });
-      MoveAway(&threads.back());
+    const size_t first = (i - begins.size()) * kMostOthers;
+    for (size_t at = first; at < std::min(others, first + kMostOthers); ++at) {
+      const std::string found = change_of(at);
+      if (found.empty()) continue;
+      std::lock_guard<std::mutex> lock(mutex);
+      other = found;
+      return false;
     }
-  } catch (const std::system_error&) {  // RLIMIT_NPROC.
-  }
-  moved = true;
-  moved.notify_all();
-  meanwhile();
-  work();
-  for (std::thread& thread : threads) thread.join();
-  return changed;
+    return true;
+  });
+  return file.empty() ? other : file;
 }
 
 }  // namespace pylaunch::image

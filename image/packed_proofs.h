@@ -27,10 +27,11 @@ size_t CountProofs(std::string_view packed);
 // proofs.
 std::vector<FileProof> UnpackProofs(std::string_view packed);
 
-// The path of a file that is not as it was, or an empty string. On several threads where there are
-// many, this one among them when it is done with `meanwhile`.
+// The path of a file that is not as it was; or what `change_of` says of one of so many others, if
+// it says anything; or an empty string. On several threads where there are many (parallel.h).
 std::string FirstChanged(
-    std::string_view packed, const std::function<void()>& meanwhile = [] {});
+    std::string_view packed, size_t others = 0,
+    const std::function<std::string(size_t)>& change_of = [](size_t) { return std::string(); });
 
 }  // namespace pylaunch::image
 

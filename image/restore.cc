@@ -135,7 +135,8 @@ class Restorer {
     }
     const bool fits = header_->format == kFormat && header_->file_size == file_size &&
                       header_->data_offset <= size &&
-                      header_->vdso_offset + header_->vdso_size <= header_->data_offset;
+                      header_->vdso_offset <= header_->data_offset &&
+                      header_->vdso_size <= header_->data_offset - header_->vdso_offset;
     return fits ? Outcome::kDone : Outcome::kFailed;
   }
 

@@ -8,6 +8,8 @@
 #include <optional>
 
 #include "cache/file_env.h"
+#include "cache/prune.h"
+#include "cache/stat_proof.h"
 #include "image/folder_lock.h"
 #include "image/image_files.h"
 #include "image/key_file.h"
@@ -38,15 +40,15 @@ bool IsForThisStart(const ImageOrder& order, const KeyHead& head) {
 }
 
 // What was killed has left something.
-bool CleanUp(const std::string& folder) {
+bool CleanUp(const std::string& folder, const Facts& facts) {
   FolderLock lock(folder);
   const bool locked = lock.Take(/*wait=*/false);
-  if (locked) RemoveUnfinished(folder);
+  if (locked) RemoveUnfinished(folder, facts);
   return locked;
 }
 
-bool IsInVain(const std::string& note, const std::string& folder) {
-  if (note.starts_with(kUnfinished)) return CleanUp(folder);
+bool IsInVain(const std::string& note, const std::string& folder, const Facts& facts) {
+  if (note.starts_with(kUnfinished)) return CleanUp(folder, facts);
   return note.starts_with(kNotRestored) || note.starts_with(kNoRoom);
 }
 
@@ -58,14 +60,16 @@ bool IsWithin(int64_t period_ns, int64_t then_ns, int64_t now_ns) {
 
 }  // namespace
 
-void RemoveUnfinished(const std::string& folder) {
+void RemoveUnfinished(const std::string& folder, const Facts& facts) {
   const uid_t user = geteuid();
+  const int64_t now_ns = cache::PosixFileEnv().NowNs();
   auto names = cache::PosixFileEnv().ListFolder(folder);
   for (const std::string& name : names ? *names : std::vector<std::string>()) {
     const std::string path = folder + "/" + name;
     struct stat st;
-    if (IsUnfinished(name) && lstat(path.c_str(), &st) == 0 && st.st_uid == user)
-      unlink(path.c_str());
+    if (!IsUnfinished(name) || lstat(path.c_str(), &st) != 0 || st.st_uid != user) continue;
+    const bool abandoned = now_ns - cache::NanosecondsOf(st.st_mtim) > cache::kTempLifeNs;
+    if (abandoned || IsUnfinishedOf(name, facts)) unlink(path.c_str());
   }
 }
 
@@ -76,7 +80,8 @@ std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
   const int64_t now_ns = env.NowNs();
   const std::string path = NoteFor(folder, order.command, order.facts);
   const auto note = env.ReadFile(path, kMaxNote);
-  if (note && IsWithin(kHourNs, StateOf(path).mtime_ns, now_ns) && IsInVain(*note, folder)) {
+  if (note && IsWithin(kHourNs, StateOf(path).mtime_ns, now_ns) &&
+      IsInVain(*note, folder, order.facts)) {
     return "; tried again an hour after that";
   }
   int unused = 0;

@@ -17,9 +17,10 @@ namespace pylaunch::image {
 //   wrote it was killed.
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order);
 
-// Removes what is left in `folder` of this user's images whose writers were killed. REQUIRES: the
-// lock on `folder` that writers hold (folder_lock.h).
-void RemoveUnfinished(const std::string& folder);
+// Removes what is left in `folder` of this user's images whose writers were killed: all that is of
+// this boot, which `facts` have, and of other hosts, whose locks may not be seen here, what nobody
+// has written to for an hour. REQUIRES: the lock on `folder` that writers hold (folder_lock.h).
+void RemoveUnfinished(const std::string& folder, const Facts& facts);
 
 // True if somebody is making an image in `folder`.
 bool IsBeingMade(const std::string& folder);

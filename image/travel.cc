@@ -154,10 +154,17 @@ bool IsOfHost(std::string_view name) {
   return std::find(std::begin(kOfHost), std::end(kOfHost), name) != std::end(kOfHost);
 }
 
-Facts WithoutHost(const Facts& facts) {
+bool IsOfRights(std::string_view name) {
+  return name == kUser || name == kGroups || name == kCapabilities;
+}
+
+Facts WithoutTravelling(const Facts& facts, const KeyHead& head) {
+  const bool asked = std::find(head.asked.begin(), head.asked.end(), kUser) != head.asked.end();
   Facts rest;
-  std::copy_if(facts.begin(), facts.end(), std::back_inserter(rest),
-               [](const Fact& fact) { return !IsOfHost(fact.name); });
+  std::copy_if(facts.begin(), facts.end(), std::back_inserter(rest), [&](const Fact& fact) {
+    if (!IsOfRights(fact.name)) return !IsOfHost(fact.name);
+    return asked || (fact.name == kUser && !head.shared);
+  });
   return rest;
 }
 
@@ -176,6 +183,7 @@ std::string WhyNotHere(const Facts& made, const Facts& now) {
 std::string HostOf(const Facts& now) {
   std::string text;
   for (const char* name : kOfHost) text += ValueOf(now, name) + '\0';
+  for (const char* name : {kUser, kGroups, kCapabilities}) text += ValueOf(now, name) + '\0';
   return Hashed(text).substr(0, kHostDigits);
 }
 

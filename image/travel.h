@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "image/facts.h"
+#include "image/key.h"
 
 // Which of an image's facts another host, or another boot of this one, may have otherwise. What a
 // restored process depends on is a fact with an order: a processor that has all that the image's
@@ -16,14 +16,20 @@ namespace pylaunch::image {
 // True for the name of such a fact.
 bool IsOfHost(std::string_view name);
 
-// `facts` without these: what must be equal everywhere.
-Facts WithoutHost(const Facts& facts);
+// True for the name of a fact that says what a process may do. Whoever may do less could perhaps
+// not have read all that preloading has read.
+bool IsOfRights(std::string_view name);
+
+// Which facts of an image's may be otherwise where it is adopted: those of a host; unless
+// preloading asked who it is that asks, groups and capabilities, since each file is read when they
+// differ; and of an image that is made for others, the user.
+Facts WithoutTravelling(const Facts& facts, const KeyHead& head);
 
 // Why what ran where `made` was so cannot run where `now` is so, in words as Difference's; an empty
 // string: it can. Looks at facts of a host alone.
 std::string WhyNotHere(const Facts& made, const Facts& now);
 
-// Of facts that are of a host: a name for that host and boot, 16 hex digits.
+// Of a start's facts: a name for host, boot and who runs it there, 16 hex digits.
 std::string HostOf(const Facts& now);
 
 }  // namespace pylaunch::image

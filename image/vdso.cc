@@ -209,6 +209,7 @@ bool operator==(const Vdso& a, const Vdso& b) {
 bool LeadVdso(const Vdso& image, const Vdso& live, unsigned char* copy) {
   const Functions from(image), to(live);
   if (!from.ok()) return false;
+  bool any = false;
   for (uint64_t i = 0; i < from.count(); ++i) {
     const char* name = from.Name(i);
     if (name == nullptr) continue;
@@ -216,8 +217,9 @@ bool LeadVdso(const Vdso& image, const Vdso& live, unsigned char* copy) {
     const Code code = CodeFor(name, Address(live.bytes), to.Find(name));
     if (code.size() > from.Room(at)) return false;
     code.CopyTo(copy + at);
+    any = true;
   }
-  return true;
+  return any;
 }
 
 }  // namespace pylaunch::image

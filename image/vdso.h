@@ -31,7 +31,7 @@ bool operator==(const Vdso& a, const Vdso& b);
 // lacks is the system call itself. So is getrandom: its callers have asked the image's kernel how
 // large their state is (lib/vgetrandom.c, glibc's sysdeps/unix/sysv/linux/getrandom.c). What is no
 // system call either ends the process (ud2).
-// False: `image` is no vdso as they are known; `copy` may have changed.
+// False: `image` is no vdso as they are known, or has no function; `copy` may have changed.
 bool LeadVdso(const Vdso& image, const Vdso& live, unsigned char* copy);
 
 }  // namespace pylaunch::image

@@ -26,7 +26,8 @@ constexpr OwnOption kOwnOptions[] = {
      "import this first: @FILE, DIR/FILE, *.txt or 'import M'"},
     {"--image", nullptr, "PYLAUNCH_IMAGE", "start from an image of what was preloaded"},
     {"--image-build", nullptr, "PYLAUNCH_IMAGE_BUILD",
-     "make the image that --image will use here, and end"},
+     "make that image now, and end (--shared: for all users)"},
+    {"--shared", nullptr, "PYLAUNCH_SHARED", ""},
     {"--image-allow", "NAMES", "PYLAUNCH_IMAGE_ALLOW",
      "secret variables (A,B) whose values an image may hold"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
@@ -118,6 +119,7 @@ class OwnParser {
     AddValue("--cache-size", &cache_size_);
     AddSwitch("--image", &options_.image);
     AddSwitch("--image-build", &options_.image_build);
+    AddSwitch("--shared", &options_.image_shared)->group("");  // Shown with --image-build.
     AddValue("--image-allow", &image_allow_);
     AddValue("--record", &options_.record)->option_text("| --report");
     AddValue("--report", &options_.report)->group("");  // Shown with --record.
@@ -325,6 +327,9 @@ absl::Status CheckActions(const Options& options) {
     return Problem(Cat("only one of ", actions[0], " and ", actions[1], " at a time"),
                    "run them one after the other");
   }
+  if (options.image_shared && !options.image_build) {
+    return Problem("--shared goes with --image-build", "pylaunch --image-build --shared ...");
+  }
   if (actions.empty()) {
     return options.json && !options.workers.wanted()
                ? Problem("option '--json' is for what reports and ends, as --doctor",
@@ -332,6 +337,10 @@ absl::Status CheckActions(const Options& options) {
                : absl::OkStatus();
   }
   const std::string_view action = actions[0];
+  if (options.image_shared && !options.image_allow.empty()) {
+    return Problem("--shared is for images that hold no secret, --image-allow for those that do",
+                   "leave out one of them");
+  }
   const bool writes = options.build || options.image_build || !options.import_from.empty();
   if (writes && options.cache_mode != CacheMode::kAuto &&
       options.cache_mode != CacheMode::kRefresh) {

@@ -45,8 +45,9 @@ struct Options {
   // Instead of running a program; one of them at most.
   bool build = false;
   bool image_build = false;
-  std::string export_to;    // --export: the file to write; empty: none.
-  std::string import_from;  // --import: the file to read; empty: none.
+  bool image_shared = false;  // --shared: for other users, too.
+  std::string export_to;      // --export: the file to write; empty: none.
+  std::string import_from;    // --import: the file to read; empty: none.
   bool stats = false;
   bool verify = false;
   bool prune = false;

@@ -73,6 +73,7 @@ void Write(WireWriter* out, const image::ImageOrder& order) {
   out->String(image::Serialize(order.late));
   out->List(order.allowed, [out](const std::string& name) { out->String(name); });
   out->String(order.hooks);
+  out->Number(order.shared);
   out->Number(order.stack_limit);
   out->Number(order.started_ns);
 }
@@ -88,6 +89,7 @@ void Read(WireReader* in, image::ImageOrder* order) {
   order->late = image::ParseLate(late).value_or(image::LateEntries());
   in->List(&order->allowed, [in](std::string* name) { in->String(name); });
   in->String(&order->hooks);
+  in->Number(&order->shared);
   in->Number(&order->stack_limit);
   in->Number(&order->started_ns);
 }

@@ -257,6 +257,7 @@ class Search {
     const Facts now = image::FactsNow(order_, *head);
     std::string difference = image::Difference(head->facts, now);
     const bool made = !image::IsAdopted(key_path);
+    if (order_.shared && !head->shared) return {};
     if (difference.empty()) {
       path_ = key_path;
       OpenImage image = Open(file, *head, mode_);
@@ -267,8 +268,11 @@ class Search {
       if (made && mode_ != CacheMode::kSealed) elsewhere_.push_back(key_path);
       return {};
     }
-    if (made && image::Difference(image::WithoutHost(head->facts), image::WithoutHost(now)).empty())
+    if (made && image::Difference(image::WithoutTravelling(head->facts, *head),
+                                  image::WithoutTravelling(now, *head))
+                    .empty()) {
       elsewhere_.push_back(key_path);
+    }
     if (!explain_) return {};
     const size_t count =
         image::CountMissing(now, head->facts) + image::CountMissing(head->facts, now);
@@ -370,6 +374,7 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
     return answer;
   }
   order.started_ns = cache::NanosecondsOf(now);
+  order.shared = query.options.image_shared;
   order.environment = image::EnvironmentFacts(environment);
   order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;

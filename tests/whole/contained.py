@@ -86,12 +86,14 @@ class Container:
     cwd: str = "/app"
     terminal: bool = False
     seccomp: bool = True
+    capabilities: str = CAPABILITIES
+    no_new_privileges: bool = False
 
     def spec(self, args) -> dict:
         env = {"PATH": PATH, "LANG": "C.UTF-8", **self.env}
         if self.home is not None:
             env["HOME"] = self.home
-        names = [f"CAP_{x}" for x in CAPABILITIES.split()]
+        names = [f"CAP_{x}" for x in self.capabilities.split()]
         # execve(2) takes them from who is not root.
         held = names if self.user[0] == 0 else []
         mounts = [x for x in MOUNTS if x["destination"] not in self.without]
@@ -115,6 +117,7 @@ class Container:
                 "args": [str(x) for x in args],
                 "env": [f"{name}={value}" for name, value in env.items()],
                 "cwd": self.cwd,
+                "noNewPrivileges": self.no_new_privileges,
                 "capabilities": {"bounding": names, "effective": held, "permitted": held},
             },
             "root": {"path": "root", "readonly": self.read_only},
@@ -148,9 +151,9 @@ class Root:
         shutil.rmtree(bundle)
         return Result(code, out.decode(), err.decode())
 
-    def build(self, *args) -> Result:
+    def build(self, container: Container, *args) -> Result:
         """RUN in a Dockerfile: what it changes stays."""
-        argv, bundle = self.argv(Container(), args)
+        argv, bundle = self.argv(container, args)
         layer = ENTER.replace('-t overlay -o "lowerdir=$0,upperdir=upper,workdir=work" overlay', '--bind "$0"')  # fmt: skip
         argv[argv.index(ENTER)] = layer
         code, out, err = finish(start(argv, {"PATH": os.environ["PATH"]}, bundle), timeout=300)
@@ -171,8 +174,9 @@ def libraries_of(files) -> set[str]:
 
 def make_root(folder: Path, lab, scratch: Path) -> Root:
     """`lab`'s Python at /usr/local/bin/python3, of this machine what it needs, and pylaunch."""
-    tell = "import json, sys, sysconfig; print(json.dumps([sys.base_prefix, sysconfig.get_path('stdlib'), sysconfig.get_path('platstdlib'), f'{sys.version_info[0]}.{sys.version_info[1]}']))"
-    prefix, *lib, version = json.loads(subprocess.check_output([lab.python, "-I", "-c", tell]))
+    tell = "import sys; print(sys.base_prefix)"
+    prefix = subprocess.check_output([lab.python, "-I", "-c", tell], text=True).strip()
+    version = "{}.{}".format(*lab.version)
     executable = Path(os.path.realpath(lab.python))
 
     def put(path, to=None):
@@ -185,9 +189,10 @@ def make_root(folder: Path, lab, scratch: Path) -> Root:
     shutil.copytree(base, folder / str(base).lstrip("/"), ignore=unneeded, symlinks=True)
     put(executable)
     put(shutil.which("dash") or shutil.which("sh"), "/bin/sh")
-    put(shutil.which("chmod"), "/bin/chmod")
+    for tool in ("chmod", "chown", "mkdir"):
+        put(shutil.which(tool), f"/bin/{tool}")
     extensions = list((base / "lib-dynload").glob("*.so"))
-    for library in libraries_of([executable, *extensions, "/bin/sh", "/bin/chmod"]):
+    for library in libraries_of([executable, *extensions, "/bin/sh", *(folder / "bin").iterdir()]):
         put(library)
     for name in ("usr/local/bin", "tmp", "app", "opt", "etc", "root", "var/tmp", "proc", "sys", "dev"):  # fmt: skip
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -196,7 +201,14 @@ def make_root(folder: Path, lab, scratch: Path) -> Root:
     for name in ("python3", f"python{version}"):
         (folder / "usr/local/bin" / name).symlink_to(executable)
     (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    install = ["cmake", "--install", str(ROOT / "build"), "--prefix", str(folder / "usr/local")]
+    install = [
+        "cmake",
+        "--install",
+        str(ROOT / "build"),
+        "--prefix",
+        str(folder / "usr/local"),
+        "--strip",
+    ]
     subprocess.run(install, check=True, capture_output=True)
     for engine in (folder / "usr/local/lib/pylaunch").glob("engine-*"):
         if engine.name != f"engine-cpython-{version}.so":

@@ -55,6 +55,9 @@ constinit struct {
   ClockReads clocks;
 } g;
 
+// Modes of what is for other users, too.
+constexpr mode_t kSharedFile = 0644, kSharedFolder = 0755;
+
 // Writes and publishes what the capturing process has made; in that process.
 class Publisher {
  public:
@@ -78,7 +81,7 @@ class Publisher {
       locked = lock.Take(wait);
     }
     if ((!locked && errno == EWOULDBLOCK) || image::IsMadeMeanwhile(handoff_.image)) _exit(0);
-    if (locked) image::RemoveUnfinished(handoff_.image.folder);
+    if (locked) image::RemoveUnfinished(handoff_.image.folder, handoff_.image.facts);
     lock.HoldToTheEnd();
     // Until Publish: who is killed can say nothing any more.
     LeaveNote(std::string(image::kUnfinished));
@@ -128,11 +131,22 @@ class Publisher {
     if (digests) WriteFile(image::DigestsOf(files_.image), digests->Serialize());
   }
 
-  static bool WriteFile(const std::string& path, const std::string& bytes) {
+  // For everybody to read, as the key and what goes with it.
+  void Share() const {
+    const std::string& folder = handoff_.image.folder;
+    for (const std::string& path : {handoff_.cache_folder, folder}) {
+      struct stat st;
+      if (stat(path.c_str(), &st) == 0) chmod(path.c_str(), (st.st_mode & 07777) | kSharedFolder);
+    }
+    chmod(temp_.c_str(), kSharedFile);
+  }
+
+  bool WriteFile(const std::string& path, const std::string& bytes) const {
     cache::FileEnv& env = cache::PosixFileEnv();
     auto file = env.CreateTemp(path);
     if (!file) return false;
     const std::string temp = (*file)->path();
+    if (handoff_.image.shared) chmod(temp.c_str(), kSharedFile);
     if ((*file)->Append(bytes) && (*file)->Sync() && env.Rename(temp, path)) return true;
     unlink(temp.c_str());
     return false;
@@ -166,6 +180,7 @@ class Publisher {
     const bool published = access(files_.key.c_str(), F_OK) == 0 &&
                            image::StateOf(files_.image).ctime_ns > handoff_.image.started_ns;
     if (published) return unlink(temp_.c_str()) == 0 ? "" : "its temporary file is gone";
+    if (handoff_.image.shared) Share();
     // The old key is for the old image; in between there is none.
     unlink(files_.key.c_str());
     unlink(image::DigestsOf(files_.image).c_str());

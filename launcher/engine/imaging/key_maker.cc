@@ -12,6 +12,7 @@
 #include "cache/descriptor.h"
 #include "cache/file_env.h"
 #include "cache/stamp.h"
+#include "image/content_proof.h"
 #include "image/image_files.h"
 #include "image/packed_proofs.h"
 #include "launcher/engine/base/clock.h"
@@ -209,11 +210,26 @@ std::string KeyMaker::Make(const std::vector<std::string>& mapped, image::Key* k
     key->folders.push_back(image::ProveFolder(path, RealtimeNs(), /*all=*/false));
   }
   AddFacts(key);
+  return handoff_.image.shared ? WhyNotShared(proofs) : "";
+}
+
+// What others cannot read they shall not find in memory.
+std::string KeyMaker::WhyNotShared(const Proofs& proofs) const {
+  if (asked_.count(image::kUser) != 0) {
+    return "it is for its maker alone: preloading has asked who runs it, or where that user may "
+           "write; set USER and HOME as they will be set when it is used";
+  }
+  for (const image::FileProof& proof : proofs) {
+    struct stat st;
+    const bool there = image::HasContent(proof.state) && stat(proof.path.c_str(), &st) == 0;
+    if (there && (st.st_mode & S_IROTH) == 0) return proof.path + " is not for everybody to read";
+  }
   return "";
 }
 
 void KeyMaker::AddFacts(image::Key* key) const {
   const image::ImageOrder& order = handoff_.image;
+  key->shared = order.shared;
   key->reads = variables_;
   std::string& all = key->reads.all;
   if (RunsLibrariesOfTheUser()) all = "LD_PRELOAD or LD_AUDIT is set";

@@ -30,8 +30,8 @@ class KeyMaker {
   KeyMaker(const Handoff& handoff, ArchiveSession* session, const ReadRecord& read,
            const image::VariableReads& variables, const std::set<std::string>& modules);
 
-  // Of `files` of the kernel, each as often as it stands there, somebody reads it again who has read
-  // it while preloading.
+  // Of `files` of the kernel, each as often as it stands there, somebody reads it again who has
+  // read it while preloading.
   void Renewed(const std::vector<std::string>& files);
 
   // This askable fact counts, too. Before Make.
@@ -45,6 +45,7 @@ class KeyMaker {
   using Proofs = std::vector<image::FileProof>;
 
   void AddFacts(image::Key* key) const;
+  std::string WhyNotShared(const Proofs& proofs) const;
   void AddFilesIn(const std::string& folder);
   // `first`: what was so when it was asked; null: nobody knows. These return why not, too.
   std::string AddAnswer(const std::string& path, bool link, const image::FileState* first,
@@ -67,10 +68,10 @@ class KeyMaker {
   const Handoff& handoff_;
   const ReadRecord& read_;
   const image::VariableReads& variables_;
-  const std::string here_;         // The working directory, with a slash at the end.
-  std::set<std::string> asked_;    // Askable facts.
-  std::set<std::string> folders_;  // That modules were looked for in.
-  std::set<std::string> files_;    // That nobody need have asked for.
+  const std::string here_;                 // The working directory, with a slash at the end.
+  std::set<std::string> asked_;            // Askable facts.
+  std::set<std::string> folders_;          // That modules were looked for in.
+  std::set<std::string> files_;            // That nobody need have asked for.
   std::map<std::string, size_t> renewed_;  // Calls for kernel files that do not count, by fact.
 };
 

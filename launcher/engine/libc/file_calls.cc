@@ -75,6 +75,12 @@ FileCall Made(unsigned mode) { return mode == 0700 ? FileCall::kMadePrivate : Fi
 
 FileCall AskOf(int flags) { return (flags & kOfLink) != 0 ? FileCall::kAskLink : FileCall::kAsk; }
 
+// access(2), W_OK.
+constexpr int kMayWrite = 2;
+FileCall AccessOf(int mode) {
+  return (mode & kMayWrite) != 0 ? FileCall::kAskMayWrite : FileCall::kAsk;
+}
+
 bool Failed(int result) { return result < 0; }
 bool Failed(const void* result) { return result == nullptr; }
 
@@ -140,6 +146,7 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
 
 #define COMMA ,
 using enum pylaunch::engine::FileCall;
+using pylaunch::engine::AccessOf;
 using pylaunch::engine::AskOf;
 using pylaunch::engine::FlagsOf;
 using pylaunch::engine::kHere;
@@ -195,11 +202,11 @@ PASS_ON(int, __fxstatat, (int version, int folder, const char* path, void* to, i
 PASS_ON(int, __fxstatat64, (int version, int folder, const char* path, void* to, int flags),
         (version, folder, path, to, flags), AskOf(flags), folder, path)
 
-PASS_ON(int, access, (const char* path, int mode), (path, mode), kAsk, kHere, path)
-PASS_ON(int, euidaccess, (const char* path, int mode), (path, mode), kAsk, kHere, path)
-PASS_ON(int, eaccess, (const char* path, int mode), (path, mode), kAsk, kHere, path)
+PASS_ON(int, access, (const char* path, int mode), (path, mode), AccessOf(mode), kHere, path)
+PASS_ON(int, euidaccess, (const char* path, int mode), (path, mode), AccessOf(mode), kHere, path)
+PASS_ON(int, eaccess, (const char* path, int mode), (path, mode), AccessOf(mode), kHere, path)
 PASS_ON(int, faccessat, (int folder, const char* path, int mode, int flags),
-        (folder, path, mode, flags), kAsk, folder, path)
+        (folder, path, mode, flags), AccessOf(mode), folder, path)
 PASS_ON(long, readlink, (const char* path, char* to, unsigned long size), (path, to, size),
         kAskLink, kHere, path)
 PASS_ON(long, readlinkat, (int folder, const char* path, char* to, unsigned long size),

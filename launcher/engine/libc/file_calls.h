@@ -11,9 +11,10 @@ namespace pylaunch::engine {
 
 enum class FileCall {
   // Told before the call.
-  kAsk,      // What stat(2) and most others do.
-  kAskLink,  // About a path that may be a symbolic link, not what it leads to: lstat(2).
-  kResolve,  // About each link on the way: realpath(3).
+  kAsk,          // What stat(2) and most others do.
+  kAskMayWrite,  // Whether this user may write there: access(2).
+  kAskLink,      // About a path that may be a symbolic link, not what it leads to: lstat(2).
+  kResolve,      // About each link on the way: realpath(3).
   kOpen,
   kList,
   kCreate,  // Written, whether it is there or not.

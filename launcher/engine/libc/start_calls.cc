@@ -10,6 +10,7 @@
 #include "launcher/engine/libc/libc_calls.h"
 #include "launcher/engine/libc/output_calls.h"
 
+struct passwd;
 struct utsname;
 
 namespace pylaunch::engine {
@@ -63,6 +64,22 @@ PASS_ON(int, __getdomainname_chk, (char* to, unsigned long size, unsigned long r
         (to, size, room), true, kHostName, -1)
 PASS_ON(int, uname, (struct utsname * to), (to),
         pylaunch::engine::IsCountedUname(__builtin_return_address(0)), kHostName, -1)
+
+PASS_ON(unsigned, getuid, (), (), true, kUser, -1)
+PASS_ON(unsigned, geteuid, (), (), true, kUser, -1)
+PASS_ON(unsigned, getgid, (), (), true, kUser, -1)
+PASS_ON(unsigned, getegid, (), (), true, kUser, -1)
+PASS_ON(int, getresuid, (unsigned* real, unsigned* effective, unsigned* saved),
+        (real, effective, saved), true, kUser, -1)
+PASS_ON(int, getresgid, (unsigned* real, unsigned* effective, unsigned* saved),
+        (real, effective, saved), true, kUser, -1)
+PASS_ON(int, getgroups, (int size, unsigned* to), (size, to), true, kUser, -1)
+PASS_ON(char*, getlogin, (), (), true, kUserEntry, -1)
+PASS_ON(int, getlogin_r, (char* to, unsigned long size), (to, size), true, kUserEntry, -1)
+PASS_ON(struct passwd*, getpwuid, (unsigned user), (user), true, kUserEntry, -1)
+PASS_ON(int, getpwuid_r,
+        (unsigned user, struct passwd* to, char* room, unsigned long size, struct passwd** found),
+        (user, to, room, size, found), true, kUserEntry, -1)
 
 extern "C" __attribute__((visibility("default"))) long read(int fd, void* to, unsigned long size) {
   using Function = long (*)(int, void*, unsigned long);

@@ -207,6 +207,9 @@ void NoteKernelFile(const std::string& path) {
 
 void NoteCall(FileCall call, const std::string& path, int flags) {
   switch (call) {
+    case FileCall::kAskMayWrite:
+      NoteQuestionOfStart(image::kUser);
+      return NoteTarget(path);
     case FileCall::kAsk:
       return NoteTarget(path);
     case FileCall::kAskLink:
@@ -263,7 +266,9 @@ void OnStartCall(StartCall call, int fd) {
   std::lock_guard<std::mutex> lock(g.mutex);
   if (g.record == nullptr) return;
   if (call == StartCall::kHostName) g.record->asked.insert(kHostName);
+  if (call == StartCall::kUserEntry) g.record->asked.insert(image::kUser);
   if (!g.questions_count) return;
+  if (call == StartCall::kUser) g.record->asked.insert(image::kUser);
   if (call == StartCall::kIsTerminal) g.record->asked.insert(TerminalFact(fd));
   if (call == StartCall::kWorkingDirectory) g.record->asked_folder = true;
   if (call == StartCall::kReadInput) g.inputs->insert("standard input");

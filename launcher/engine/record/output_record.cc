@@ -304,8 +304,8 @@ bool NamesWorkingDirectory() {
   return text.find(folder) != text.npos;
 }
 
-// Whether anything was ever put into the stream: glibc's _IO_CURRENTLY_PUTTING (libio/libio.h),
-// which flushing leaves set.
+// Whether anything was ever put into the stream: glibc's _IO_CURRENTLY_PUTTING, which flushing
+// leaves set.
 bool WasWrittenTo(FILE* stream) {
   constexpr int kCurrentlyPutting = 0x800;
   return __fpending(stream) != 0 || (stream->_flags & kCurrentlyPutting) != 0;

@@ -134,7 +134,7 @@ TEST_F(CollectionTest, StandingIsWhatIsFirstToDiffer) {
 TEST_F(CollectionTest, ImagesWithoutKeyNotesAndTemporaryFilesAreNoImages) {
   MakeImage("a", [](Key*) {});
   Sparse("b.img", 1, {});
-  Sparse("c.img.123.tmp", 1, {});
+  Sparse("c.img.123-0123abcd.tmp", 1, {});
   std::ofstream(folder_ + "/d.note") << "threads are left: x";
   const auto found = Collect(cache::PosixFileEnv(), folder_, environ, /*check=*/false);
   ASSERT_TRUE(found);

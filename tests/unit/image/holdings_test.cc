@@ -95,15 +95,52 @@ TEST_F(HoldingsTest, OnANetworkImagesOfOtherHostsArePinnedForAMonth) {
   EXPECT_FALSE(Holdings()[2].pinned);
 }
 
+TEST_F(HoldingsTest, OnANetworkWhatAnotherHostHasAdoptedIsNotOursAlone) {
+  MakeImage("ours", 100);
+  query_.judge = [](const std::string&) { return Standing::kAlive; };
+  query_.on_network = true;
+  EXPECT_FALSE(Holdings()[0].pinned);
+  Make("images/ours.adopted-0123456789abcdef", 100);
+  EXPECT_TRUE(Holdings()[0].pinned);
+  query_.on_network = false;
+  EXPECT_FALSE(Holdings()[0].pinned);
+}
+
+TEST_F(HoldingsTest, AThousandHostsDoNotEvictEachOther) {
+  for (int host = 0; host < 1000; ++host) MakeImage("theirs" + std::to_string(host), host);
+  std::vector<std::string> ours;
+  for (const int age : {100'000, 200'000, 300'000}) {
+    ours.push_back(MakeImage("ours" + std::to_string(age), age));
+  }
+  const std::string archive = Make("a.pla", 400'000);
+  query_.judge = [](const std::string& path) {
+    return path.find("/ours") != path.npos ? Standing::kAlive : Standing::kDead;
+  };
+  query_.on_network = true;
+  cache::PruneRequest request;
+  request.folder = folder_;
+  request.others = Holdings();
+  ASSERT_EQ(request.others.size(), 1003u);
+  request.max_others = 2;
+  request.max_bytes = 1 << 20;
+  const auto outcome = cache::Prune(cache::PosixFileEnv(), request);
+  ASSERT_TRUE(outcome);
+  ASSERT_EQ(outcome->removed.size(), 1u) << "this host has three, and may have two";
+  EXPECT_EQ(outcome->removed[0].path, ours[2]);
+  EXPECT_TRUE(fs::exists(archive)) << "theirs alone are more than the bound";
+  EXPECT_TRUE(fs::exists(folder_ + "/images/theirs999.img"));
+}
+
 TEST_F(HoldingsTest, WhatKilledWritersLeft) {
   MakeImage("whole", 10);
   std::vector<std::string> old;
   for (const char* name :
-       {"images/a.img.12.tmp", "images/a.key.tmp.0123456789abcdef", "images/half.img",
+       {"images/a.img.12-0123abcd.tmp", "images/a.key.tmp.0123456789abcdef", "images/half.img",
         "images/other.key", "images/why.late", "images/why.note"}) {
     old.push_back(Make(name, 12 * kDay));
   }
-  for (const char* name : {"images/b.img.12.tmp", "images/b.note", "images/b.late"}) Make(name, 1);
+  for (const char* name : {"images/b.img.12-0123abcd.tmp", "images/b.note", "images/b.late"})
+    Make(name, 1);
   for (const char* name : {"x.img", "note.note", "images/a.tmp"}) Make(name, 12 * kDay);
   std::vector<std::string> left;
   for (const Holding& holding : Holdings()) {

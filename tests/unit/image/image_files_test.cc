@@ -26,11 +26,18 @@ TEST(ImageFiles, LieBesideEachOther) {
 }
 
 TEST(ImageFiles, OnesThatAreBeingWrittenAreToldByTheirNames) {
-  const std::string path = UnfinishedFor("/c", kCommand, {});
-  EXPECT_EQ(path, FilesFor("/c", kCommand, {}).image + "." + std::to_string(getpid()) + ".tmp");
+  const Facts boot = {{kBoot, "1"}}, other = {{kBoot, "2"}};
+  const std::string path = UnfinishedFor("/c", kCommand, boot);
+  EXPECT_TRUE(path.starts_with(FilesFor("/c", kCommand, boot).image + "." +
+                               std::to_string(getpid()) + "-"));
   EXPECT_TRUE(IsUnfinished(cache::BaseOf(path)));
-  for (const char* name : {"a.img", "a.tmp", "a.img.tmp", "a.img..tmp", "a.img.1x.tmp",
-                           "a.key.1.tmp", "a.img.1.tmp.", ".tmp", ""}) {
+  EXPECT_TRUE(IsUnfinishedOf(cache::BaseOf(path), boot));
+  EXPECT_FALSE(IsUnfinishedOf(cache::BaseOf(path), other));
+  EXPECT_TRUE(IsUnfinished("a.img.1-0123abcd.tmp"));
+  for (const char* name :
+       {"a.img", "a.tmp", "a.img.tmp", "a.img..tmp", "a.img.1.tmp", "a.img.1x-0123abcd.tmp",
+        "a.img.-0123abcd.tmp", "a.img.1-0123abc.tmp", "a.img.1-0123abcg.tmp",
+        "a.key.1-0123abcd.tmp", "a.img.1-0123abcd.tmp.", "a-0123abcd.tmp", ".tmp", ""}) {
     EXPECT_FALSE(IsUnfinished(name)) << name;
   }
 }

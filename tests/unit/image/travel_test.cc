@@ -46,14 +46,27 @@ TEST_F(TravelTest, FactsOfAHostAreKnownByName) {
   for (const char* name : {kPython, kPreloadPlan, kEngine, "user", "umask", "variable PATH"}) {
     EXPECT_FALSE(IsOfHost(name)) << name;
   }
-  for (const Fact& fact : WithoutHost(here_)) EXPECT_FALSE(IsOfHost(fact.name)) << fact.name;
-  EXPECT_EQ(ValueOf(WithoutHost(here_), "umask"), ValueOf(here_, "umask"));
+}
+
+TEST_F(TravelTest, WhatMayBeOtherwiseDependsOnWhatWasAsked) {
+  const auto has = [&](const KeyHead& head, const char* name) {
+    return !ValueOf(WithoutTravelling(here_, head), name).empty();
+  };
+  KeyHead head;
+  EXPECT_FALSE(has(head, kBoot) || has(head, kProcessor) || has(head, kCapabilities));
+  EXPECT_TRUE(has(head, "umask") && has(head, kUser)) << "it is its maker's";
+  head.shared = true;
+  EXPECT_FALSE(has(head, kUser));
+  head.asked = {kUser};
+  EXPECT_TRUE(has(head, kUser) && has(head, kCapabilities) && has(head, kGroups));
+  EXPECT_FALSE(has(head, kBoot));
 }
 
 TEST_F(TravelTest, AHostHasAnotherNameWhereAnyOfItsFactsIsAnother) {
   EXPECT_EQ(HostOf(here_), HostOf(With(here_, "umask", "1")));
   EXPECT_NE(HostOf(here_), HostOf(With(here_, kBoot, "another")));
   EXPECT_NE(HostOf(here_), HostOf(With(here_, kAffinity, "another")));
+  EXPECT_NE(HostOf(here_), HostOf(With(here_, kUser, "another"))) << "each has a note of its own";
   EXPECT_EQ(HostOf(here_).size(), 16u);
 }
 

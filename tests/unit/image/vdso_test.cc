@@ -202,6 +202,14 @@ TEST(Vdso, GetrandomIsTheSystemCall) {
   EXPECT_EQ(getrandom(nullptr, 0, 0, state, ~size_t{0}), -ENOSYS);
 }
 
+TEST(Vdso, OneWithoutFunctionsIsNone) {
+  Copy copy;
+  const size_t at = copy.text().find(std::string("\x0a\0\0\0\0\0\0\0", 8));  // DT_STRSZ
+  ASSERT_NE(at, std::string::npos);
+  copy.Set(at + 8, std::string("\x01\0\0\0\0\0\0\0", 8));
+  EXPECT_FALSE(copy.Lead(Own()));
+}
+
 // Another function would lose its first bytes.
 TEST(Vdso, AFunctionThatIsTooShortIsRefused) {
   for (const size_t room : {4, 11, 12}) {

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import Tree
-from imaged import RACY, Imaged, has, reason, restored
+from imaged import PYTHON, RACY, Imaged, has, reason, restored
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -270,3 +270,115 @@ def test_tools_say_that_it_is_elsewhere(travel, boot):
     argv = [*boot, travel.image.lab.pylaunch, "--cache", travel.image.cache, "--prune"]
     subprocess.run(argv, env=travel.image.env(), check=True, capture_output=True)
     assert restored(travel.start(wrap=boot)) and restored(travel.start())
+
+
+# -------------------------------------------------------------------------------- who runs it
+
+RIGHTS = {
+    "groups": ["setpriv", "--groups", "5"],
+    "capabilities": ["setpriv", "--bounding-set=-dac_override,-dac_read_search"],
+}
+ASKING = {
+    "getuid": "import os; x = os.getuid()",
+    "expanduser": "import pwd; x = pwd.getpwuid(0).pw_dir",
+    "access": "import os; x = os.access('/', os.W_OK)",
+    "getgroups": "import os; x = os.getgroups()",
+    "ctypes": "import ctypes; x = ctypes.CDLL(None).geteuid()",
+}
+
+
+@needs_root
+@pytest.mark.parametrize("rights", RIGHTS)
+def test_who_may_do_less_reads_all_files_first(travel, rights):
+    wrap = RIGHTS[rights]
+    assert is_adopted_now(travel.start(wrap=wrap))
+    later = travel.start(wrap=wrap)
+    assert restored(later) and ELSEWHERE not in later.err, later.err
+    (travel.lib / "mine/data.txt").chmod(0o600)
+    time.sleep(RACY)
+    assert not restored(travel.start(wrap=wrap))
+
+
+@needs_root
+@pytest.mark.parametrize("question", ASKING)
+def test_what_asks_who_runs_it_is_for_those_rights(image, question):
+    Tree(image.folder / "lib").write({"asking.py": ASKING[question] + "\n"})
+    time.sleep(RACY)
+    setup = {"preload": ["import asking"], "env": {"PYTHONPATH": str(image.folder / "lib")}}
+    image.make("-c", "pass", **setup)
+    assert restored(image("-c", "pass", **setup))
+    for wrap in RIGHTS.values():
+        got = image("-c", "pass", wrap=wrap, **setup)
+        assert not restored(got) and reason(got).startswith("none for this state"), got.err
+
+
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+@pytest.fixture
+def open_world(image, tmp_path):
+    """All folders on the way may be searched by everybody."""
+    for folder in [image.folder, *image.folder.parents]:
+        if folder in (Path("/"), Path("/tmp")):
+            break
+        folder.chmod(folder.stat().st_mode | 0o755)
+    return image
+
+
+def build(image, *options, env=None, preload=("import json",)):
+    argv = image.argv("--image-build", *options, "-c", "pass", preload=list(preload), explain=False)
+    done = subprocess.run(
+        argv, env=image.env(env), cwd=image.cwd, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
+def is_for_everybody(python: str) -> bool:
+    path = Path(python).resolve()
+    return path.exists() and all(p.stat().st_mode & 0o005 == 0o005 for p in path.parents)
+
+
+@needs_root
+def test_an_image_that_was_made_for_others(open_world):
+    image = open_world
+    image.python = next(filter(is_for_everybody, (PYTHON, "/usr/bin/python3")), None)
+    if image.python is None:
+        pytest.skip("no Python here is for everybody")
+    env = {"HOME": "/", "PYLAUNCH_INIT": "never"}
+    code, err = build(image, "--shared", env=env)
+    assert code == 0, err
+    for path in image.images("*"):
+        assert path.stat().st_mode & 0o777 == 0o644, path
+    show = "import os, json; print(os.getuid(), os.geteuid(), json.dumps([1]))"
+    for wrap, uid in ([], 0), (NOBODY, 65534):
+        got = image("-c", show, preload=["import json"], env=env, wrap=wrap)
+        assert restored(got) and got.out == f"{uid} {uid} [1]\n", got.err
+    assert len(image.images()) == 1
+    # Without the word it is nobody else's.
+    shutil.rmtree(image.cache)
+    assert build(image, env=env)[0] == 0
+    subprocess.run(["chmod", "-R", "a+rX", image.cache], check=True)
+    got = image("-c", show, preload=["import json"], env=env, wrap=NOBODY)
+    assert not restored(got) and reason(got) == "none for this state: user changed"
+    assert got.out == "65534 65534 [1]\n"
+
+
+@needs_root
+def test_what_is_not_for_everybody_is_not_shared(open_world):
+    image = open_world
+    lib = Tree(image.folder / "lib").write({"mine.py": "", "asking.py": ASKING["getuid"]})
+    (lib / "mine.py").chmod(0o600)
+    time.sleep(RACY)
+    env = {"PYTHONPATH": str(lib)}
+    code, err = build(image, "--shared", env=env, preload=["import mine"])
+    assert code == 1 and f"{lib / 'mine.py'} is not for everybody to read" in err
+    code, err = build(image, "--shared", env=env, preload=["import asking"])
+    assert code == 1 and "preloading has asked who runs it" in err
+    code, err = build(image, "--shared", "--image-allow=X_TOKEN", env=env)
+    assert code == 2 and "--shared is for images that hold no secret" in err
+    secret = {"MY_TOKEN": "swordfish-and-more", **env}
+    Tree(image.folder / "lib").write({"kept.py": "import os; x = os.environ['MY_TOKEN']\n"})
+    time.sleep(RACY)
+    code, err = build(image, "--shared", env=secret, preload=["import kept"])
+    assert code == 1 and "MY_TOKEN" in err
+    assert not image.images()

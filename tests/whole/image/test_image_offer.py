@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -35,9 +34,7 @@ class Kernel:
         program = PROGRAMS[self.module] + CLOCKS + "import platform; print(platform.release())"
         preload = ["import ctypes", f"import {self.module}"]
         env = {"HOME": str(self.image.folder)}
-        begun = time.monotonic()
         got = self.image(*options, "-c", program, preload=preload, env=env)
-        print(self.release, self.module, *options, f"{time.monotonic() - begun:.2f} s")
         stock = self.image.stock("-c", program, env=env)
         assert got.out.endswith(f"{OUT}{platform.release()}\n"), got.err
         assert (got.out, got.code) == (stock.out, stock.code), got.err

@@ -190,6 +190,14 @@ def test_without_any_capability(stranger, more):
     same_in(stranger.image, [*stranger.wrap, *more], program=program)
 
 
+def test_a_user_without_capabilities_may_be_bounded_otherwise(stranger):
+    """As Kubernetes drops ALL where a layer's build had Docker's. What counts is that there are none."""
+    bounded = stranger.wrap
+    unbounded = [x for x in bounded if not x.startswith("--bounding-set")]
+    program = WORK + "print([x for x in open('/proc/self/status') if x[:3] == 'Cap'])"
+    same_in(stranger.image, bounded, before=unbounded, program=program)
+
+
 @own_processes
 def test_other_processes_are_hidden(stranger):
     hide = 'mount -t proc -o hidepid=2 proc /proc || exit 99; "$@"; exit $?'

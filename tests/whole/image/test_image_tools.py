@@ -122,7 +122,7 @@ def test_stats_show_refusals_and_what_writers_left(shelf, tmp_path):
     lib = Tree(tmp_path / "lib").write({"young.py": ""})
     (lib / "young.py").write_text("x = 1\n")
     shelf("-c", "pass", preload=["import young"], env={"PYTHONPATH": str(lib)})
-    left = shelf.images()[0].with_suffix(".img.4711.tmp")
+    left = shelf.images()[0].with_suffix(".img.4711-0123abcd.tmp")
     left.write_bytes(b"x" * 8192)
     other = shelf.cache / "a.pla.tmp.0123456789abcdef"
     other.write_bytes(b"x")
@@ -310,11 +310,14 @@ def test_prune_counts_images_and_removes_those_unused_longest(shelf):
 
 def test_prune_removes_the_dead_and_what_writers_left_whatever_the_size(shelf):
     make_dead(shelf)
-    old = [shelf.images()[0].with_suffix(x) for x in (".img.1.tmp", ".key.tmp.0123456789abcdef")]
+    old = [
+        shelf.images()[0].with_suffix(x)
+        for x in (".img.1-0123abcd.tmp", ".key.tmp.0123456789abcdef")
+    ]
     for path in old:
         path.write_bytes(b"x")
         os.utime(path, (time.time() - 2 * HOUR,) * 2)
-    young = shelf.images()[0].with_suffix(".img.2.tmp")
+    young = shelf.images()[0].with_suffix(".img.2-0123abcd.tmp")
     young.write_bytes(b"x")
     result = shelf.tool("--prune", "--cache-size=0", "--json")
     assert result.code == 0 and len(result.json["removed"]) == 1
@@ -346,7 +349,7 @@ def test_prune_leaves_a_process_that_was_restored_alone(shelf):
 def test_publishing_prunes_with_the_same_rules(shelf):
     make_dead(shelf)
     dead = shelf.images()[0]
-    old = dead.with_suffix(".img.1.tmp")
+    old = dead.with_suffix(".img.1-0123abcd.tmp")
     old.write_bytes(b"x")
     os.utime(old, (time.time() - 2 * HOUR,) * 2)
     shelf.make("-c", "pass", env={"LC_NEW": "1"})

@@ -31,6 +31,7 @@ from conftest import (
     children,
     clean_environment,
     finish,
+    process_state,
     serial,
     start,
     wait_until,
@@ -214,6 +215,66 @@ def test_its_end_does_not_wait_for_orphans(container):
     assert time.monotonic() - before < 30
 
 
+def test_what_cannot_be_run_ends_it_with_stock_s_words(place):
+    code, out, err = place.stock("/does/not/exist.py")
+    said = err.partition(": ")[2]  # Behind Python's name.
+    assert place("/does/not/exist.py")[:2] == (code, out) == (2, "")
+    assert place("/does/not/exist.py")[2].partition(": ")[2] == said != ""
+    assert place("-m", "does_not_exist")[0] == 1
+
+
+def test_without_a_python_there_is_no_hanging_init(place):
+    place.options = [*(place.options or ()), "--python", "/does/not/exist"]
+    code, out, err = place("-c", "print(1)")
+    assert (code, out) == (2, "") and err.startswith("pylaunch: error: "), err
+
+
+@pytest.mark.parametrize("option", ["--help", "--version", "--stats"])
+def test_as_process_1_it_answers_what_it_is_asked(lab, tmp_path, option):
+    container = Place(lab, tmp_path, *PLACES["container"])
+    code, out, err = container(option)
+    assert (code, err) == (0, "") and out
+
+
+PIPELINE = """
+import subprocess, time
+subprocess.Popen("yes oh, hi | tail & yes error | tail >&2", shell=True)
+# One in a session of its own, one that SIGTERM does not reach.
+subprocess.Popen(["setsid", "sleep", "60"])
+subprocess.Popen("trap '' TERM; sleep 60; sleep 60", shell=True)
+print("on", flush=True)
+time.sleep(60)
+"""
+
+
+def descendants(pid: int) -> set[int]:
+    return {pid}.union(*(descendants(child) for child in children(pid)))
+
+
+def test_the_end_of_a_container_is_the_end_of_all_in_it(container):
+    process = container.begin("-c", PIPELINE)
+    assert process.stdout.readline() == b"on\n"
+    init = container.init_of(process)
+    # The two, a pipeline of four, of which a shell or two may be in between; and the two others.
+    wait_until(lambda: len(descendants(init)) >= 9, "all of them run")
+    everybody = descendants(init)
+    os.kill(init, signal.SIGTERM)
+    assert finish(process)[0] == 128 + signal.SIGTERM
+    wait_until(lambda: not any(map(alive, everybody)), "nobody is left")
+
+
+def test_elsewhere_what_the_program_has_started_lives_on(lab, tmp_path):
+    """As without an init. Only the program gets the signal."""
+    place = Place(lab, tmp_path, *PLACES["always"])
+    program = "import subprocess, time; print(subprocess.Popen(['sleep', '60'], stdout=-3, stderr=-3).pid, flush=True); time.sleep(60)"
+    process = place.begin("-c", program)
+    orphan = int(process.stdout.readline())
+    process.terminate()
+    assert finish(process)[0] == 128 + signal.SIGTERM
+    assert alive(orphan)
+    os.kill(orphan, signal.SIGKILL)
+
+
 def test_without_memory_for_a_child_the_program_is_process_1(lab, tmp_path):
     """As it was before there was an init, with a word on it. Of root's processes the kernel counts none."""
     stranger = [
@@ -318,6 +379,24 @@ def test_stopping_a_container_ends_a_program_without_handler_at_once(container):
     finish(process)
 
 
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGHUP", "SIGQUIT", "SIGALRM", "SIGRTMIN"])
+def test_any_signal_without_a_handler_ends_it(place, name):
+    """docker kill --signal"""
+    number = getattr(signal, name)
+    process = place.begin("-c", SLEEP)
+    process.stdout.readline()
+    os.kill(place.init_of(process), number)
+    assert finish(process)[0] == 128 + number
+
+
+@pytest.mark.parametrize("number", [32, 33])
+def test_the_c_library_s_own_signals_end_the_program_not_the_init(place, number):
+    process = place.begin("-c", SLEEP)
+    process.stdout.readline()
+    os.kill(place.init_of(process), number)
+    assert finish(process)[0] == 128 + number
+
+
 def test_a_signal_while_python_starts_ends_it(container):
     process = container.begin("-c", SLEEP)
     init = container.init_of(process)
@@ -362,6 +441,37 @@ def test_masks_and_ignored_signals_are_those_that_were_given(place):
     # With SIGCHLD ignored, nobody would learn how the program has ended.
     assert place("-c", "raise SystemExit(77)")[0] == 77
     assert place("-c", "import os; os.kill(os.getpid(), 9)")[0] == 128 + 9
+
+
+@pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU])
+def test_who_stops_the_init_stops_the_program_and_both_go_on(lab, tmp_path, number):
+    """Where somebody could say that they are to: their group's parent is of the same session."""
+    place = Place(lab, tmp_path, *PLACES["always"])
+    program = "import os, signal, time; signal.signal(signal.SIGCONT, lambda *a: os.write(1, b'continued\\n'))\nprint('on', flush=True)\nwhile True: time.sleep(60)"
+    process = place.begin("-c", program, process_group=0)
+    assert process.stdout.readline() == b"on\n"
+    (running,) = children(process.pid)
+    for _ in range(2):
+        os.kill(process.pid, number)
+        wait_until(lambda: {process_state(x) for x in (process.pid, running)} == {"T"}, "both stop")
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.stdout.readline() == b"continued\n"
+        wait_until(lambda: "T" not in {process_state(x) for x in (process.pid, running)}, "both go on")  # fmt: skip
+    process.terminate()
+    assert finish(process) == (128 + signal.SIGTERM, b"", b"")
+
+
+def test_a_program_that_handles_such_a_signal_is_not_stopped(place):
+    program = "import os, signal, sys\nfor n in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU): signal.signal(n, lambda n, f: os.write(1, b'%d\\n' % n))\nprint('on', flush=True)\nwhile True: signal.pause()"
+    process = place.begin("-c", program)
+    assert process.stdout.readline() == b"on\n"
+    init = place.init_of(process)
+    for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        os.kill(init, number)
+        assert process.stdout.readline() == b"%d\n" % number
+        assert process_state(init) != "T"
+    os.kill(init, signal.SIGTERM)
+    assert finish(process)[0] == 128 + signal.SIGTERM
 
 
 # ------------------------------------------------------------------------------------------ orphans

@@ -27,6 +27,17 @@ PATIENCE = {"timeout": 120, "every": 0.05}
 pytestmark = [pytest.mark.slow, pytest.mark.one_worker]  # A minute of two processors.
 
 
+@contextlib.contextmanager
+def started(*args, **kwargs):
+    """A supervisor, which ends with the test: its workers would try for ever to reach a database that is gone."""
+    process = start(*args, **kwargs)
+    try:
+        yield process
+    finally:
+        process.kill()  # Its workers as well: no worker outlives its supervisor.
+        process.communicate()
+
+
 def is_worker(pid: int) -> bool:
     """Not what workers have left to the supervisor: sealers and writers of images have sessions of their own."""
     return os.getpgid(pid) == pid and os.getsid(pid) == os.getsid(0)
@@ -86,10 +97,10 @@ def told_if_it_fails(storage, *logs):
 def run_killed(lab, folder, trials: int, workers: int, kills: int, made, *more) -> None:
     """`kills` workers are killed, the first one when the study has been `made()`."""
     argv = command(lab, folder, workers, trials, *more)
-    process = start(argv, clean_environment(lab.home), folder)
-    wait_until(made, "the study is made", **PATIENCE)
-    killed = kill_at_random(process, kills, random.Random(trials))
-    code, out, err = finish(process, timeout=600)
+    with started(argv, clean_environment(lab.home), folder) as process:
+        wait_until(made, "the study is made", **PATIENCE)
+        killed = kill_at_random(process, kills, random.Random(trials))
+        code, out, err = finish(process, timeout=900)
     assert code == 0, f"{killed} were killed\n{out.decode()}\n{err.decode()}"
     assert killed == kills and err.decode().count("killed by signal 9") == kills
     assert f"[0] finished: {trials} trials" in out.decode()
@@ -136,10 +147,10 @@ def test_no_moment_to_be_killed_at_loses_a_trial_of_a_database(lab, tmp_path, mo
     killed = [str(program) if x.endswith("worker.py") else x for x in argv]
     killed[killed.index("on-failure")] = "never"
     environment = clean_environment(lab.home, PYTHONPATH=str(EXAMPLES))
-    code, out, err = finish(start(killed, environment, tmp_path))
+    code, out, err = finish(start(killed, environment, tmp_path), timeout=300)
     assert code == 128 + signal.SIGKILL, (out, err)
     with told_if_it_fails(url):
-        code, out, err = finish(start(argv, environment, tmp_path))
+        code, out, err = finish(start(argv, environment, tmp_path), timeout=300)
         assert code == 0 and b"[0] finished: 4 trials" in out, (out, err)
         check_study(url, 4)
 
@@ -215,6 +226,7 @@ def test_three_hosts_share_a_database(lab, tmp_path):
     with (
         network_namespaces(3) as (hosts, address),
         postgresql.server(address, networks=["10.97.31.0/24"]) as port,
+        contextlib.ExitStack() as stack,
     ):
         url, running = postgresql.url(port), []
         logs = [tmp_path / f"{host}.log" for host in hosts]
@@ -224,7 +236,8 @@ def test_three_hosts_share_a_database(lab, tmp_path):
             argv = ["ip", "netns", "exec", host, *argv]
             with log.open("w") as file:
                 environment = clean_environment(lab.home)
-                running.append(start(argv, environment, tmp_path, stdout=file, stderr=file))
+                options = {"stdout": file, "stderr": file}
+                running.append(stack.enter_context(started(argv, environment, tmp_path, **options)))
         with told_if_it_fails(url, *logs):
             wait_until(lambda: database_has_study(url), "the study is made", **PATIENCE)
             wait_until(
