@@ -84,6 +84,10 @@ PASS_ON(int, getpwuid_r,
 extern "C" __attribute__((visibility("default"))) long read(int fd, void* to, unsigned long size) {
   using Function = long (*)(int, void*, unsigned long);
   PYLAUNCH_LIBC(read)
+  // Who wants to know what was read wants to know what was asked of the start, too.
+  if (pylaunch::engine::g_listener.load(std::memory_order_relaxed) == nullptr) [[likely]] {
+    return libc.Get()(fd, to, size);
+  }
   const void* caller = __builtin_return_address(0);
   if (fd == 0) pylaunch::engine::Tell(caller, pylaunch::engine::StartCall::kReadInput, fd);
   const long got = libc.Get()(fd, to, size);

@@ -2,11 +2,9 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/kcmp.h>
 #include <stdio_ext.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -57,7 +55,7 @@ struct Identity {
   bool open = false;
   dev_t device = 0;
   ino_t inode = 0;
-  bool null = false;  // /dev/null, which many open for themselves.
+  bool null = false;  // /dev/null
   mode_t mode = 0;
   int64_t modified_ns = 0;
 
@@ -70,6 +68,10 @@ struct Identity {
 constinit struct {
   std::atomic<Log*> log = nullptr;
   Identity streams[3];
+  // Of those that lead to /dev/null, which many open for themselves: O_NONBLOCK, which means
+  // nothing there, is put on ours while this records, so that copies of it are known.
+  bool marked[3] = {};
+  bool any_null = false;
   pid_t process = 0;
   uint32_t looked_at = 0;  // How much of it.
   time_t looked_when = 0;
@@ -89,8 +91,9 @@ Identity IdentityOf(int fd) {
   struct stat st;
   if (fstat(fd, &st) != 0) return {};
   const bool null = S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
-  return {true, st.st_dev,  st.st_ino,
-          null, st.st_mode, st.st_mtim.tv_sec * kSecond + st.st_mtim.tv_nsec};
+  const bool foreign = null && g.any_null && (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
+  return {!foreign, st.st_dev,  st.st_ino,
+          null,     st.st_mode, st.st_mtim.tv_sec * kSecond + st.st_mtim.tv_nsec};
 }
 
 void Append(Log* log, int stream, const void* bytes, size_t size) {
@@ -160,16 +163,9 @@ void OnWritten(int fd, const void* bytes, size_t size, bool ours) {
   const Identity now = IdentityOf(fd);
   if ((fd == 1 || fd == 2) && now.Is(g.streams[fd])) {
     Append(log, fd, bytes, size);
-  } else if (!now.null && (now.Is(g.streams[1]) || now.Is(g.streams[2]))) {
+  } else if (now.Is(g.streams[1]) || now.Is(g.streams[2])) {
     log->deeds |= kToCopy;
   }
-}
-
-// Whether `now`, that child's descriptor `fd`, is the stream; of two that lead to /dev/null the
-// kernel tells.
-bool IsGiven(int fd, const Identity& now, int stream, bool here) {
-  if (!now.Is(g.streams[stream])) return false;
-  return !now.null || !here || syscall(SYS_kcmp, getpid(), g.process, KCMP_FILE, fd, stream) <= 0;
 }
 
 void OnExecuting(bool here) {
@@ -178,7 +174,7 @@ void OnExecuting(bool here) {
   for (int fd = 1; fd < 3; ++fd) {
     const Identity now = IdentityOf(fd);
     for (int stream = 1; stream < 3; ++stream) {
-      if (!IsGiven(fd, now, stream, here)) continue;
+      if (!now.Is(g.streams[stream])) continue;
       int64_t none = 0;
       if (!TellsOfWrites(now)) {
         log->deeds |= kMaybeByChild;
@@ -248,6 +244,19 @@ bool HasNumber(std::string_view text, std::string_view number, bool whole) {
   return false;
 }
 
+void MarkNull(int fd) {
+  if (!g.streams[fd].null) return;
+  g.any_null = true;
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || (flags & O_NONBLOCK) != 0) return;
+  g.marked[fd] = fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
+}
+
+void UnmarkNull(int fd) {
+  if (!g.marked[fd] || !IdentityOf(fd).Is(g.streams[fd])) return;
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+}
+
 // Hours and minutes, here or in Greenwich, or the first digits of the seconds since 1970.
 bool HasTime(std::string_view text, time_t from, time_t to) {
   constexpr time_t kMinute = 60, kMost = 120 * kMinute;
@@ -306,6 +315,7 @@ bool WasWrittenTo(FILE* stream) {
 
 void StartOutputRecord() {
   for (int fd = 1; fd < 3; ++fd) g.streams[fd] = IdentityOf(fd);
+  for (int fd = 1; fd < 3; ++fd) MarkNull(fd);
   g.process = getpid();
   g.deeds = new std::set<std::pair<std::string, std::string>>();
   g.pending = new std::string;
@@ -323,6 +333,7 @@ void StartOutputRecord() {
 void StopOutputRecord() {
   ListenToOutput(nullptr);
   UnrepeatableOutput();
+  for (int fd = 1; fd < 3; ++fd) UnmarkNull(fd);
   Log* log = g.log.exchange(nullptr);
   if (log == nullptr) return;
   g.kept = new std::string(log->bytes, log->used.load());

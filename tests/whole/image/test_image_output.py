@@ -167,6 +167,21 @@ def test_what_cannot_be_repeated_is_imported_late(speaker, name):
         assert name == "time" or runs[2][1] != runs[3][1]
 
 
+@pytest.mark.parametrize("name", ["print", "warning", "captured", "redirected", "child", "copy"])
+def test_an_image_made_where_nobody_reads(speaker, name):
+    """Who opens /dev/null for itself does not write to a stream that leads there, too."""
+    start = speaker(SPEAKERS.get(name) or LATE[name][0])
+    expected = start.pipes(stock=True)
+    env = start.image.env(start.env)
+    for _ in range(2):
+        subprocess.run(start.argv(False), env=env, cwd=start.image.cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=True)  # fmt: skip
+    for _ in range(2):
+        run = start.pipes()
+        assert b".img\n" in run[2], run[2].decode()
+        assert (b"imported late" in run[2]) == (name in LATE), run[2].decode()
+        assert (run[0], run[1], without_ours(run[2])) == expected
+
+
 def test_an_image_made_on_a_terminal_is_not_for_a_pipe(speaker):
     """On a terminal Python writes line by line, into a pipe when it is full: raw output comes between."""
     start = speaker(SPEAKERS["flushed"])
