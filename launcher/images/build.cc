@@ -17,6 +17,7 @@
 
 #include "cache/file_env.h"
 #include "image/image_files.h"
+#include "image/restraint.h"
 #include "launcher/contract/tool_text.h"
 
 namespace pylaunch {
@@ -94,6 +95,15 @@ int StatusOf(pid_t child) {
   return 128 + WTERMSIG(status);
 }
 
+// Whoever writes the image writes last what others need to adopt it, a second or two after it can
+// be used here.
+void AwaitDigests(const std::string& image) {
+  const std::string digests = image::DigestsOf(image), folder = cache::FolderOf(image);
+  while (access(digests.c_str(), F_OK) != 0 && image::IsBeingMade(folder)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
 // What may be asked of `query` once there is an image: --cache-mode refresh never finds one.
 ImageAnswer LookAgain(const ImageQuery& query, char** environment) {
   Options options = query.options;
@@ -112,6 +122,7 @@ std::optional<int> BuildImage(const ImageQuery& query, char** environment, bool 
   const ImageAnswer there = FindImage(query, environment);
   if (there.fd >= 0) {
     close(there.fd);
+    AwaitDigests(there.why);
     return Tell(there.why, /*made=*/false, {}, json);
   }
   if (there.order.folder.empty()) return Refuse(there.why);
@@ -151,6 +162,7 @@ std::optional<int> BuildImage(const ImageQuery& query, char** environment, bool 
     if (answer.fd < 0) {
       return Refuse(answer.why.starts_with("none") ? std::string(image::kUnfinished) : answer.why);
     }
+    AwaitDigests(answer.why);
     return Tell(answer.why, /*made=*/true, Clock::now() - started, json);
   }
 }

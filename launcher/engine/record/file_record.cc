@@ -263,6 +263,7 @@ void OnFileCall(FileCall call, int folder, const char* asked, int flags) {
 
 void OnStartCall(StartCall call, int fd) {
   if (!Counts()) return;
+  if (call == StartCall::kUserEntry) NoteTarget("/etc/passwd");  // passwd(5), read by libc itself.
   std::lock_guard<std::mutex> lock(g.mutex);
   if (g.record == nullptr) return;
   if (call == StartCall::kHostName) g.record->asked.insert(kHostName);

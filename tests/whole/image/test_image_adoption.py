@@ -318,6 +318,23 @@ def test_what_asks_who_runs_it_is_for_those_rights(image, question):
         assert not restored(got) and reason(got).startswith("none for this state"), got.err
 
 
+@needs_root
+def test_what_the_user_database_says_is_proved(image, tmp_path):
+    Tree(image.folder / "lib").write({"asking.py": ASKING["expanduser"] + "\n"})
+    users = Path("/etc/passwd").read_text()
+    (tmp_path / "same").write_text(users)
+    (tmp_path / "other").write_text(users.replace(":/root:", ":/tmp_:", 1))
+    for name in ("same", "other"):
+        (tmp_path / name).chmod(Path("/etc/passwd").stat().st_mode & 0o777)
+    time.sleep(RACY)
+    setup = {"preload": ["import asking"], "env": {"PYTHONPATH": str(image.folder / "lib")}}
+    image.make("-c", "pass", **setup)
+    show = "import asking; print(asking.x)"
+    for name, home in {"same": "/root", "other": "/tmp_"}.items():
+        got = image("-c", show, wrap=bound(tmp_path / name, "/etc/passwd"), **setup)
+        assert (got.out, restored(got)) == (home + "\n", name == "same"), got.err
+
+
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
