@@ -43,11 +43,12 @@ def test_use_image_does_what_the_option_does(ours, write, tree):
     first = ours.again(*command, flags=preload(file), env=env)
     assert (first.code, first.out, first.err) == (0, "m is imported\nFalse\n", "")
     second = ours.again(*command, flags=preload(file), env=env)
-    assert (second.code, second.out, second.err) == (0, "True\n", "")
+    assert (second.code, second.out, second.err) == (0, "m is imported\nTrue\n", "")
     # The very same image: what a file asks for is no part of what an image holds.
     write("# no directive\nimport m\n")
     assert ours.again(*command, flags=preload(file), env=env).out == "m is imported\nFalse\n"
-    assert ours.again(*command, flags=["--image", *preload(file)], env=env).out == "True\n"
+    by_option = ours.again(*command, flags=["--image", *preload(file)], env=env)
+    assert by_option.out == "m is imported\nTrue\n"
 
 
 SETTINGS = {
