@@ -136,7 +136,7 @@ void JudgeSummary(char** environment, ImageSummary* image) {
     TakeAdopted(machine, image);
   }
   if (!IsOfThisHost(image->key.facts, machine) && IsFile(DigestsOf(image->path))) {
-    image->difference = WhyNotHere(image->key.facts, machine);
+    image->difference = WhyNotHere(image->key, machine);
     if (image->difference.empty()) image->difference = kElsewhere;
     return;
   }

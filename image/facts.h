@@ -46,6 +46,9 @@ inline constexpr char kProcessor[] = "processor";
 inline constexpr char kOnlineProcessors[] = "online processors";
 inline constexpr char kAffinity[] = "processor affinity";
 
+// Asked, not a fact: how many processors there are, or how many may be used.
+inline constexpr char kProcessors[] = "number of processors";
+
 // Of who runs it. The first counts for an image that others may use only if preloading asked.
 inline constexpr char kUser[] = "user";
 inline constexpr char kGroups[] = "supplementary groups";

@@ -148,6 +148,10 @@ long CountIn(const std::string& list) {
   return count;
 }
 
+bool HasAsked(const KeyHead& head, std::string_view question) {
+  return std::find(head.asked.begin(), head.asked.end(), question) != head.asked.end();
+}
+
 }  // namespace
 
 bool IsOfHost(std::string_view name) {
@@ -159,7 +163,7 @@ bool IsOfRights(std::string_view name) {
 }
 
 Facts WithoutTravelling(const Facts& facts, const KeyHead& head) {
-  const bool asked = std::find(head.asked.begin(), head.asked.end(), kUser) != head.asked.end();
+  const bool asked = HasAsked(head, kUser);
   Facts rest;
   std::copy_if(facts.begin(), facts.end(), std::back_inserter(rest), [&](const Fact& fact) {
     if (!IsOfRights(fact.name)) return !IsOfHost(fact.name);
@@ -168,12 +172,13 @@ Facts WithoutTravelling(const Facts& facts, const KeyHead& head) {
   return rest;
 }
 
-std::string WhyNotHere(const Facts& made, const Facts& now) {
-  std::string why = WhyNotProcessor(ValueOf(made, kProcessor), ValueOf(now, kProcessor));
-  if (why.empty()) why = WhyNotKernel(ValueOf(made, kKernel), ValueOf(now, kKernel));
-  if (!why.empty()) return why;
+std::string WhyNotHere(const KeyHead& made, const Facts& now) {
+  const Facts& facts = made.facts;
+  std::string why = WhyNotProcessor(ValueOf(facts, kProcessor), ValueOf(now, kProcessor));
+  if (why.empty()) why = WhyNotKernel(ValueOf(facts, kKernel), ValueOf(now, kKernel));
+  if (!why.empty() || !HasAsked(made, kProcessors)) return why;
   for (const char* processors : {kOnlineProcessors, kAffinity}) {
-    if (CountIn(ValueOf(made, processors)) != CountIn(ValueOf(now, processors))) {
+    if (CountIn(ValueOf(facts, processors)) != CountIn(ValueOf(now, processors))) {
       return std::string("number of ") + processors + " changed";
     }
   }

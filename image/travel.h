@@ -25,9 +25,10 @@ bool IsOfRights(std::string_view name);
 // differ; and of an image that is made for others, the user.
 Facts WithoutTravelling(const Facts& facts, const KeyHead& head);
 
-// Why what ran where `made` was so cannot run where `now` is so, in words as Difference's; an empty
-// string: it can. Looks at facts of a host alone.
-std::string WhyNotHere(const Facts& made, const Facts& now);
+// Why a process of the image cannot run where `now` is so, in words as Difference's; an empty
+// string: it can. Looks at facts of a host alone. How many processors there are counts if
+// preloading asked: who made as many threads, or noted that, would have another number.
+std::string WhyNotHere(const KeyHead& made, const Facts& now);
 
 // Of a start's facts: a name for host, boot and who runs it there, 16 hex digits.
 std::string HostOf(const Facts& now);

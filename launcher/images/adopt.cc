@@ -43,7 +43,7 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
                      const image::ImageOrder& order, CacheMode mode) {
   OpenImage result;
   const std::string path = image::ImageOf(file.path());
-  result.why = image::WhyNotHere(head.facts, order.facts);
+  result.why = image::WhyNotHere(head, order.facts);
   const bool rebooted =
       image::ValueOf(head.facts, image::kBoot) != image::ValueOf(order.facts, image::kBoot);
   if (result.why.empty() && rebooted && !head.boot.empty()) {

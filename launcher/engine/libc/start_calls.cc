@@ -1,9 +1,11 @@
-// No header that declares these functions is included (file_calls.cc).
-
 #include "launcher/engine/libc/start_calls.h"
+
+#include <sched.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <cstdarg>
 
 #include "launcher/engine/base/interpreter_object.h"
 #include "launcher/engine/libc/host_name_libraries.h"
@@ -36,6 +38,10 @@ static bool IsCountedUname(const void* caller) {
   return g_listener.load(std::memory_order_relaxed) != nullptr && !IsInterpreters(caller) &&
          !KeepsNoHostName(caller);
 }
+
+// unistd.h, _SC_NPROCESSORS_CONF and _SC_NPROCESSORS_ONLN.
+static bool CountsProcessors(int name) { return name == 83 || name == 84; }
+static constexpr long kGetAffinity = 204;  // sched_getaffinity(2)'s number on x86_64.
 
 }  // namespace pylaunch::engine
 
@@ -80,6 +86,33 @@ PASS_ON(struct passwd*, getpwuid, (unsigned user), (user), true, kUserEntry, -1)
 PASS_ON(int, getpwuid_r,
         (unsigned user, struct passwd* to, char* room, unsigned long size, struct passwd** found),
         (user, to, room, size, found), true, kUserEntry, -1)
+
+PASS_ON(long, sysconf, (int name), (name), pylaunch::engine::CountsProcessors(name), kProcessors,
+        -1)
+PASS_ON(int, get_nprocs, (), (), true, kProcessors, -1)
+PASS_ON(int, get_nprocs_conf, (), (), true, kProcessors, -1)
+PASS_ON(int, sched_getaffinity, (int process, unsigned long size, cpu_set_t* set),
+        (process, size, set), true, kProcessors, -1)
+PASS_ON(int, pthread_getaffinity_np, (unsigned long thread, unsigned long size, cpu_set_t* set),
+        (thread, size, set), true, kProcessors, -1)
+
+// LLVM's OpenMP asks so (z_Linux_util.cpp). No call has more than six arguments; what the caller
+// has not given is read and not used.
+extern "C" __attribute__((visibility("default"))) long syscall(long number, ...) noexcept {
+  using Function = long (*)(long, ...);
+  PYLAUNCH_LIBC(syscall)
+  if (number == pylaunch::engine::kGetAffinity) {
+    pylaunch::engine::Tell(__builtin_return_address(0), pylaunch::engine::StartCall::kProcessors,
+                           -1);
+  }
+  va_list rest;
+  va_start(rest, number);
+  long arguments[6];
+  for (long& argument : arguments) argument = va_arg(rest, long);
+  va_end(rest);
+  return libc.Get()(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
+                    arguments[5]);
+}
 
 extern "C" __attribute__((visibility("default"))) long read(int fd, void* to, unsigned long size) {
   using Function = long (*)(int, void*, unsigned long);

@@ -267,6 +267,7 @@ void OnStartCall(StartCall call, int fd) {
   std::lock_guard<std::mutex> lock(g.mutex);
   if (g.record == nullptr) return;
   if (call == StartCall::kHostName) g.record->asked.insert(kHostName);
+  if (call == StartCall::kProcessors) g.record->asked.insert(image::kProcessors);
   if (call == StartCall::kUserEntry) g.record->asked.insert(image::kUser);
   if (!g.questions_count) return;
   if (call == StartCall::kUser) g.record->asked.insert(image::kUser);

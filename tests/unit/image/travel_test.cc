@@ -30,11 +30,14 @@ class TravelTest : public testing::Test {
  protected:
   const Facts here_ = MachineFacts();
   std::string Why(const std::string& name, const std::string& made, const std::string& now) {
-    return WhyNotHere(With(here_, name, made), With(here_, name, now));
+    KeyHead head;
+    head.facts = With(here_, name, made);
+    head.asked = {kProcessors};
+    return WhyNotHere(head, With(here_, name, now));
   }
 };
 
-TEST_F(TravelTest, FromHereToHere) { EXPECT_EQ(WhyNotHere(here_, here_), ""); }
+TEST_F(TravelTest, FromHereToHere) { EXPECT_EQ(Why(kBoot, "1", "1"), ""); }
 
 TEST_F(TravelTest, AnotherBootIsNoReason) { EXPECT_EQ(Why(kBoot, "1", "2"), ""); }
 
@@ -88,6 +91,14 @@ TEST_F(TravelTest, AsManyProcessorsWhicheverTheyAre) {
   EXPECT_EQ(Why(kAffinity, "0-3", "0-2"), "number of processor affinity changed");
   EXPECT_EQ(Why(kOnlineProcessors, "0-7\n", "0-3,16-19\n"), "");
   EXPECT_EQ(Why(kOnlineProcessors, "0\n", "0-1\n"), "number of online processors changed");
+}
+
+TEST_F(TravelTest, TheirNumberIsNobodysBusinessWhereNobodyAsked) {
+  KeyHead head;
+  head.facts = With(here_, kAffinity, "0-63");
+  EXPECT_EQ(WhyNotHere(head, With(here_, kAffinity, "0")), "");
+  head.asked = {kProcessors};
+  EXPECT_NE(WhyNotHere(head, With(here_, kAffinity, "0")), "");
 }
 
 TEST_F(TravelTest, AProcessorMustHaveAllThatTheImagesHad) {
