@@ -323,6 +323,15 @@ void MappedFile::Unmap() {
   if (data_ != nullptr) munmap(const_cast<char*>(data_), size_);
 }
 
+bool ReplaceFile(FileEnv& env, const std::string& path, std::string_view bytes) {
+  auto file = env.CreateTemp(path);
+  if (!file) return false;
+  const std::string temp = (*file)->path();
+  if ((*file)->Append(bytes) && env.Rename(temp, path)) return true;
+  (void)env.Unlink(temp);
+  return false;
+}
+
 FileEnv& PosixFileEnv() {
   // Never destroyed: the engine may use it from exit hooks.
   static PosixEnv* const env = new PosixEnv(/*unnoticed=*/false);

@@ -97,6 +97,10 @@ class FileEnv {
   virtual int64_t NowNs() = 0;
 };
 
+// Puts a file of these bytes in the place of the one at `path`, if there is one: whole or not at
+// all, but for a crash of the machine, since nobody waits for the disk. False: it is as it was.
+bool ReplaceFile(FileEnv& env, const std::string& path, std::string_view bytes);
+
 // The operating system's.
 FileEnv& PosixFileEnv();
 // The same for who only looks: reading does not set the time of last use (open(2), O_NOATIME),

@@ -14,11 +14,7 @@ std::string NotePath(const std::string& archive) { return archive + ".note"; }
 }  // namespace
 
 void LeaveNote(FileEnv& env, const std::string& archive, const std::string& what) {
-  auto file = env.CreateTemp(NotePath(archive));
-  if (!file) return;
-  const std::string temp = (*file)->path();
-  const bool written = (*file)->Append(what).has_value();
-  if (!written || !env.Rename(temp, NotePath(archive))) (void)env.Unlink(temp);
+  (void)ReplaceFile(env, NotePath(archive), what);
 }
 
 std::string TakeNote(FileEnv& env, const std::string& archive) {

@@ -175,6 +175,19 @@ std::vector<std::string> MappedFiles(int image) {
   return paths;
 }
 
+// As KeyHead::inodes has them; empty: the image's table cannot be read, or a file is not there.
+std::string InodesHere(int image) {
+  std::string inodes;
+  for (const std::string& path : MappedFiles(image)) {
+    struct stat st;
+    if (stat(path.c_str(), &st) != 0) return "";
+    std::array<char, 18> digits;
+    std::snprintf(digits.data(), digits.size(), inodes.empty() ? "%lx" : ",%lx", st.st_ino);
+    inodes += digits.data();
+  }
+  return inodes;
+}
+
 }  // namespace
 
 Adoption Adopt(const AdoptionQuery& query) {
@@ -201,18 +214,6 @@ Adoption Adopt(const AdoptionQuery& query) {
   key.inodes = InodesHere(query.image);
   if (key.inodes.empty()) why = query.path + ": the files that it maps are not there";
   return adoption;
-}
-
-std::string InodesHere(int image) {
-  std::string inodes;
-  for (const std::string& path : MappedFiles(image)) {
-    struct stat st;
-    if (stat(path.c_str(), &st) != 0) return "";
-    std::array<char, 18> digits;
-    std::snprintf(digits.data(), digits.size(), inodes.empty() ? "%lx" : ",%lx", st.st_ino);
-    inodes += digits.data();
-  }
-  return inodes;
 }
 
 }  // namespace pylaunch::image

@@ -36,10 +36,6 @@ struct Adoption {
 // REQUIRES: travel.h has nothing against it. On several threads.
 Adoption Adopt(const AdoptionQuery& query);
 
-// The inode here of each file that the image maps, as KeyHead::inodes has them; empty: the image's
-// table cannot be read, or a file is not there.
-std::string InodesHere(int image);
-
 }  // namespace pylaunch::image
 
 #endif  // PYLAUNCH_IMAGE_ADOPTION_H_

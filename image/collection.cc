@@ -123,19 +123,25 @@ bool MayBeAsWritten(const ImageSummary& image) {
   return now == image.key.image || DifferInCtimeAlone(now, image.key.image);
 }
 
-// The key that this host has of an image that was made elsewhere, if there is one.
-void TakeAdopted(const Facts& machine, ImageSummary* image) {
+// The key that this host has of an image that was made elsewhere. False: there is none.
+bool TakeAdopted(const Facts& machine, ImageSummary* image) {
   const std::string path = AdoptedOf(image->path, HostOf(machine));
   auto bytes = cache::PosixFileEnv().ReadFile(path, kMaxKey);
-  if (auto key = bytes ? Key::Parse(std::move(*bytes)) : std::nullopt) image->key = std::move(*key);
+  auto key = bytes ? Key::Parse(std::move(*bytes)) : std::nullopt;
+  if (key) image->key = std::move(*key);
+  return key.has_value();
 }
 
 void JudgeSummary(char** environment, ImageSummary* image) {
   const Facts machine = MachineFactsFor(image->key.facts);
-  if (!IsOfThisHost(image->key.facts, machine) || !FirstChange(image->key).empty()) {
-    TakeAdopted(machine, image);
+  // Thousands of files: they are asked about once for each key.
+  bool here = IsOfThisHost(image->key.facts, machine);
+  std::string change = here ? FirstChange(image->key) : "";
+  if ((!here || !change.empty()) && TakeAdopted(machine, image)) {
+    here = IsOfThisHost(image->key.facts, machine);
+    change = here ? FirstChange(image->key) : "";
   }
-  if (!IsOfThisHost(image->key.facts, machine) && IsFile(DigestsOf(image->path))) {
+  if (!here && IsFile(DigestsOf(image->path))) {
     image->difference = WhyNotHere(image->key, machine);
     if (image->difference.empty()) image->difference = kElsewhere;
     return;
@@ -143,7 +149,8 @@ void JudgeSummary(char** environment, ImageSummary* image) {
   image->difference = WhyDead(image->key.facts, machine);
   image->standing = Standing::kDead;
   if (!image->difference.empty()) return;
-  image->difference = MayBeAsWritten(*image) ? FirstChange(image->key) : image->path + " changed";
+  if (!here) change = FirstChange(image->key);
+  image->difference = MayBeAsWritten(*image) ? change : image->path + " changed";
   image->standing = IsForOtherFolders(image->difference) ? Standing::kAlive : Standing::kStale;
   if (!image->difference.empty() || environment == nullptr) return;
   Facts now = machine;

@@ -10,13 +10,15 @@
 
 namespace pylaunch::image {
 
+bool IsOwn(const struct stat& st, const std::string& path) {
+  return (st.st_uid == geteuid() || st.st_uid == 0) &&
+         cache::WhyNotTrusted(cache::PosixFileEnv(), st, path).empty();
+}
+
 cache::Descriptor OpenOwn(const std::string& path, struct stat* st) {
   cache::Descriptor file(open(path.c_str(), O_RDONLY | O_NOFOLLOW));
   if (!file.ok()) return file;
-  const bool own = fstat(file.get(), st) == 0 && S_ISREG(st->st_mode) &&
-                   (st->st_uid == geteuid() || st->st_uid == 0) &&
-                   cache::WhyNotTrusted(cache::PosixFileEnv(), *st, path).empty();
-  if (own) return file;
+  if (fstat(file.get(), st) == 0 && S_ISREG(st->st_mode) && IsOwn(*st, path)) return file;
   file.Close();
   errno = EPERM;
   return file;

@@ -9,6 +9,9 @@
 
 namespace pylaunch::image {
 
+// Whether `st`, a file or folder at `path`, is this user's or root's, and nobody else can write it.
+bool IsOwn(const struct stat& st, const std::string& path);
+
 // Opens for reading a regular file, no link, that nobody but this user and root can have written,
 // and stats it. Who else may read it is for its owner to say. The descriptor is kept across execve.
 // Not ok() with errno set: EPERM where another can have written it.

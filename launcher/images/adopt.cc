@@ -1,7 +1,6 @@
 #include "launcher/images/adopt.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -22,19 +21,9 @@ namespace {
 
 constexpr size_t kMaxDigests = size_t{64} << 20;
 
-// Nobody waits for the disk: half a key is seen to be one.
-void Publish(const image::Key& key, const std::string& path) {
-  cache::FileEnv& env = cache::PosixFileEnv();
-  auto file = env.CreateTemp(path);
-  if (!file) return;
-  const std::string temp = (*file)->path();
-  if (!(*file)->Append(key.Serialize()) || !env.Rename(temp, path)) unlink(temp.c_str());
-}
-
 bool IsOnlyOurs(const std::string& folder) {
   struct stat st;
-  return stat(folder.c_str(), &st) == 0 && (st.st_uid == geteuid() || st.st_uid == 0) &&
-         (st.st_mode & 022) == 0;
+  return stat(folder.c_str(), &st) == 0 && image::IsOwn(st, folder);
 }
 
 }  // namespace
@@ -79,7 +68,9 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
   result.why = adoption.why_not;
   if (!result.why.empty()) return result;
   if (adoption.lasting && mode != CacheMode::kReadonly) {
-    Publish(adoption.key, image::AdoptedOf(path, image::HostOf(order.facts)));
+    // Nobody waits for the disk: half a key is seen to be one.
+    const std::string note = image::AdoptedOf(path, image::HostOf(order.facts));
+    (void)cache::ReplaceFile(cache::PosixFileEnv(), note, adoption.key.Serialize());
   }
   result.inodes = adoption.key.inodes;
   result.fd = opened.Release();

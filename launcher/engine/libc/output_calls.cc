@@ -66,6 +66,13 @@ bool IsHeard() { return g.listener.load(std::memory_order_relaxed) != nullptr; }
   return Told(caller, fd, &part, [&] { return write(fd, from, size); });
 }
 
+[[gnu::always_inline]] inline ssize_t PassOn(Write write, const void* caller, int fd,
+                                             const void* from, size_t size) {
+  if (!IsHeard()) [[likely]]
+    return write(fd, from, size);
+  return WriteBy(write, caller, fd, from, size);
+}
+
 }  // namespace
 
 void ListenToOutput(const OutputListener* listener) { g.listener = listener; }
@@ -103,18 +110,13 @@ void TellReaped(int64_t before) {
 
 EXPORTED ssize_t write(int fd, const void* from, size_t size) {
   namespace engine = pylaunch::engine;
-  const auto libc = engine::g.libc_write.Get();
-  if (!engine::IsHeard()) [[likely]]
-    return libc(fd, from, size);
-  return engine::WriteBy(libc, __builtin_return_address(0), fd, from, size);
+  return engine::PassOn(engine::g.libc_write.Get(), __builtin_return_address(0), fd, from, size);
 }
 
 EXPORTED ssize_t __write(int fd, const void* from, size_t size) {
   namespace engine = pylaunch::engine;
-  const auto libc = engine::g.libc_write_too.Get();
-  if (!engine::IsHeard()) [[likely]]
-    return libc(fd, from, size);
-  return engine::WriteBy(libc, __builtin_return_address(0), fd, from, size);
+  return engine::PassOn(engine::g.libc_write_too.Get(), __builtin_return_address(0), fd, from,
+                        size);
 }
 
 EXPORTED ssize_t writev(int fd, const iovec* parts, int count) {

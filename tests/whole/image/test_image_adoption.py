@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import Tree
-from imaged import PYTHON, RACY, Imaged, has, reason, restored
+from imaged import PYTHON, RACY, Imaged, has, reason, restored, write_unseen
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -220,13 +220,7 @@ def test_without_whole_digests_it_stays_where_it_was_made(travel, boot, damage):
 @needs_root
 def test_a_damaged_image_is_not_adopted(travel, boot):
     (img,) = travel.image.images()
-    was = img.stat()
-    data = img.read_bytes()
-    at = next(i for i in range(len(data) // 2, len(data)) if data[i])
-    with img.open("r+b") as file:
-        file.seek(at)
-        file.write(bytes([data[at] ^ 1]))
-    os.utime(img, ns=(was.st_atime_ns, was.st_mtime_ns))
+    write_unseen(img)
     got = travel.start(wrap=boot)
     assert not restored(got) and "damaged" in reason(got), got.err
 

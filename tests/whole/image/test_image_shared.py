@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Tree
-from imaged import RACY, has, reason, restored
+from imaged import RACY, has, reason, restored, write_unseen
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -100,13 +100,7 @@ def test_an_image_of_another_user_is_not_used(layer, of):
 @pytest.mark.parametrize("mode", ["auto", "sealed"])
 def test_an_image_that_was_written_and_given_its_times_back_is_not_used(layer, mode):
     (img,) = layer.images()
-    was = img.stat()
-    data = img.read_bytes()
-    at = next(i for i in range(len(data) // 2, len(data)) if data[i])
-    with img.open("r+b") as file:
-        file.seek(at)
-        file.write(bytes([data[at] ^ 1]))
-    os.utime(img, ns=(was.st_atime_ns, was.st_mtime_ns))
+    write_unseen(img)
     got = again(layer, "--cache-mode", mode)
     assert not restored(got) and "damaged" in reason(got), got.err
 
