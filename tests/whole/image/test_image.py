@@ -623,7 +623,6 @@ def test_new_package_folder(stale):
         ({"env": {"PYTHONUTF8": "1"}}, "variable PYTHONUTF8 is new"),
         ({"preload": ["import mine, json"]}, "none yet"),
         ({"options": ["-O"]}, "none yet"),
-        ({"wrap": ["taskset", "1"]}, "processor affinity changed"),
         ({"wrap": ["bash", "-c", 'ulimit -S -s 4096; exec "$@"', "-"]}, "stack limit changed"),
         ({"wrap": ["bash", "-c", 'exec "$@" <&-', "-"]}, "open standard streams changed"),
         ({"wrap": ["setarch", "-R"]}, "addresses are not randomised"),
