@@ -221,7 +221,7 @@ std::string ForEngine(int handoff, int engine) {
 
 std::string ForImage(int handoff, const OpenImage& image, const std::string& python) {
   std::string value;
-  PutImageHandoff(handoff, image.fd, getpid(), image.inodes.c_str(), python.c_str(),
+  PutImageHandoff(handoff, image.fd, getpid(), image.moved, image.inodes.c_str(), python.c_str(),
                   [&value](char c) { value += c; });
   return value;
 }
@@ -276,7 +276,7 @@ OpenImage LookUpImage(const ImageQuery& query, Handoff* handoff) {
       std::fprintf(stderr, "pylaunch: explain: image: %s\n", answer.note.c_str());
     }
   }
-  return {answer.fd, std::move(answer.inodes), ""};
+  return {answer.fd, std::move(answer.inodes), answer.moved, ""};
 }
 
 // The helper of others that this process is, unless it is told by a flag what to preload, or is to

@@ -51,6 +51,7 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
       return result;
     }
     result.inodes = std::string(kAnyInodes);
+    result.moved = rebooted;
     result.fd = opened.Release();
     return result;
   }
@@ -73,6 +74,7 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
     (void)cache::ReplaceFile(cache::PosixFileEnv(), note, adoption.key.Serialize());
   }
   result.inodes = adoption.key.inodes;
+  result.moved = adoption.key.moved;
   result.fd = opened.Release();
   return result;
 }

@@ -32,7 +32,7 @@ constexpr size_t kMaxWords = 1000;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   std::string variable = std::string(kHandoffVariable) + "=";
-  PutImageHandoff(handoff, image, getpid(), /*inodes=*/"", /*python=*/"",
+  PutImageHandoff(handoff, image, getpid(), /*moved=*/false, /*inodes=*/"", /*python=*/"",
                   [&variable](char c) { variable += c; });
   char python[] = "python", option[] = "-c", command[] = "pass";
   char* const argv[] = {python, option, command, nullptr};

@@ -9,7 +9,17 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import Tree
-from imaged import PYTHON, RACY, Imaged, has, reason, restored, write_unseen
+from imaged import (
+    PYTHON,
+    RACY,
+    Imaged,
+    bound,
+    has,
+    in_other_boot,
+    reason,
+    restored,
+    write_unseen,
+)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -104,16 +114,9 @@ def test_a_copy_with_another_content_is_none(travel, what):
     assert restored(travel.start())
 
 
-def bound(source, target) -> list[str]:
-    return ["unshare", "-m", "sh", "-c", f'mount --bind {source} {target}; exec "$@"', "-"]
-
-
 @pytest.fixture
 def boot(tmp_path):
-    """A process of this has another boot id."""
-    other = tmp_path / "boot_id"
-    other.write_text("11111111-2222-3333-4444-555555555555\n")
-    return bound(other, "/proc/sys/kernel/random/boot_id")
+    return in_other_boot(tmp_path)
 
 
 @needs_root
