@@ -173,8 +173,7 @@ Result<TransferOutcome> Export(FileEnv& env, const std::string& archive, const B
 }
 
 Result<TransferOutcome> Import(FileEnv& env, const std::string& file, const BuildKey& key,
-                               const std::string& archive, bool replace,
-                               const CheckCargo& check) {
+                               const std::string& archive, bool replace, const CheckCargo& check) {
   auto from = OpenToImport(env, file, key);
   if (!from) return tl::unexpected(from.error());
   if (check) {

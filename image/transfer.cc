@@ -34,7 +34,7 @@ using cache::MakeError;
 using cache::Result;
 
 constexpr size_t kBlockBytes = size_t{4} << 20;
-constexpr size_t kMaxSmall = size_t{256} << 20;   // A key, or digests.
+constexpr size_t kMaxSmall = size_t{256} << 20;    // A key, or digests.
 constexpr uint64_t kMaxImage = uint64_t{1} << 40;  // Most of it holes.
 constexpr size_t kNameDigits = 16;
 
@@ -125,9 +125,8 @@ std::string WhyLeftOut(const ImageSummary& image, const PackRequest& request,
   const bool stale =
       image.standing == cache::Standing::kStale || image.standing == cache::Standing::kDead;
   if (stale && !copied) return image.difference;
-  return access(DigestsOf(image.path).c_str(), F_OK) == 0
-             ? ""
-             : DigestsOf(image.path) + " is not there";
+  return access(DigestsOf(image.path).c_str(), F_OK) == 0 ? ""
+                                                          : DigestsOf(image.path) + " is not there";
 }
 
 // What of an image's three files is to be carried.
@@ -164,9 +163,8 @@ Result<void> Pack(const Source& source, cache::ArchiveWriter* to, cache::WireWri
     packer.WriteTo(bytes->size(), table);
   }
   Packer packer(to);
-  const bool read = ForEachPage(source.image.get(), [&](std::string_view page, uint64_t at) {
-    return packer.Add(page, at);
-  });
+  const bool read = ForEachPage(
+      source.image.get(), [&](std::string_view page, uint64_t at) { return packer.Add(page, at); });
   if (!read || !packer.Flush()) {
     cache::Error error = packer.error();
     if (error.message.empty()) error.message = std::string("image: ") + std::strerror(errno);
@@ -368,8 +366,7 @@ cache::Result<void> Arrivals::Unpack(const cache::ArchiveReader& from) {
   in.Number(&format);
   if (in.ok() && format != kFormat) {
     return MakeError(ErrorCode::kForeign, "its images are of format " + std::to_string(format) +
-                                              ", and this pylaunch has " +
-                                              std::to_string(kFormat));
+                                              ", and this pylaunch has " + std::to_string(kFormat));
   }
   std::vector<Packed> all;
   in.List(&all, [&in](Packed* packed) {
@@ -382,32 +379,8 @@ cache::Result<void> Arrivals::Unpack(const cache::ArchiveReader& from) {
   const Facts machine = MachineFacts();
   std::set<std::string> names;
   for (Packed& packed : all) {
-    const std::string& name = packed.name;
-    if (!IsName(name) || !names.insert(name).second || !IsInOrder(packed.key_file, kMaxSmall) ||
-        !IsInOrder(packed.digests_file, kMaxSmall) || !IsInOrder(packed.image, kMaxImage)) {
-      return Damaged("its list of images");
-    }
-    auto key_bytes = Small(from, packed.key_file);
-    auto digest_bytes = Small(from, packed.digests_file);
-    if (!key_bytes || !digest_bytes) return Damaged("the key of image " + name);
-    auto key = Key::Parse(std::move(*key_bytes));
-    const auto digests = Digests::Parse(*digest_bytes);
-    if (!key || !digests || digests->proofs != DigestsId(key->files) || NameFor(*key) != name) {
-      return Damaged("the key of image " + name);
-    }
-    if (ValueOf(key->facts, kPython) != python_) {
-      return MakeError(ErrorCode::kForeign, "an image for " + ValueOf(key->facts, kPython) +
-                                                ", and this is " + python_);
-    }
-    Carried& carried = packed.carried;
-    carried.name = name;
-    carried.bytes = packed.image.size;
-    carried.data_bytes = packed.image.data_bytes();
-    carried.left_out = IsOneUsersOnly(key->facts, key->shared, machine);
-    carried.why = carried.left_out ? "it is for another user" : WhyNotHere(*key, machine);
-    carried.kept = !carried.left_out && HoldsAlready(folder_ + "/" + name + ".img");
-    packed.key = std::move(*key);
-    packed.digests = std::move(*digest_bytes);
+    if (!names.insert(packed.name).second) return Damaged("its list of images");
+    if (auto done = TakeKey(from, machine, &packed); !done) return done;
   }
   if (auto room = MakeRoom(all); !room) return room;
   for (const Packed& packed : all) {
@@ -416,8 +389,39 @@ cache::Result<void> Arrivals::Unpack(const cache::ArchiveReader& from) {
   return {};
 }
 
+cache::Result<void> Arrivals::TakeKey(const cache::ArchiveReader& from, const Facts& machine,
+                                      Packed* packed) const {
+  const std::string& name = packed->name;
+  if (!IsName(name) || !IsInOrder(packed->key_file, kMaxSmall) ||
+      !IsInOrder(packed->digests_file, kMaxSmall) || !IsInOrder(packed->image, kMaxImage)) {
+    return Damaged("its list of images");
+  }
+  auto key_bytes = Small(from, packed->key_file);
+  auto digest_bytes = Small(from, packed->digests_file);
+  if (!key_bytes || !digest_bytes) return Damaged("the key of image " + name);
+  auto key = Key::Parse(std::move(*key_bytes));
+  const auto digests = Digests::Parse(*digest_bytes);
+  if (!key || !digests || digests->proofs != DigestsId(key->files) || NameFor(*key) != name) {
+    return Damaged("the key of image " + name);
+  }
+  if (ValueOf(key->facts, kPython) != python_) {
+    return MakeError(ErrorCode::kForeign,
+                     "an image for " + ValueOf(key->facts, kPython) + ", and this is " + python_);
+  }
+  Carried& carried = packed->carried;
+  carried.name = name;
+  carried.bytes = packed->image.size;
+  carried.data_bytes = packed->image.data_bytes();
+  carried.left_out = IsOneUsersOnly(key->facts, key->shared, machine);
+  carried.why = carried.left_out ? "it is for another user" : WhyNotHere(*key, machine);
+  carried.kept = !carried.left_out && HoldsAlready((folder_ + "/" + name).append(kImageSuffix));
+  packed->key = std::move(*key);
+  packed->digests = std::move(*digest_bytes);
+  return {};
+}
+
 // The folder; and nothing is begun that the disk cannot hold.
-cache::Result<void> Arrivals::MakeRoom(const std::vector<Packed>& all) {
+cache::Result<void> Arrivals::MakeRoom(const std::vector<Packed>& all) const {
   uint64_t needed = 0;
   for (const Packed& packed : all) {
     if (packed.carried.left_out || packed.carried.kept) continue;
@@ -432,12 +436,12 @@ cache::Result<void> Arrivals::MakeRoom(const std::vector<Packed>& all) {
   constexpr int kMiBBits = 20;
   return MakeError(ErrorCode::kIo, folder_ + ": no room: its images take " +
                                        std::to_string((needed >> kMiBBits) + 1) +
-                                       " MiB, and there are " +
-                                       std::to_string(free >> kMiBBits) + " MiB");
+                                       " MiB, and there are " + std::to_string(free >> kMiBBits) +
+                                       " MiB");
 }
 
 cache::Result<void> Arrivals::WritePages(const cache::ArchiveReader& from, const Packed& packed,
-                                         cache::WritableFile* to) {
+                                         cache::WritableFile* to) const {
   uint64_t end = 0;
   auto done =
       ForEachPiece(from, packed.image, [&](uint64_t at, std::string_view bytes) -> Result<void> {
@@ -476,8 +480,8 @@ cache::Result<void> Arrivals::PublishOne(Arrival* arrival) {
   if (auto done = env_.Rename(arrival->temp, image); !done) return done;
   arrival->temp.clear();
   arrival->key.image = StateOf(image);
-  for (const auto& [path, bytes] : {std::pair{digests, arrival->digests},
-                                    std::pair{key, arrival->key.Serialize()}}) {
+  for (const auto& [path, bytes] :
+       {std::pair{digests, arrival->digests}, std::pair{key, arrival->key.Serialize()}}) {
     if (!cache::ReplaceFile(env_, path, bytes)) {
       return MakeError(ErrorCode::kIo, path + ": cannot be written");
     }

@@ -10,6 +10,7 @@
 #include "cache/archive_writer.h"
 #include "cache/error.h"
 #include "cache/file_env.h"
+#include "image/facts.h"
 
 // Images in an exported archive (cache/transfer.h), with what another host needs to adopt them.
 // Format: docs/archive.md. Not thread-safe.
@@ -61,11 +62,15 @@ class Arrivals {
   struct Packed;
   struct Arrival;
 
+  // What `packed` is besides its pages.
+  cache::Result<void> TakeKey(const cache::ArchiveReader& from, const Facts& machine,
+                              Packed* packed) const;
   cache::Result<void> UnpackOne(const cache::ArchiveReader& from, const Packed& packed);
   cache::Result<void> PublishOne(Arrival* arrival);
+  // Where `to` is null, looks at them alone.
   cache::Result<void> WritePages(const cache::ArchiveReader& from, const Packed& packed,
-                                 cache::WritableFile* to);
-  cache::Result<void> MakeRoom(const std::vector<Packed>& all);
+                                 cache::WritableFile* to) const;
+  cache::Result<void> MakeRoom(const std::vector<Packed>& all) const;
   bool HoldsAlready(const std::string& image) const;
   tl::unexpected<cache::Error> Damaged(const std::string& what) const;
 

@@ -57,10 +57,13 @@ Json Report(const std::string& file, const std::string& archive, const TransferO
               {"modules", outcome.modules},
               {"portable", outcome.portable},
               {"folders", outcome.folders}};
-  for (const char* list : {"images", "images_kept", "images_left_out"}) report[list] = Json::array();
+  for (const char* list : {"images", "images_kept", "images_left_out"})
+    report[list] = Json::array();
   for (const Carried& image : images) {
-    report[image.left_out ? "images_left_out" : image.kept ? "images_kept" : "images"].push_back(
-        ToJson(image));
+    report[image.left_out ? "images_left_out"
+           : image.kept   ? "images_kept"
+                          : "images"]
+        .push_back(ToJson(image));
   }
   return report;
 }
@@ -71,8 +74,9 @@ void PrintImages(const std::vector<Carried>& images) {
       std::printf("  left out %s: %s\n", image.name.c_str(), image.why.c_str());
       continue;
     }
-    std::printf("  %s %s: %.1f MiB (%.1f without holes)%s%s\n", image.kept ? "kept    " : "image   ",
-                image.name.c_str(), MiB(image.bytes), MiB(image.data_bytes),
+    std::printf("  %s %s: %.1f MiB (%.1f without holes)%s%s\n",
+                image.kept ? "kept    " : "image   ", image.name.c_str(), MiB(image.bytes),
+                MiB(image.data_bytes),
                 image.why.empty() ? "" : "; not for this host: ", image.why.c_str());
   }
 }

@@ -175,7 +175,8 @@ TEST(Options, ImageBuildIsForTheCommandLineAfterIt) {
   EXPECT_THAT(Error({"p", "--image-build", "--build"}), StartsWith("only one of"));
   EXPECT_TRUE(Parse("p --image-build --shared x.py").image_shared);
   EXPECT_FALSE(Parse("p --image-build x.py").image_shared);
-  EXPECT_THAT(Error({"p", "--shared", "x.py"}), StartsWith("--shared goes with --image-build or --export"));
+  EXPECT_THAT(Error({"p", "--shared", "x.py"}),
+              StartsWith("--shared goes with --image-build or --export"));
   EXPECT_THAT(Error({"p", "--image-build", "--shared", "--image-allow=A", "x.py"}),
               StartsWith("--shared is for images that hold no secret"));
 }
