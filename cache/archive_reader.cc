@@ -110,7 +110,8 @@ struct ArchiveReader::Rep {
   std::optional<std::pair<Record, std::string_view>> RecordAt(const Place& records, uint32_t place);
   std::optional<ModuleEntry> ModuleAt(uint32_t place);
   std::optional<FolderEntry> FolderAt(uint32_t place);
-  bool FrameInside(const ModuleEntry& entry) const;
+  bool FrameInside(uint64_t offset, uint64_t size) const;
+  bool TakeFrame(uint64_t offset, uint32_t size, uint64_t check);
 };
 
 Result<std::unique_ptr<ArchiveReader::Rep>> ArchiveReader::Rep::Load(FileEnv& env,
@@ -178,9 +179,15 @@ std::string_view ArchiveReader::Rep::KeyText() {
   return bytes == nullptr ? std::string_view() : std::string_view(bytes, key.size);
 }
 
-bool ArchiveReader::Rep::FrameInside(const ModuleEntry& entry) const {
-  return entry.frame_offset >= sizeof(format::Header) && entry.frame_size > 0 &&
-         Within(entry.frame_offset, entry.frame_size, header.index_offset);
+bool ArchiveReader::Rep::FrameInside(uint64_t offset, uint64_t size) const {
+  return offset >= sizeof(format::Header) && size > 0 && Within(offset, size, header.index_offset);
+}
+
+// Copies a frame to `frame`. False: it is not what was written.
+bool ArchiveReader::Rep::TakeFrame(uint64_t offset, uint32_t size, uint64_t check) {
+  if (!FrameInside(offset, size)) return false;
+  frame.resize(size);
+  return file.Read(offset, size, frame.data()) && format::Hash(frame) == check;
 }
 
 // nullopt: the record is damaged or does not lie within its section.
@@ -219,7 +226,7 @@ std::optional<ModuleEntry> ArchiveReader::Rep::ModuleAt(uint32_t place) {
   if ((raw.flags & format::kHasDigest) != 0) {
     entry.digest = SourceDigest{.low = raw.digest_low, .high = raw.digest_high};
   }
-  if (!FrameInside(entry)) return {};
+  if (!FrameInside(entry.frame_offset, entry.frame_size)) return {};
   return entry;
 }
 
@@ -346,15 +353,17 @@ Result<void> ArchiveReader::ReadCode(const ModuleEntry& entry, std::string* out)
 }
 
 Result<std::string_view> ArchiveReader::Frame(const ModuleEntry& entry) const {
-  if (rep_->FrameInside(entry)) {
-    rep_->frame.resize(entry.frame_size);
-    if (rep_->file.Read(entry.frame_offset, entry.frame_size, rep_->frame.data()) &&
-        format::Hash(rep_->frame) == entry.frame_check) {
-      return rep_->frame;
-    }
-  }
+  if (rep_->TakeFrame(entry.frame_offset, entry.frame_size, entry.frame_check)) return rep_->frame;
   std::string message = rep_->path + ": damaged archive: code of ";
   return MakeError(ErrorCode::kCorrupt, message.append(entry.path));
+}
+
+Result<void> ArchiveReader::ReadBlock(const Block& block, std::string* out) const {
+  if (rep_->TakeFrame(block.offset, block.size, block.check) &&
+      DecompressWith(&rep_->context, rep_->frame, block.raw_size, out)) {
+    return {};
+  }
+  return MakeError(ErrorCode::kCorrupt, rep_->path + ": damaged archive: a block");
 }
 
 std::optional<std::string_view> ArchiveReader::Section(uint32_t tag) const {

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cache/archive_writer.h"
 #include "cache/error.h"
 #include "cache/file_env.h"
 #include "cache/stamp.h"
@@ -90,6 +91,8 @@ class ArchiveReader {
   // The compressed frame, checked, for copying into another archive; valid until the next call.
   Result<std::string_view> Frame(const ModuleEntry& entry) const;
 
+  // What AddBlock has given `block` for. kCorrupt: that is not there, byte for byte.
+  Result<void> ReadBlock(const Block& block, std::string* out) const;
   // A section that this class knows nothing of, checked; nullopt: none or damaged. Valid as long as
   // the reader.
   std::optional<std::string_view> Section(uint32_t tag) const;

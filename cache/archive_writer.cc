@@ -177,6 +177,20 @@ void ArchiveWriter::AddFolder(std::string_view path, const FolderStamp& stamp,
   rep_->folders.push_back({format::Hash(path), std::string(path), record, std::move(names)});
 }
 
+Result<Block> ArchiveWriter::AddBlock(std::string_view bytes) {
+  if (bytes.empty() || bytes.size() > format::kMaxRawSize) {
+    return MakeError(ErrorCode::kIo, rep_->path + ": a block of a size that cannot be kept");
+  }
+  const auto frame = Compress(bytes, kLevel);
+  if (!frame) return tl::unexpected(frame.error());
+  const Block block = {.offset = rep_->end,
+                       .check = format::Hash(*frame),
+                       .size = static_cast<uint32_t>(frame->size()),
+                       .raw_size = static_cast<uint32_t>(bytes.size())};
+  if (auto done = rep_->Append(*frame); !done) return tl::unexpected(done.error());
+  return block;
+}
+
 void ArchiveWriter::AddSection(uint32_t tag, std::string bytes) {
   rep_->sections.emplace_back(tag, std::move(bytes));
 }

@@ -14,6 +14,14 @@
 
 namespace pylaunch::cache {
 
+// Bytes in an archive that are no module's (ArchiveWriter::AddBlock).
+struct Block {
+  uint64_t offset = 0;  // Of their frame.
+  uint64_t check = 0;   // Likewise.
+  uint32_t size = 0;    // Likewise.
+  uint32_t raw_size = 0;
+};
+
 // Builds one archive: Create, Add…, then Finish or Abandon (which the destructor does). Nothing is
 // visible under `path` before Finish has renamed the complete, synced file into place; the file has
 // mode 0600. Not thread-safe.
@@ -37,6 +45,9 @@ class ArchiveWriter {
   // `names` need not be sorted.
   void AddFolder(std::string_view path, const FolderStamp& stamp, std::vector<std::string> names);
 
+  // Bytes of the caller's own, compressed, of 1 GiB at most. Where they lie, a section of the
+  // caller's must tell. kIo: as AddModule.
+  Result<Block> AddBlock(std::string_view bytes);
   // A section of the caller's own format and tag, which must be new.
   void AddSection(uint32_t tag, std::string bytes);
 

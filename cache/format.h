@@ -33,6 +33,7 @@ enum Tag : uint32_t {
   kModules = 3,      // Module records, in order of first use.
   kFolderSlots = 4,
   kFolders = 5,
+  // 6: what else an exported one holds (transfer.h, kCargoTag).
 };
 
 struct Section {

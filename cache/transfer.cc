@@ -150,7 +150,7 @@ Result<std::unique_ptr<ArchiveReader>> OpenToImport(FileEnv& env, const std::str
 }  // namespace
 
 Result<TransferOutcome> Export(FileEnv& env, const std::string& archive, const BuildKey& key,
-                               const std::string& file) {
+                               const std::string& file, const LoadCargo& load) {
   auto readers = OpenBoth(env, archive, key);
   if (!readers) return tl::unexpected(readers.error());
   auto writer = ArchiveWriter::Create(env, file, key);
@@ -164,15 +164,25 @@ Result<TransferOutcome> Export(FileEnv& env, const std::string& archive, const B
     outcome.portable += copier.portable();
     outcome.folders += copier.folders();
   }
+  if (load) {
+    if (auto loaded = load(writer->get()); !loaded) return tl::unexpected(loaded.error());
+  }
   if (auto done = (*writer)->Finish(); !done) return tl::unexpected(done.error());
   if (const auto st = env.Stat(file)) outcome.bytes = static_cast<uint64_t>(st->st_size);
   return outcome;
 }
 
 Result<TransferOutcome> Import(FileEnv& env, const std::string& file, const BuildKey& key,
-                               const std::string& archive, bool replace) {
+                               const std::string& archive, bool replace, const CheckCargo& check) {
   auto from = OpenToImport(env, file, key);
   if (!from) return tl::unexpected(from.error());
+  if (check) {
+    if (auto whole = check(**from); !whole) {
+      Error error = whole.error();
+      if (error.code != ErrorCode::kIo) error.message = file + ": " + error.message;
+      return tl::unexpected(error);
+    }
+  }
   if (auto made = env.MakeFolders(FolderOf(archive)); !made) return tl::unexpected(made.error());
   const auto lock = LockFor(env, archive);
   if (!lock) return tl::unexpected(lock.error());

@@ -2,8 +2,11 @@
 #define PYLAUNCH_CACHE_TRANSFER_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
+#include "cache/archive_reader.h"
+#include "cache/archive_writer.h"
 #include "cache/error.h"
 #include "cache/file_env.h"
 #include "cache/stamp.h"
@@ -23,11 +26,18 @@ struct TransferOutcome {
   uint64_t bytes = 0;  // Of the file.
 };
 
+// What else goes into the file, in blocks, and the tag of the section that tells where they lie
+// (image/transfer.h).
+inline constexpr uint32_t kCargoTag = 6;
+using LoadCargo = std::function<Result<void>(ArchiveWriter* to)>;
+// Checks all of it, and changes nothing. Its errors need not name the file, but kIo.
+using CheckCargo = std::function<Result<void>(const ArchiveReader& from)>;
+
 // Writes the archive at `archive`, with its additions, to `file`, which appears or is replaced when
 // it is whole, with mode 0600. Errors of the archive as in ArchiveReader::Open; a damaged entry is
 // kCorrupt, and nothing is written.
 Result<TransferOutcome> Export(FileEnv& env, const std::string& archive, const BuildKey& key,
-                               const std::string& file);
+                               const std::string& file, const LoadCargo& load = {});
 
 // Adds what is in `file` to the archive at `archive` (made, with its folder, if there is none),
 // under its writer's lock. Own entries win if the disk proves them. First all of `file` is read:
@@ -35,7 +45,8 @@ Result<TransferOutcome> Export(FileEnv& env, const std::string& archive, const B
 // environment, or another format. kUntrusted: somebody else than this user and root could have
 // written it. `replace`: what is there does not count.
 Result<TransferOutcome> Import(FileEnv& env, const std::string& file, const BuildKey& key,
-                               const std::string& archive, bool replace);
+                               const std::string& archive, bool replace,
+                               const CheckCargo& check = {});
 
 }  // namespace pylaunch::cache
 

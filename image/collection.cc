@@ -37,10 +37,10 @@ bool IsZero(const char* page, size_t size) {
   return page[0] == '\0' && std::memcmp(page, page + 1, size - 1) == 0;
 }
 
-// The sum over all pages that are not empty, in whatever order they lie and were written. False:
-// cannot be read.
-// REQUIRES: `begin` and `end` are multiples of kPage, or the file's end.
-bool AddPages(int fd, uint64_t begin, uint64_t end, uint64_t* sum) {
+using PageVisitor = std::function<bool(std::string_view page, uint64_t at)>;
+
+// ForEachPage of a part. REQUIRES: `begin` and `end` are multiples of kPage, or the file's end.
+bool VisitPages(int fd, uint64_t begin, uint64_t end, const PageVisitor& visit) {
   constexpr uint64_t kChunk = uint64_t{1} << 20;
   const auto chunk = std::make_unique<char[]>(kChunk);
   for (uint64_t at = begin; at < end;) {
@@ -51,7 +51,7 @@ bool AddPages(int fd, uint64_t begin, uint64_t end, uint64_t* sum) {
     for (size_t page = 0; page < want; page += kPage) {
       const size_t size = std::min<size_t>(kPage, want - page);
       const char* bytes = chunk.get() + page;
-      if (!IsZero(bytes, size)) *sum += XXH3_64bits_withSeed(bytes, size, at + page);
+      if (!IsZero(bytes, size) && !visit({bytes, size}, at + page)) return false;
     }
     at += want;
   }
@@ -332,11 +332,22 @@ std::optional<uint64_t> ContentHash(const std::string& path) {
   return file.ok() ? ContentHash(file.get()) : std::nullopt;
 }
 
+// The sum over all pages, in whatever order they lie and were written.
 std::optional<uint64_t> ContentHash(int fd) {
   struct stat st;
   if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  auto sum = static_cast<uint64_t>(st.st_size);
+  const bool read = ForEachPage(fd, [&sum](std::string_view page, uint64_t at) {
+    sum += XXH3_64bits_withSeed(page.data(), page.size(), at);
+    return true;
+  });
+  return read ? std::optional(sum) : std::nullopt;
+}
+
+bool ForEachPage(int fd, const PageVisitor& visit) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) return false;
   const auto size = static_cast<uint64_t>(st.st_size);
-  uint64_t sum = size;
   for (uint64_t at = 0; at < size;) {
     const off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
     if (data < 0 && errno == ENXIO) break;  // Only a hole is left.
@@ -345,10 +356,10 @@ std::optional<uint64_t> ContentHash(int fd) {
     const uint64_t begin = hole < 0 ? at : static_cast<uint64_t>(data) / kPage * kPage;
     const uint64_t whole = hole < 0 ? size : static_cast<uint64_t>(hole) + kPage - 1;
     const uint64_t end = hole < 0 ? size : std::min(size, whole / kPage * kPage);
-    if (!AddPages(fd, begin, end, &sum)) return std::nullopt;
+    if (!VisitPages(fd, begin, end, visit)) return false;
     at = end;
   }
-  return sum;
+  return true;
 }
 
 }  // namespace pylaunch::image

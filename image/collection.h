@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -94,6 +95,9 @@ void NoteUnused(const std::string& key);
 // cannot be read.
 std::optional<uint64_t> ContentHash(const std::string& path);
 std::optional<uint64_t> ContentHash(int fd);
+// Shows each page that holds something, or what the file's end leaves of it, from the beginning on.
+// False: `visit` was false, or it cannot be read.
+bool ForEachPage(int fd, const std::function<bool(std::string_view page, uint64_t at)>& visit);
 
 }  // namespace pylaunch::image
 

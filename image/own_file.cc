@@ -24,4 +24,10 @@ cache::Descriptor OpenOwn(const std::string& path, struct stat* st) {
   return file;
 }
 
+void LetOthersRead(const std::string& path) {
+  struct stat st;
+  if (stat(path.c_str(), &st) != 0) return;
+  (void)chmod(path.c_str(), (st.st_mode & 07777) | (S_ISDIR(st.st_mode) ? 0755 : 0644));
+}
+
 }  // namespace pylaunch::image

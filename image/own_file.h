@@ -17,6 +17,9 @@ bool IsOwn(const struct stat& st, const std::string& path);
 // Not ok() with errno set: EPERM where another can have written it.
 cache::Descriptor OpenOwn(const std::string& path, struct stat* st);
 
+// Of a file or folder of this user's that is for others, too (KeyHead::shared).
+void LetOthersRead(const std::string& path);
+
 }  // namespace pylaunch::image
 
 #endif  // PYLAUNCH_IMAGE_OWN_FILE_H_

@@ -354,6 +354,7 @@ void FillHandoff(const Options& options, const PythonHome& home, Handoff* handof
   handoff->fast_exit = options.fast_exit.value_or(preloads);
   handoff->json = options.json;
   handoff->import_from = options.import_from;
+  handoff->only_shared = options.image_shared;
   handoff->build = options.build;
 }
 

@@ -46,8 +46,7 @@ constexpr OwnOption kOwnOptions[] = {
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
      "archive what ARGS name (else --preload, else all); end"},
-    {"--export", "FILE", "PYLAUNCH_EXPORT",
-     "write this Python's archive to a FILE, or add one; end"},
+    {"--export", "FILE", "PYLAUNCH_EXPORT", "write archive and images to a FILE, or add one; end"},
     {"--import", "FILE", "PYLAUNCH_IMPORT", ""},
     {"--stats", nullptr, "PYLAUNCH_STATS", "show what archives and images hold, or check it; end"},
     {"--verify", nullptr, "PYLAUNCH_VERIFY", ""},
@@ -327,8 +326,9 @@ absl::Status CheckActions(const Options& options) {
     return Problem(Cat("only one of ", actions[0], " and ", actions[1], " at a time"),
                    "run them one after the other");
   }
-  if (options.image_shared && !options.image_build) {
-    return Problem("--shared goes with --image-build", "pylaunch --image-build --shared ...");
+  if (options.image_shared && !options.image_build && options.export_to.empty()) {
+    return Problem("--shared goes with --image-build or --export",
+                   "pylaunch --image-build --shared ...");
   }
   if (actions.empty()) {
     return options.json && !options.workers.wanted()

@@ -118,6 +118,7 @@ std::string Handoff::Serialize() const {
   out.Number(image_turn);
   out.String(export_to);
   out.String(import_from);
+  out.Number(only_shared);
   Write(&out, plan.environment);
   out.List(plan.entries, [&out](const PreloadEntry& entry) { Write(&out, entry); });
   out.List(directives, [&out](const std::string& line) { out.String(line); });
@@ -148,6 +149,7 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.Number(&h.image_turn);
   in.String(&h.export_to);
   in.String(&h.import_from);
+  in.Number(&h.only_shared);
   Read(&in, &h.plan.environment);
   in.List(&h.plan.entries, [&in](PreloadEntry* entry) { Read(&in, entry); });
   in.List(&h.directives, [&in](std::string* line) { in.String(line); });

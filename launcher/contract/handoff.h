@@ -60,6 +60,7 @@ struct Handoff {
   int image_turn = -1;
   std::string export_to;  // --export and --import: absolute; no program runs.
   std::string import_from;
+  bool only_shared = false;             // --export --shared.
   PreloadPlan plan;                     // But its directives: they have been obeyed.
   std::vector<std::string> directives;  // Those, as lines; --record keeps them.
   image::ImageOrder image;

@@ -18,6 +18,7 @@
 #include "image/folder_lock.h"
 #include "image/image_files.h"
 #include "image/key.h"
+#include "image/own_file.h"
 #include "image/restraint.h"
 #include "image/room.h"
 #include "launcher/engine/base/clock.h"
@@ -54,9 +55,6 @@ constinit struct {
   const image::VariableReads* variables = nullptr;
   ClockReads clocks;
 } g;
-
-// Modes of what is for other users, too.
-constexpr mode_t kSharedFile = 0644, kSharedFolder = 0755;
 
 // Writes and publishes what the capturing process has made; in that process.
 class Publisher {
@@ -133,12 +131,9 @@ class Publisher {
 
   // For everybody to read, as the key and what goes with it.
   void Share() const {
-    const std::string& folder = handoff_.image.folder;
-    for (const std::string& path : {handoff_.cache_folder, folder}) {
-      struct stat st;
-      if (stat(path.c_str(), &st) == 0) chmod(path.c_str(), (st.st_mode & 07777) | kSharedFolder);
+    for (const std::string& path : {handoff_.cache_folder, handoff_.image.folder, temp_}) {
+      image::LetOthersRead(path);
     }
-    chmod(temp_.c_str(), kSharedFile);
   }
 
   bool WriteFile(const std::string& path, const std::string& bytes) const {
@@ -146,7 +141,7 @@ class Publisher {
     auto file = env.CreateTemp(path);
     if (!file) return false;
     const std::string temp = (*file)->path();
-    if (handoff_.image.shared) chmod(temp.c_str(), kSharedFile);
+    if (handoff_.image.shared) image::LetOthersRead(temp);
     if ((*file)->Append(bytes) && (*file)->Sync() && env.Rename(temp, path)) return true;
     unlink(temp.c_str());
     return false;

@@ -175,7 +175,8 @@ TEST(Options, ImageBuildIsForTheCommandLineAfterIt) {
   EXPECT_THAT(Error({"p", "--image-build", "--build"}), StartsWith("only one of"));
   EXPECT_TRUE(Parse("p --image-build --shared x.py").image_shared);
   EXPECT_FALSE(Parse("p --image-build x.py").image_shared);
-  EXPECT_THAT(Error({"p", "--shared", "x.py"}), StartsWith("--shared goes with --image-build"));
+  EXPECT_THAT(Error({"p", "--shared", "x.py"}),
+              StartsWith("--shared goes with --image-build or --export"));
   EXPECT_THAT(Error({"p", "--image-build", "--shared", "--image-allow=A", "x.py"}),
               StartsWith("--shared is for images that hold no secret"));
 }
@@ -184,6 +185,8 @@ TEST(Options, ExportAndImport) {
   EXPECT_EQ(Parse("p --export a.pla -O").export_to, "a.pla");
   EXPECT_EQ(Parse("p", {"PYLAUNCH_EXPORT=a.pla"}).export_to, "a.pla");
   EXPECT_EQ(Parse("p --export=a --cache-mode=readonly").export_to, "a");
+  EXPECT_TRUE(Parse("p --export=a --shared").image_shared);
+  EXPECT_THAT(Error({"p", "--import=a", "--shared"}), StartsWith("--shared goes with"));
   EXPECT_EQ(Parse("p --import a.pla --json").import_from, "a.pla");
   EXPECT_THAT(Error({"p", "--import=a", "--cache-mode=sealed"}),
               StartsWith("--import writes what --cache-mode sealed does not"));
