@@ -20,8 +20,8 @@ def find_pylaunch_bin() -> str:
     It stands where pip and uv put scripts, at a distance from this module that is known, so no
     other environment's can be taken for it. PATH is not searched.
 
-    FileNotFoundError: there is none; the message names each place. That is so where this module was
-    copied by itself, and where `pip install --target` of pip 26 or older left out half of it.
+    FileNotFoundError: there is none; the message names each place. Somebody copied this module
+    without the rest.
     """
     places = list(dict.fromkeys(_places()))
     for path in places:
@@ -48,12 +48,19 @@ def command(
     FileNotFoundError: as find_pylaunch_bin.
     """
     one = isinstance(preload, (str, os.PathLike))
-    words = [find_pylaunch_bin(), f"--python={sys.executable}"]
+    words = [find_pylaunch_bin()]
+    if python := _this_python():
+        words.append(f"--python={python}")
     for entry in [preload] if one else preload:
         text = os.fspath(entry)
         is_line = isinstance(entry, str) and len(text.split()) > 1
         words.append(f"--preload={text}" if is_line else f"--preload=@{os.path.abspath(text)}")
     return [*words, "--image"] if image else words
+
+
+def _this_python() -> str:
+    """As --python wants it: in a virtual environment sys.executable may be pylaunch itself."""
+    return sys.prefix if sys.prefix != sys.base_prefix else sys.executable
 
 
 def _places():

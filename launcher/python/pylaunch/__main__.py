@@ -1,13 +1,13 @@
-"""`python -m pylaunch ARGUMENTS` is `pylaunch ARGUMENTS`, in the same process."""
+"""`python -m pylaunch ARGUMENTS`: `pylaunch ARGUMENTS` on this very Python, in the same process."""
 
 import os
 import sys
 
-from pylaunch import find_pylaunch_bin
+from pylaunch import command
 
 if __name__ == "__main__":
     try:
-        program = find_pylaunch_bin()
+        words = command()
     except FileNotFoundError as error:
         sys.exit(f"pylaunch: error: {error}\n  hint:  install pylaunch again, with pip or uv")
-    os.execv(program, [program, *sys.argv[1:]])
+    os.execv(words[0], [*words, *sys.argv[1:]])
