@@ -26,6 +26,7 @@
 #include "cache/check.h"
 #include "cache/prune.h"
 #include "image/image_files.h"
+#include "launcher/command_line/completion.h"
 #include "launcher/command_line/helpers.h"
 #include "launcher/command_line/options.h"
 #include "launcher/command_line/output_file.h"
@@ -447,6 +448,10 @@ int Main(int argc, char** argv) {
   }
   if (options->help_workers) {
     std::fputs(WorkersHelpText().c_str(), stdout);
+    return 0;
+  }
+  if (!options->completion.empty()) {
+    std::fputs(CompletionScript(options->completion, OwnOptions()).c_str(), stdout);
     return 0;
   }
 

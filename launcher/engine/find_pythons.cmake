@@ -2,11 +2,11 @@
 
 # Sets `out` to triples "minor;include;executable", flat: of the interpreters named in `wanted`, or where that is empty of all that
 # are found: the project's .venv, python3.N and python3 on PATH and where Debian puts them, and pyenv's versions, which pyenv hides
-# from PATH unless they are active. The first of a minor wins. What is named must have headers; what is only found may lack them.
+# from PATH unless they are active. Before all others, the one that `pip install` runs on. The first of a minor wins. What is named must have headers; what is only found may lack them.
 function(pylaunch_find_pythons out wanted)
   set(candidates ${wanted})
   if(NOT wanted)
-    set(candidates ${PROJECT_SOURCE_DIR}/.venv/bin/python)
+    set(candidates ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/.venv/bin/python)
     foreach(name IN ITEMS python3 python3.13 python3.12 python3.11 python3.10)
       list(APPEND candidates ${name} /usr/local/bin/${name} /usr/bin/${name})
     endforeach()

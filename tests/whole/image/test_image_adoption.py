@@ -133,7 +133,7 @@ def test_after_a_reboot(travel, boot, mode):
 
 @needs_root
 def test_with_another_copy_of_pylaunch_itself(lab, installed, tmp_path):
-    library = installed / "lib/pylaunch"
+    library = installed / "libexec/pylaunch"
     own = SimpleNamespace(pylaunch=installed / "bin/pylaunch", home=lab.home)
     travel = Travel(Imaged(own, tmp_path / "image"))
     shutil.copytree(library, tmp_path / "copy")

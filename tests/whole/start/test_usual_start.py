@@ -49,7 +49,7 @@ def prefix(tmp_path) -> Prefix:
 
 def make_prefix(path: Path) -> Prefix:
     made = Prefix(path)
-    library = path / "lib/pylaunch"
+    library = path / "libexec/pylaunch"
     made.pylaunch.parent.mkdir(parents=True)
     library.mkdir(parents=True)
     shutil.copy(ROOT / "build/pylaunch", made.pylaunch)
@@ -274,7 +274,7 @@ def test_names_of_folders(tmp_path, name):
 
 
 def test_build_tree(tmp_path):
-    """Everything beside pylaunch, nothing in ../lib/pylaunch."""
+    """Everything beside pylaunch, nothing in ../libexec/pylaunch."""
     prefix = make_prefix(tmp_path / "prefix")
     prefix.configure()
     prefix.add_python()
