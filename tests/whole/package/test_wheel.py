@@ -57,12 +57,12 @@ class Installation:
         told = {"PYLAUNCH_CACHE": str(self.cache), "PYLAUNCH_SEAL": "wait", **(extra or {})}
         return clean_environment(self.lab.home, **told)
 
-    def pip(self, *words) -> None:
-        done = self.run(*PIP, "--quiet", "--python", self.python, *words)
+    def pip(self, *words, env=None) -> None:
+        done = self.run(*PIP, "--quiet", "--python", self.python, *words, env=env)
         assert done.code == 0, done.err
 
-    def install(self, wheel: Path, *words) -> None:
-        self.pip("install", "--no-index", "--no-deps", *words, wheel)
+    def install(self, wheel: Path, *words, env=None) -> None:
+        self.pip("install", "--no-index", "--no-deps", *words, wheel, env=env)
 
     def files(self) -> set[str]:
         return {str(x.relative_to(self.folder)) for x in self.folder.rglob("*")}
@@ -190,9 +190,8 @@ def test_it_is_found_wherever_pip_puts_it(lab, wheel, tmp_path, way):
     }[way]
     if way == "user":
         env["PYTHONUSERBASE"] = str(place.folder)
-    command = [lab.python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-    done = place.run(*command, "--no-warn-script-location", *words, wheel, env=env)
-    assert done.code == 0, done.err
+    env["PIP_BREAK_SYSTEM_PACKAGES"] = "1"  # Nothing of the system is touched here.
+    place.install(wheel, "--no-warn-script-location", *words, env=env)
     packages = [x.parent.parent for x in place.folder.rglob("pylaunch/__main__.py")]
     if way != "user":
         env["PYTHONPATH"] = str(packages[0])
@@ -227,6 +226,7 @@ print("ended")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["upgrade", "uninstall"])
 @pytest.mark.parametrize("option", ["", "--image", "--report=report.json"])
 def test_what_runs_meanwhile_runs_on(lab, wheel, tmp_path, tree, change, option):
