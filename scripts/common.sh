@@ -62,3 +62,20 @@ make_environment() {
   .venv/bin/python -m pip install --quiet "${@/#/--requirement=}"
   touch "$stamp"
 }
+
+# pytest in the root $1 on its Python $2, with the arguments that follow. This folder has its own path there.
+pytest_in_root() {
+  as_root unshare --mount --propagation private bash -euc '
+    root=$1 python=$2 here=$3
+    shift 3
+    mount --bind "$root" "$root"  # unshare(1) wants its root to be a mount.
+    mkdir -p "$root$here"
+    mount -t proc proc "$root/proc"
+    mount --rbind /dev "$root/dev"
+    mount --rbind /sys "$root/sys"
+    mount --bind "$here" "$root$here"
+    exec chroot "$root" env -i PATH=/usr/bin:/bin HOME=/root PYTHONDONTWRITEBYTECODE=1 PYLAUNCH_TEST_PYTHON="$python" \
+      sh -c "cd \"\$0\" && exec \"\$@\"" "$here" \
+      "$python" -m pytest -p no:cacheprovider --numprocesses=$((3 * $(nproc))) "$@"
+  ' "${0##*/}" "$1" "$2" "$PWD" "${@:3}"
+}
