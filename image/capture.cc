@@ -25,6 +25,7 @@
 #include <string_view>
 
 #include "cache/stat_proof.h"
+#include "cache/close_range.h"
 #include "image/clock_search.h"
 #include "image/dump.h"
 #include "image/own_stack.h"
@@ -158,8 +159,8 @@ void Withdraw(int kept) {
   VolunteerToBeKilled();
   setsid();
   const unsigned from = kept < 3 ? 3 : static_cast<unsigned>(kept) + 1;
-  if (kept > 3) close_range(3, from - 2, 0);
-  close_range(from, ~0u, 0);
+  if (kept > 3) cache::CloseRange(3, from - 2);
+  cache::CloseRange(from, ~0u);
   const int null = open("/dev/null", O_RDWR);
   for (int fd = 0; fd < 3; ++fd) {
     if (null != fd) dup2(null, fd);

@@ -92,8 +92,10 @@ int close_range(unsigned first, unsigned last, int flags) noexcept {
 struct mallinfo2 mallinfo2() noexcept {
   static constinit pylaunch::engine::LibcFunction<struct mallinfo2 (*)()> libc("mallinfo2");
   if (const auto known = libc.Get()) return known();
+#pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
   const struct mallinfo old = mallinfo();
+#pragma GCC diagnostic pop
   const auto size = [](int value) { return static_cast<size_t>(static_cast<unsigned>(value)); };
   return {size(old.arena),    size(old.ordblks), size(old.smblks),  size(old.hblks),
           size(old.hblkhd),   size(old.usmblks), size(old.fsmblks), size(old.uordblks),

@@ -1,15 +1,13 @@
 """Finds the program `pylaunch` that was installed with this module, and says how to start it.
 
 pylaunch is a program of its own: it starts warm, and then is the ordinary Python with your program
-in it. This module is for programs that start others. Importing it imports nothing else but `os`,
-`sys` and `sysconfig`, and starts nothing.
+in it. This module is for programs that start others. It imports `os` and `sys`, and starts nothing.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 
 __all__ = ["command", "find_pylaunch_bin"]
 
@@ -23,7 +21,10 @@ def find_pylaunch_bin() -> str:
     FileNotFoundError: there is none; the message names each place. Somebody copied this module
     without the rest.
     """
-    places = list(dict.fromkeys(_places()))
+    packages = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    # PREFIX/lib/python3.11/site-packages, of environments, of users and of --prefix; --target.
+    prefixes = (os.path.abspath(os.path.join(packages, "../../..")), packages)
+    places = [os.path.join(prefix, "bin", "pylaunch") for prefix in prefixes]
     for path in places:
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
@@ -38,9 +39,10 @@ def command(
         subprocess.run([*pylaunch.command(preload="configs.txt", image=True), "train.py"])
         py_executable = shlex.join(pylaunch.command())
 
-    `preload`: one preload file, or a list of files and lines such as `"import torch"`. A string
-    with white space in it is a line; everything else is a file, taken from the working directory of
-    now. `image`: start from an image of the preloaded process; the first start makes it.
+    `preload`: what --preload takes, or a list of that. A string that begins with "@", contains "/"
+    or ends in ".txt" is a preload file, as is a path object; every other string is a line such as
+    "import torch". Files are taken from the working directory of now. `image`: start from an image
+    of the preloaded process; the first start makes it.
 
     The words hold paths with whatever is in them: `shlex.join` makes one string for a shell of
     them. They mean the same in every folder and under every PATH, on this machine.
@@ -52,31 +54,17 @@ def command(
     if python := _this_python():
         words.append(f"--python={python}")
     for entry in [preload] if one else preload:
-        text = os.fspath(entry)
-        is_line = isinstance(entry, str) and len(text.split()) > 1
-        words.append(f"--preload={text}" if is_line else f"--preload=@{os.path.abspath(text)}")
+        words.append(f"--preload={_absolute(entry)}")
     return [*words, "--image"] if image else words
+
+
+def _absolute(entry: str | os.PathLike[str]) -> str:
+    if not isinstance(entry, str):
+        return f"@{os.path.abspath(entry)}"
+    is_file = entry.startswith("@") or "/" in entry or entry.endswith(".txt")
+    return f"@{os.path.abspath(entry.removeprefix('@'))}" if is_file else entry
 
 
 def _this_python() -> str:
     """As --python wants it: in a virtual environment sys.executable may be pylaunch itself."""
     return sys.prefix if sys.prefix != sys.base_prefix else sys.executable
-
-
-def _places():
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # site-packages
-    for scheme in (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")):
-        for paths in _schemes(scheme):
-            if here in (os.path.abspath(paths["purelib"]), os.path.abspath(paths["platlib"])):
-                yield os.path.join(os.path.abspath(paths["scripts"]), "pylaunch")
-    # PREFIX/lib/python3.11/site-packages (--prefix), and TARGET (--target).
-    yield os.path.join(os.path.abspath(os.path.join(here, "../../..")), "bin", "pylaunch")
-    yield os.path.join(here, "bin", "pylaunch")
-
-
-def _schemes(name: str):
-    """A scheme's paths here, and in the Python that this virtual environment was made by."""
-    yield sysconfig.get_paths(name)
-    yield sysconfig.get_paths(
-        name, vars={"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
-    )

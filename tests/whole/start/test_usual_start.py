@@ -278,7 +278,7 @@ def test_build_tree(tmp_path):
     prefix = make_prefix(tmp_path / "prefix")
     prefix.configure()
     prefix.add_python()
-    shutil.rmtree(prefix.path / "lib")
+    shutil.rmtree(prefix.path / "libexec")
     for name in ("engine-cpython-3.11.so", "pylaunch-sealer"):
         (prefix.path / "bin" / name).symlink_to(ROOT / "build" / name)
     compare(prefix, Start(), usual=True)
