@@ -53,6 +53,9 @@ std::string DigestsOf(std::string_view image) {
 std::string AdoptedOf(std::string_view image, std::string_view host) {
   return Replace(image, kImageSuffix, kAdoptedMark).append(host);
 }
+std::string NotAdoptedOf(std::string_view image, std::string_view host) {
+  return Replace(image, kImageSuffix, ".").append(host).append(kNoteSuffix);
+}
 bool IsAdopted(std::string_view key) {
   const size_t mark = key.rfind(kAdoptedMark);
   return mark != key.npos && key.find_first_of("./", mark + 1) == key.npos;

@@ -13,6 +13,7 @@
 //   FAMILY-STATE.key          its key (key.h); its mtime is the time of last use
 //   FAMILY-STATE.digests      what proves the key's files elsewhere (digests.h)
 //   FAMILY-STATE.adopted-HOST the image's key on another host, or in another boot (adoption.h)
+//   FAMILY-STATE.HOST.note    why that host, or boot, could not adopt the image (restraint.h)
 //   FAMILY-START.note         why the last capture made none; START: all but the environment's
 //   FAMILY-START.late         what the next one does without (late.h)
 //   FAMILY-START.img.PID-BOOT.tmp  an image that the process PID is writing; BOOT: a hash of the
@@ -41,6 +42,8 @@ std::string KeyOf(std::string_view image);
 std::string DigestsOf(std::string_view image);
 // Its key on the host of that name (travel.h, HostOf).
 std::string AdoptedOf(std::string_view image, std::string_view host);
+// Why there is none on that host.
+std::string NotAdoptedOf(std::string_view image, std::string_view host);
 // True for the path or name of such a key.
 bool IsAdopted(std::string_view key);
 

@@ -22,6 +22,7 @@ constexpr int kMaxUnused = 4;
 constexpr int64_t kHourNs = 3600LL * 1'000'000'000;
 constexpr int64_t kDayNs = 24 * kHourNs;
 constexpr size_t kMaxNote = 4096;
+constexpr char kTriedAgain[] = "; tried again an hour after that";
 
 // Shows the head of every key of this command that could be for this start, as far as that does not
 // depend on what preloading read.
@@ -75,6 +76,18 @@ void RemoveUnfinished(const std::string& folder, const Facts& facts) {
 
 bool IsBeingMade(const std::string& folder) { return FolderLock(folder).IsTaken(); }
 
+std::string WhyNotAdopt(const std::string& image, const Facts& now) {
+  const std::string path = NotAdoptedOf(image, HostOf(now));
+  const auto note = cache::PosixFileEnv().ReadFile(path, kMaxNote);
+  const bool counts =
+      note && IsWithin(kHourNs, StateOf(path).mtime_ns, cache::PosixFileEnv().NowNs());
+  return counts ? *note + kTriedAgain : "";
+}
+
+void NoteNotAdopted(const std::string& image, const Facts& now, const std::string& why) {
+  (void)cache::ReplaceFile(cache::PosixFileEnv(), NotAdoptedOf(image, HostOf(now)), why);
+}
+
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
   cache::FileEnv& env = cache::PosixFileEnv();
   const int64_t now_ns = env.NowNs();
@@ -82,7 +95,7 @@ std::string WhyNotAnother(const std::string& folder, const ImageOrder& order) {
   const auto note = env.ReadFile(path, kMaxNote);
   if (note && IsWithin(kHourNs, StateOf(path).mtime_ns, now_ns) &&
       IsInVain(*note, folder, order.facts)) {
-    return "; tried again an hour after that";
+    return kTriedAgain;
   }
   int unused = 0;
   bool replaces = false;  // One that is there, and of no use any more.

@@ -13,9 +13,15 @@ namespace pylaunch::image {
 // - Four for this command on this machine, of the last day, were never used. What preloading reads
 //   is another thing at each start (JPY_PARENT_PID, a run's number).
 // - In the last hour one was made from which no process could be restored
-//   (launcher/engine/imaging/image_trial.h), or there was no room for one (image/room.h), or who
+//   (launcher/contract/image_trial.h), or there was no room for one (image/room.h), or who
 //   wrote it was killed.
 std::string WhyNotAnother(const std::string& folder, const ImageOrder& order);
+
+// Likewise, why this start does not adopt the image at `image`: within the last hour no process
+// could be restored from it here. Those words; empty: it may.
+std::string WhyNotAdopt(const std::string& image, const Facts& now);
+// Notes such words for that.
+void NoteNotAdopted(const std::string& image, const Facts& now, const std::string& why);
 
 // Removes what is left in `folder` of this user's images whose writers were killed: all that is of
 // this boot, which `facts` have, and of other hosts, whose locks may not be seen here, what nobody

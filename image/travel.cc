@@ -185,6 +185,11 @@ std::string WhyNotHere(const KeyHead& made, const Facts& now) {
   return "";
 }
 
+bool IsOtherMachine(const Facts& made, const Facts& now) {
+  return ValueOf(made, kProcessor) != ValueOf(now, kProcessor) ||
+         ValueOf(made, kKernel) != ValueOf(now, kKernel);
+}
+
 std::string HostOf(const Facts& now) {
   std::string text;
   for (const char* name : kOfHost) text += ValueOf(now, name) + '\0';

@@ -30,6 +30,9 @@ Facts WithoutTravelling(const Facts& facts, const KeyHead& head);
 // preloading asked: who made as many threads, or noted that, would have another number.
 std::string WhyNotHere(const KeyHead& made, const Facts& now);
 
+// Whether processor or kernel are not those of the image: then it is tried before it is used.
+bool IsOtherMachine(const Facts& made, const Facts& now);
+
 // Of a start's facts: a name for host, boot and who runs it there, 16 hex digits.
 std::string HostOf(const Facts& now);
 

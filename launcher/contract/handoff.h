@@ -53,7 +53,7 @@ struct Handoff {
   bool fast_exit = false;
   bool wait_for_seal = false;
   bool image_only = false;  // --image-build: no program runs.
-  // A restored process that is to end where the program would begin (imaging/image_trial.h).
+  // A restored process that is to end where the program would begin (image_trial.h).
   bool image_trial = false;
   // A descriptor that other workers wait for the end of: while it is open, this process may be
   // making the image that they start from (launcher/workers/supervisor.h). -1: nobody waits.

@@ -14,7 +14,9 @@
 #include "image/handoff_variable.h"
 #include "image/image_files.h"
 #include "image/own_file.h"
+#include "image/restraint.h"
 #include "image/travel.h"
+#include "launcher/contract/image_trial.h"
 
 namespace pylaunch {
 namespace {
@@ -24,6 +26,12 @@ constexpr size_t kMaxDigests = size_t{64} << 20;
 bool IsOnlyOurs(const std::string& folder) {
   struct stat st;
   return stat(folder.c_str(), &st) == 0 && image::IsOwn(st, folder);
+}
+
+// What its maker has found there, on this machine: why no process can be restored from it.
+std::string Try(const image::Facts& now, int image, const std::string& inodes) {
+  const std::string library = cache::FolderOf(image::ValueOf(now, image::kEngine));
+  return TryImage(absl::StrCat(library, "/", image::kRestorer), image, inodes);
 }
 
 }  // namespace
@@ -55,6 +63,8 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
     result.fd = opened.Release();
     return result;
   }
+  result.why = image::WhyNotAdopt(path, order.facts);
+  if (!result.why.empty()) return result;
   const auto bytes = cache::PosixFileEnv().ReadFile(image::DigestsOf(path), kMaxDigests);
   const auto digests = bytes ? image::Digests::Parse(*bytes) : std::nullopt;
   const std::optional<image::Key> made = file.Whole();
@@ -67,6 +77,12 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
   const image::Adoption adoption =
       image::Adopt({*made, *digests, order.facts, path, opened.get(), order.started_ns});
   result.why = adoption.why_not;
+  if (result.why.empty() && image::IsOtherMachine(made->facts, order.facts)) {
+    result.why = Try(order.facts, opened.get(), adoption.key.inodes);
+    if (!result.why.empty() && mode != CacheMode::kReadonly) {
+      image::NoteNotAdopted(path, order.facts, result.why);
+    }
+  }
   if (!result.why.empty()) return result;
   if (adoption.lasting && mode != CacheMode::kReadonly) {
     // Nobody waits for the disk: half a key is seen to be one.

@@ -20,7 +20,8 @@ struct OpenImage {
 
 // Proves by its content that the image of `file`, which was made elsewhere or of other copies of
 // its files, holds here (image/adoption.h); in sealed mode, trusts that it does if nobody but root
-// and this user can write to the image's folder. What was proved is noted for later starts, if the
+// and this user can write to the image's folder. Where processor or kernel are others, it is tried
+// first (contract/image_trial.h). What was proved is noted for later starts, if the
 // mode allows it and there is a place for that.
 OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
                      const image::ImageOrder& order, CacheMode mode);

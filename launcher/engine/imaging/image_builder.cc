@@ -1,6 +1,7 @@
 #include "launcher/engine/imaging/image_builder.h"
 
 #include <Python.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -11,6 +12,7 @@
 #include <set>
 #include <string>
 
+#include "cache/descriptor.h"
 #include "cache/file_env.h"
 #include "image/capture.h"
 #include "image/collection.h"
@@ -21,6 +23,7 @@
 #include "image/own_file.h"
 #include "image/restraint.h"
 #include "image/room.h"
+#include "launcher/contract/image_trial.h"
 #include "launcher/engine/base/clock.h"
 #include "launcher/engine/base/known_list.h"
 #include "launcher/engine/base/progress.h"
@@ -28,7 +31,6 @@
 #include "launcher/engine/base/report.h"
 #include "launcher/engine/base/tracing_pause.h"
 #include "launcher/engine/exit/exit_handlers.h"
-#include "launcher/engine/imaging/image_trial.h"
 #include "launcher/engine/imaging/key_maker.h"
 #include "launcher/engine/imaging/memory_policy.h"
 #include "launcher/engine/imaging/resume.h"
@@ -163,7 +165,8 @@ class Publisher {
     for (const image::LateEntry& entry : handoff_.image.late) {
       key->late.push_back(InWords(handoff_.plan, entry));
     }
-    std::string why = TryImage(handoff_.LibraryFile(image::kRestorer), temp_);
+    const cache::Descriptor image(open(temp_.c_str(), O_RDONLY | O_CLOEXEC));
+    std::string why = TryImage(handoff_.LibraryFile(image::kRestorer), image.get(), /*inodes=*/"");
     if (!why.empty()) return why;
     files_ = image::FilesFor(handoff_.image.folder, handoff_.image.command, key->facts);
     return Replace(key);

@@ -11,6 +11,7 @@
 #include <iterator>
 
 #include "image/capture.h"
+#include "launcher/contract/image_trial.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/report.h"
 #include "launcher/engine/base/tracing_pause.h"
@@ -19,7 +20,6 @@
 #include "launcher/engine/imaging/archive_path.h"
 #include "launcher/engine/imaging/finalizer_registry.h"
 #include "launcher/engine/imaging/free_memory.h"
-#include "launcher/engine/imaging/image_trial.h"
 #include "launcher/engine/imaging/live_objects.h"
 #include "launcher/engine/imaging/processor_permission.h"
 #include "launcher/engine/record/argument_reads.h"

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from imaged import (
     RACY,
     Imaged,
     bound,
+    change_key,
     has,
     in_other_boot,
     reason,
@@ -149,6 +151,79 @@ def test_with_another_copy_of_pylaunch_itself(lab, installed, tmp_path):
     time.sleep(RACY)
     got = travel.start(wrap=wrap)
     assert reason(got).endswith("resume/resume.py changed"), got.err
+
+
+# ---------------------------------------------------------------------------- other machines
+
+CRASHES = """
+import os
+def renew():
+    if os.path.exists("{flag}"):
+        {crash}
+os.register_at_fork(after_in_child=renew)
+"""
+FAULTS = {
+    "illegal instruction": ("os.kill(os.getpid(), 4)", "it dies of Illegal instruction"),
+    "segmentation fault": ("import ctypes; ctypes.string_at(0)", "it dies of Segmentation fault"),
+    "end": ("os._exit(3)", "it ends with exit code 3"),
+    "nothing": ("pass", ""),
+}
+
+
+def of_an_older_kernel(key: Path) -> None:
+    major, minor = os.uname().release.split(".")[:2]
+    other = f"{major}.{int(minor) - 1:0{len(minor)}}."
+    assert int(minor) > 0
+    change_key(key, {f"{major}.{minor}.".encode(): other.encode()})
+
+
+@pytest.mark.parametrize(
+    ("machine", "fault"),
+    [
+        ("same", "segmentation fault"),
+        ("other", "segmentation fault"),
+        ("other", "nothing"),
+        pytest.param("other", "illegal instruction", marks=pytest.mark.slow),
+        pytest.param("other", "end", marks=pytest.mark.slow),
+    ],
+)
+def test_on_another_machine_it_is_tried_first(image, machine, fault):
+    crash, words = FAULTS[fault]
+    flag = image.folder / "flag"
+    lib = Tree(image.folder / "lib").write({"mine.py": CRASHES.format(flag=flag, crash=crash)})
+    time.sleep(RACY)
+    setup = {"preload": ["import mine"], "env": {"PYTHONPATH": str(lib)}}
+    image.make("-c", "pass", **setup)
+    (key,) = image.images("*.key")
+    if machine == "other":
+        of_an_older_kernel(key)
+    else:  # Of other copies: what has been tried here, runs here.
+        shutil.move(image.folder / "lib", image.folder / "old")
+        shutil.copytree(image.folder / "old", image.folder / "lib")
+        time.sleep(RACY)
+    flag.touch()
+    got = image("-c", "print(1)", **setup)
+    if fault == "nothing":
+        assert is_adopted_now(got) and image.images("*.adopted-*")
+        return
+    if machine == "same":
+        assert got.code not in (0, 77) and not got.out
+        return
+    assert (got.out, got.code, reason(got)) == (
+        "1\n",
+        0,
+        f"no process can be restored from it: {words}",
+    ), got.err
+    assert not image.images("*.adopted-*")
+    (note,) = image.images(f"{key.stem}.*.note")
+    assert words in note.read_text() and stat.S_IMODE(note.stat().st_mode) == 0o600
+    later = image("-c", "print(1)", **setup)
+    assert later.out == "1\n" and f"{words}; tried again an hour after that" in reason(later)
+    # After an hour.
+    for path in image.images("*.note"):
+        os.utime(path, (time.time() - 3700,) * 2)
+    flag.unlink()
+    assert is_adopted_now(image("-c", "print(1)", **setup))
 
 
 COUNTING = {

@@ -1,38 +1,56 @@
-#include "launcher/engine/imaging/image_trial.h"
+#include "launcher/contract/image_trial.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <climits>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "cache/descriptor.h"
 #include "image/format.h"
 #include "image/image_files.h"
 #include "launcher/contract/handoff.h"
-#include "launcher/engine/base/clock.h"
 
-namespace pylaunch::engine {
+namespace pylaunch {
 namespace {
 
-constexpr int64_t kPatienceNs = 20'000'000'000;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kPatience{20};
 constexpr int kStepMs = 20;
 constexpr size_t kMaxSaid = 1 << 16;
 constexpr size_t kMaxWords = 1000;
 
+// What else this process has open is none of the other's.
+void CloseAllBut(int first, int second) {
+  if (first > second) std::swap(first, second);
+  const auto close = [](int begin, int end) {
+    if (begin < end) (void)syscall(SYS_close_range, begin, end - 1, 0);
+  };
+  close(STDERR_FILENO + 1, first);
+  close(first + 1, second);
+  close(second + 1, INT_MAX);
+}
+
 // In the child. The environment is only what the restorer must be told: the builder's is gone.
-[[noreturn]] void Become(const std::string& restorer, int handoff, int image, int words) {
+[[noreturn]] void Become(const std::string& restorer, int handoff, int image,
+                         const std::string& inodes, int words) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  dup2(words, 2);
+  dup2(words, STDERR_FILENO);
+  CloseAllBut(handoff, image);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   std::string variable = std::string(kHandoffVariable) + "=";
-  PutImageHandoff(handoff, image, getpid(), /*moved=*/false, /*inodes=*/"", /*python=*/"",
+  PutImageHandoff(handoff, image, getpid(), /*moved=*/false, inodes.c_str(), /*python=*/"",
                   [&variable](char c) { variable += c; });
   char python[] = "python", option[] = "-c", command[] = "pass";
   char* const argv[] = {python, option, command, nullptr};
@@ -53,10 +71,10 @@ void Drain(int fd, std::string* said) {
 // As waitpid gives it; nothing: the process goes on and on. It is the process that counts: what
 // it has started may hold the pipe for longer.
 std::optional<int> Await(pid_t pid, int words, std::string* said) {
-  const int64_t end_ns = MonotonicNs() + kPatienceNs;
+  const Clock::time_point end = Clock::now() + kPatience;
   int status = 0;
   while (waitpid(pid, &status, WNOHANG) == 0) {
-    if (MonotonicNs() >= end_ns) return std::nullopt;
+    if (Clock::now() >= end) return std::nullopt;
     pollfd wait = {words, POLLIN, 0};
     poll(&wait, 1, kStepMs);
     if ((wait.revents & POLLHUP) != 0) usleep(1000);  // It ends, or has closed it.
@@ -96,31 +114,35 @@ std::string Blame(int status, const std::string& said) {
 
 }  // namespace
 
-std::string TryImage(const std::string& restorer, const std::string& path) {
-  const cache::Descriptor image(open(path.c_str(), O_RDONLY));
+std::string TryImage(const std::string& restorer, int image, const std::string& inodes) {
   cache::Pipe order(0), words(O_CLOEXEC | O_NONBLOCK);
+  // Where standard streams are closed, what was opened since stands in their place.
+  const cache::Descriptor pages(fcntl(image, F_DUPFD, STDERR_FILENO + 1));
+  const cache::Descriptor handoff_fd(fcntl(order.reading().get(), F_DUPFD, STDERR_FILENO + 1));
   Handoff handoff;
   handoff.image_trial = true;
   const std::string bytes = handoff.Serialize();  // Little enough to lie in a pipe.
-  const bool told = image.ok() && order.writing().ok() && words.writing().ok() &&
+  const bool told = pages.ok() && handoff_fd.ok() && words.writing().ok() &&
                     write(order.writing().get(), bytes.data(), bytes.size()) ==
                         static_cast<ssize_t>(bytes.size());
   order.writing().Close();
-  signal(SIGCHLD, SIG_DFL);  // Where it is ignored, nobody would be told how the child ended.
+  // Where it is ignored, nobody would be told how the child ended.
+  const sighandler_t before = signal(SIGCHLD, SIG_DFL);
   const pid_t pid = told ? _Fork() : -1;
-  if (pid < 0) return "";
   if (pid == 0) {
-    Become(restorer, order.reading().get(), image.get(), words.writing().get());
+    Become(restorer, handoff_fd.get(), pages.get(), inodes, words.writing().get());
   }
   words.writing().Close();
   std::string said;
-  const std::optional<int> status = Await(pid, words.reading().get(), &said);
+  const std::optional<int> status = pid < 0 ? 0 : Await(pid, words.reading().get(), &said);
   if (!status) {
     kill(pid, SIGKILL);
     waitpid(pid, nullptr, 0);
   }
+  signal(SIGCHLD, before);
+  if (pid < 0) return "";
   const std::string why = status ? Blame(*status, said) : "it does not get to its program";
   return why.empty() ? "" : std::string(image::kNotRestored) + why;
 }
 
-}  // namespace pylaunch::engine
+}  // namespace pylaunch
