@@ -10,8 +10,8 @@ them, with a share of those variants. What is marked `every_python` has all of t
 the engine is entered, that the shield cures each cause, that modules come from the archive and
 programs from an image, and that they end as under stock.
 
-What is marked `full` installs packages or takes ten processor seconds: `--quick` leaves it out. No other
-function is ever left out: test_quick.py.
+What is marked `full` installs packages or takes ten processor seconds: `--quick` leaves it out. No
+other function is ever left out: test_quick.py.
 """
 
 from __future__ import annotations
