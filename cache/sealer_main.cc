@@ -16,6 +16,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cache/close_range.h"
 #include "cache/file_env.h"
 #include "cache/note.h"
 #include "cache/seal.h"
@@ -67,8 +68,8 @@ void LetGoOfEverythingBut(int fd, bool keep_stderr) {
   dup2(null, STDIN_FILENO);
   dup2(null, STDOUT_FILENO);
   if (!keep_stderr) dup2(null, STDERR_FILENO);
-  if (fd > STDERR_FILENO + 1) close_range(STDERR_FILENO + 1, static_cast<unsigned>(fd) - 1, 0);
-  close_range(static_cast<unsigned>(fd) + 1, ~0U, 0);
+  if (fd > STDERR_FILENO + 1) CloseRange(STDERR_FILENO + 1, static_cast<unsigned>(fd) - 1);
+  CloseRange(static_cast<unsigned>(fd) + 1, ~0U);
   if (chdir("/") != 0) return;  // Holds no mount busy, where it can.
 }
 

@@ -198,6 +198,7 @@ Adoption Adopt(const AdoptionQuery& query) {
     return ValueOf(key.facts, name) == ValueOf(query.now, name);
   };
   const Stamps stamps(same(kBoot), same(kUser) && same(kGroups) && same(kCapabilities));
+  key.moved = !same(kBoot);
   key.facts = FactsHere(key.facts, query.now);
   std::vector<FileProof> files = UnpackProofs(key.files);
   std::string& why = adoption.why_not;

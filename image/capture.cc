@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@
 #include <memory_resource>
 #include <string_view>
 
+#include "cache/stat_proof.h"
+#include "cache/close_range.h"
 #include "image/clock_search.h"
 #include "image/dump.h"
 #include "image/own_stack.h"
@@ -156,8 +159,8 @@ void Withdraw(int kept) {
   VolunteerToBeKilled();
   setsid();
   const unsigned from = kept < 3 ? 3 : static_cast<unsigned>(kept) + 1;
-  if (kept > 3) close_range(3, from - 2, 0);
-  close_range(from, ~0u, 0);
+  if (kept > 3) cache::CloseRange(3, from - 2);
+  cache::CloseRange(from, ~0u);
   const int null = open("/dev/null", O_RDWR);
   for (int fd = 0; fd < 3; ++fd) {
     if (null != fd) dup2(null, fd);
@@ -265,7 +268,7 @@ class Capturer {
     Finish(!refusal.empty() ? std::string(refusal)
            : synced         ? ""
                             : "cannot be written",
-           paths, context_.clocks->found());
+           paths, context_.clocks->fixed());
   }
 
   void FillContext(void* scratch) {
@@ -280,6 +283,9 @@ class Capturer {
     h.robust_list = reinterpret_cast<uint64_t>(list);
     h.robust_list_size = size;
     prctl(PR_GET_NAME, h.name);
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    h.captured_ns = cache::NanosecondsOf(now);
     context_.stack_end = OwnStackEnd();
     const auto top = static_cast<uint64_t>(g.context.uc_mcontext.gregs[REG_RSP]);
     // Below are only frames of the dump; the psABI's red zone belongs to the frame.

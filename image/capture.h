@@ -48,8 +48,8 @@ struct CaptureRequest {
   // in the image goes. Returns why there can be none, or an empty string.
   std::function<std::string()> prepare;
   // Called in the capturing process when the image is whole (`refusal` empty) or none could be
-  // made; `files` are those that the image refers to, `times` how many of `times_ns` it holds. It
-  // ends with this call.
+  // made; `files` are those that the image refers to, `times` how many of `times_ns` it holds that
+  // cannot be moved (clock_search.h). It ends with this call.
   std::function<void(const std::string& refusal, const std::vector<std::string>& files,
                      size_t times)>
       finish;

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "image/format.h"
+
 namespace pylaunch::image {
 namespace {
 
@@ -18,7 +20,7 @@ double Seconds(int64_t ns) { return static_cast<double>(ns) / static_cast<double
 }  // namespace
 
 ClockSearch::ClockSearch(std::span<const int64_t> times_ns, std::pmr::memory_resource* memory)
-    : times_(times_ns.begin(), times_ns.end(), memory) {
+    : times_(times_ns.begin(), times_ns.end(), memory), mapped_(memory), movable_(memory) {
   std::sort(times_.begin(), times_.end());
   times_.erase(std::unique(times_.begin(), times_.end()), times_.end());
   if (times_.empty()) return;
@@ -44,21 +46,32 @@ bool ClockSearch::IsSeconds(uint64_t word) const {
   return at != times_.end() && Seconds(*at) <= seconds + error;
 }
 
-bool ClockSearch::IsTimeAt(const uint64_t* word, const uint64_t* end) const {
+bool ClockSearch::MayPoint(uint64_t word) const {
+  const auto at = std::partition_point(mapped_.begin(), mapped_.end(),
+                                       [&](const Bounds& bounds) { return bounds.last < word; });
+  return at != mapped_.end() && at->first <= word;
+}
+
+ClockSearch::Form ClockSearch::FormAt(const uint64_t* word, const uint64_t* end) const {
   const uint64_t value = *word;
-  if (integers_.Has(value) && IsTime(static_cast<int64_t>(value))) return true;
-  if (doubles_.Has(value) && IsSeconds(value)) return true;
+  if (integers_.Has(value) && IsTime(static_cast<int64_t>(value))) {
+    return MayPoint(value) ? Form::kOther : Form::kInteger;
+  }
+  if (doubles_.Has(value) && IsSeconds(value)) return Form::kOther;
   if (seconds_.Has(value) && word + 1 < end) {
     // A whole second is as likely to be any other number with a zero behind it.
     const auto ns = static_cast<int64_t>(static_cast<uint32_t>(word[1]));
-    if (ns != 0 && ns < kSecond && IsTime(static_cast<int64_t>(value) * kSecond + ns)) return true;
+    if (ns != 0 && ns < kSecond && IsTime(static_cast<int64_t>(value) * kSecond + ns)) {
+      return Form::kTimespec;
+    }
   }
   const uint64_t low = value & 0xffffffff, high = value >> 32;
-  return digits_.Has(value) && low <= kDigitMask &&
-         IsTime(static_cast<int64_t>(high << kDigitBits | low));
+  const bool digits = digits_.Has(value) && low <= kDigitMask &&
+                      IsTime(static_cast<int64_t>(high << kDigitBits | low));
+  return digits ? Form::kOther : Form::kNone;
 }
 
-void ClockSearch::LookIn(const char* begin, size_t size) {
+void ClockSearch::LookIn(const char* begin, size_t size, bool writable) {
   if (times_.empty()) return;
   const auto* word = reinterpret_cast<const uint64_t*>(begin);
   const auto* end = reinterpret_cast<const uint64_t*>(begin + size);
@@ -69,9 +82,14 @@ void ClockSearch::LookIn(const char* begin, size_t size) {
       continue;
     const bool may_be =
         integers.Has(value) | doubles.Has(value) | seconds.Has(value) | digits.Has(value);
-    if (!may_be || !IsTimeAt(word, end)) continue;
-    ++found_;
-    last_ = word;
+    const Form form = may_be ? FormAt(word, end) : Form::kNone;
+    if (form == Form::kNone) continue;
+    if (form == Form::kOther || !writable) {
+      ++fixed_;
+    } else {
+      movable_.push_back(reinterpret_cast<uint64_t>(word) |
+                         (form == Form::kTimespec ? kTimespecMark : 0));
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory_resource>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace pylaunch::image {
@@ -16,18 +17,30 @@ namespace pylaunch::image {
 // begin at multiples of eight. A word of memory is compared with the first and the last of the
 // times, so that next to nothing is left to look up. Not found: other units, differences.
 //
+// Integers of 64 bits and timespecs are C's: another number may be put in their place. Doubles and
+// digits may be Python's, which are not to change: a dict has put them where their hash says. Nor
+// is to change what may be a pointer.
+//
 // All memory comes from `memory`: an image that is searched must not hold what is looked for.
 class ClockSearch {
  public:
+  // `mapped`: where this process has memory; both ends may be pointed at.
+  struct Bounds {
+    uint64_t first, last;
+  };
   ClockSearch(std::span<const int64_t> times_ns, std::pmr::memory_resource* memory);
+  void SetMapped(std::pmr::vector<Bounds> in_order) { mapped_ = std::move(in_order); }
 
-  // Adds to `found` what is in the `size` bytes at `begin`. REQUIRES: both are multiples of eight.
-  void LookIn(const char* begin, size_t size);
-  size_t found() const { return found_; }
-  // Where the last one was found.
-  const void* last_found() const { return last_; }
+  // Adds to what is found what is in the `size` bytes at `begin`. REQUIRES: both are multiples of
+  // eight. `writable`: for the process that it is.
+  void LookIn(const char* begin, size_t size, bool writable);
+  // How many that are not to change.
+  size_t fixed() const { return fixed_; }
+  // Where the others are (MovableTime).
+  const std::pmr::vector<uint64_t>& movable() const { return movable_; }
 
  private:
+  enum class Form { kNone, kInteger, kTimespec, kOther };
   // Words from `first` on, as many as `width` and one.
   struct Range {
     uint64_t first = 0, width = 0;
@@ -37,12 +50,14 @@ class ClockSearch {
   bool IsTime(int64_t ns) const;
   // `word` as seconds in a double.
   bool IsSeconds(uint64_t word) const;
-  bool IsTimeAt(const uint64_t* word, const uint64_t* end) const;
+  Form FormAt(const uint64_t* word, const uint64_t* end) const;
+  bool MayPoint(uint64_t word) const;
 
   std::pmr::vector<int64_t> times_;  // In order.
   Range integers_, seconds_, doubles_, digits_;
-  size_t found_ = 0;
-  const void* last_ = nullptr;
+  std::pmr::vector<Bounds> mapped_;
+  size_t fixed_ = 0;
+  std::pmr::vector<uint64_t> movable_;
 };
 
 }  // namespace pylaunch::image

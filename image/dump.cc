@@ -42,6 +42,7 @@ class Dumper {
   bool Run(std::pmr::vector<std::pmr::string>* files) {
     const std::pmr::vector<Region> regions = ReadRegions(memory_, /*traits=*/true);
     if (regions.empty()) return Refuse("/proc/self/smaps cannot be read", "");
+    TellMapped(regions);
     for (const Region& region : regions) {
       if (!Add(region, files)) return false;
     }
@@ -59,6 +60,12 @@ class Dumper {
     why_ = what;
     why_ += which;
     return false;
+  }
+
+  void TellMapped(const std::pmr::vector<Region>& regions) const {
+    std::pmr::vector<ClockSearch::Bounds> mapped(memory_);
+    for (const Region& region : regions) mapped.push_back({region.start, region.end});
+    context_.clocks->SetMapped(std::move(mapped));
   }
 
   bool Add(const Region& region, std::pmr::vector<std::pmr::string>* files) {
@@ -275,15 +282,26 @@ class Dumper {
     header_.vdso_size = vdso.size;
     header_.data_offset = (header_.vdso_offset + vdso.size + kPage - 1) & ~(kPage - 1);
     header_.file_size = Place(header_.data_offset);
-    const bool written =
-        ftruncate(fd_, static_cast<off_t>(header_.file_size)) == 0 &&
-        WriteAt(0, &header_, sizeof header_) &&
-        WriteAt(sizeof header_, pieces_.data(), pieces_.size() * sizeof(Piece)) &&
-        WriteAt(header_.paths_offset, paths_.data(), paths_.size()) &&
-        WriteAt(header_.vdso_offset, vdso.bytes, vdso.size) &&
-        std::all_of(pieces_.begin(), pieces_.end(), [&](const Piece& p) { return WritePages(p); });
+    const bool written = ftruncate(fd_, static_cast<off_t>(header_.file_size)) == 0 &&
+                         WriteAt(0, &header_, sizeof header_) &&
+                         WriteAt(sizeof header_, pieces_.data(), pieces_.size() * sizeof(Piece)) &&
+                         WriteAt(header_.paths_offset, paths_.data(), paths_.size()) &&
+                         WriteAt(header_.vdso_offset, vdso.bytes, vdso.size) &&
+                         std::all_of(pieces_.begin(), pieces_.end(),
+                                     [&](const Piece& p) { return WritePages(p); }) &&
+                         WriteTimes();
     if (!written && why_.empty()) return Refuse("cannot be written: ", std::strerror(errno));
     return written;
+  }
+
+  // Which these are is known when all pages are written.
+  bool WriteTimes() {
+    const std::pmr::vector<uint64_t>& times = context_.clocks->movable();
+    header_.times_offset = header_.file_size;
+    header_.times_count = times.size();
+    header_.file_size += times.size() * sizeof times[0];
+    return WriteAt(header_.times_offset, times.data(), times.size() * sizeof times[0]) &&
+           WriteAt(0, &header_, sizeof header_);
   }
 
   // A chunk at a time, and what is empty of a chunk as well: page caches keep what was written at
@@ -297,7 +315,8 @@ class Dumper {
       const uint64_t offset = piece.offset + done;
       const uint64_t size = std::min(piece.copy_size - done, kChunk - offset % kChunk);
       const uint64_t first = (piece.copy_address + done) / kPage;
-      if (!WriteChunk(offset, first, first + size / kPage)) return false;
+      const bool writable = (piece.protection & PROT_WRITE) != 0;
+      if (!WriteChunk(offset, first, first + size / kPage, writable)) return false;
       if (piece.kind == PieceKind::kImage) MapWritten(piece, done, size);
       done += size;
     }
@@ -312,12 +331,12 @@ class Dumper {
                 fd_, static_cast<off_t>(piece.offset + done));
   }
 
-  bool WriteChunk(uint64_t offset, uint64_t first, uint64_t last) {
+  bool WriteChunk(uint64_t offset, uint64_t first, uint64_t last, bool writable) {
     uint64_t page = first;
     while (page < last && IsZeroPage(page)) ++page;
     if (page == last) return true;
     if (HoldsSecret(first, last)) return false;
-    LookForTimes(first * kPage, last * kPage);
+    LookForTimes(first * kPage, last * kPage, writable);
     void* pages = reinterpret_cast<void*>(first * kPage);
     const uint64_t size = (last - first) * kPage;
     if (!WriteAt(offset, pages, size)) return false;
@@ -349,10 +368,10 @@ class Dumper {
   }
 
   // Not in what earlier calls have left on the stack, below what is used of it.
-  void LookForTimes(uint64_t first, uint64_t last) const {
+  void LookForTimes(uint64_t first, uint64_t last, bool writable) const {
     const uint64_t used = context_.stack_used & ~uint64_t{7};
     if (first < used && used < last && last <= context_.stack_end) first = used;
-    context_.clocks->LookIn(reinterpret_cast<const char*>(first), last - first);
+    context_.clocks->LookIn(reinterpret_cast<const char*>(first), last - first, writable);
   }
 
   bool WriteAt(uint64_t offset, const void* data, uint64_t size) {

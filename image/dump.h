@@ -22,7 +22,7 @@ struct DumpContext {
   bool tight = false;    // CaptureRequest's.
   // What no page may hold, else there is no image. Its memory must be the scratch region.
   const SecretSearch* secrets = nullptr;
-  // What is looked for, too, and counted; likewise.
+  // What is looked for, too; likewise.
   ClockSearch* clocks = nullptr;
 };
 

@@ -5,7 +5,8 @@
 
 // An image file: what a process consisted of, in the terms of mmap(2).
 //
-//   Header | Piece * piece_count | paths, each ended by NUL | padding | vdso | padding | pages
+//   Header | Piece * piece_count | paths, each ended by NUL | padding | vdso | padding | pages |
+//   movable times
 //
 // All integers are little-endian, since the file never leaves its machine; offsets count from the
 // file's start. The pieces do not overlap, and those of one file stand together. Read by a program
@@ -15,7 +16,7 @@
 namespace pylaunch::image {
 
 inline constexpr char kMagic[8] = {'P', 'Y', 'L', 'I', 'M', 'G', '\r', '\n'};
-inline constexpr uint32_t kFormat = 10;
+inline constexpr uint32_t kFormat = 11;
 inline constexpr uint64_t kPage = 4096;
 
 enum class PieceKind : uint32_t {
@@ -64,6 +65,11 @@ struct SpecialRegion {
 };
 inline constexpr uint32_t kMaxSpecial = 4;
 
+// Where a clock's time is kept that begins with the boot: an address, a multiple of eight, of an
+// integer of 64 bits, nanoseconds. With this mark, of a timespec whose nanoseconds have four bytes.
+// In another boot they are moved with the clock: as long ago as they were when the image was made.
+inline constexpr uint64_t kTimespecMark = 1;
+
 struct Header {
   char magic[8];
   uint32_t format;
@@ -74,6 +80,9 @@ struct Header {
   uint64_t vdso;         // What AT_SYSINFO_EHDR was.
   uint64_t vdso_offset;  // In the file, a multiple of eight.
   uint64_t vdso_size;
+  uint64_t times_offset;  // Of the movable times, up to the end of the file.
+  uint64_t times_count;
+  int64_t captured_ns;  // CLOCK_MONOTONIC when the image was made.
   SpecialRegion special[kMaxSpecial];
   uint32_t special_count;
   uint32_t tid_offset;  // Of struct pthread's tid, from the thread pointer.

@@ -5,7 +5,7 @@
 // away before anything of Python runs. It has one of three forms:
 //
 //   PYLAUNCH_HANDOFF=<handoff>:<engine>:<pid>
-//   PYLAUNCH_HANDOFF=<handoff>:<image>:<pid>:<attempt>:<inodes>:<python>
+//   PYLAUNCH_HANDOFF=<handoff>:<image>:<pid>:<attempt>:<moved>:<inodes>:<python>
 //   PYLAUNCH_HANDOFF=usual:<pid>:<waits>:<python>\n<library>\n<cache folder>
 //
 // - for the engine that the dynamic loader puts into Python;
@@ -16,8 +16,9 @@
 // string to 128 KiB (MAX_ARG_STRLEN, execve(2)). <engine> is the one that the loader found the
 // engine by, or -1. <pid>, which execve keeps, tells a process that is meant from a child that
 // inherited the variable. <attempt> is one digit, which counts the layouts that the image did not
-// fit into. <python> is what the restorer executes where it cannot restore; if empty, it ends.
-// <waits> is 1 where the program's end is the end of all (Handoff::wait_for_seal), else 0.
+// fit into. <moved> is 1 where the image's times are to be moved (format.h), else 0. <python> is
+// what the restorer executes where it cannot restore; if empty, it ends. <waits> is 1 where the
+// program's end is the end of all (Handoff::wait_for_seal), else 0.
 //
 // Composed and parsed here alone, in programs that have no C library, so this needs none.
 
@@ -97,10 +98,10 @@ void PutEngineHandoff(int handoff, int engine, long pid, const Put& put) {
 }
 
 template <typename Put>
-void PutImageHandoff(int handoff, int image, long pid, const char* inodes, const char* python,
-                     const Put& put) {
+void PutImageHandoff(int handoff, int image, long pid, bool moved, const char* inodes,
+                     const char* python, const Put& put) {
   PutEngineHandoff(handoff, image, pid, put);
-  handoff_internal::PutText(":0:", put);
+  handoff_internal::PutText(moved ? ":0:1:" : ":0:0:", put);
   handoff_internal::PutText(inodes, put);
   put(':');
   handoff_internal::PutText(python, put);
@@ -125,7 +126,8 @@ struct HandoffVariable {
   int handoff = -1;
   int second = -1;  // The engine's descriptor, or the image's.
   long pid = 0;
-  char* attempt = nullptr;       // Where the digit stands: it may be changed there.
+  char* attempt = nullptr;  // Where the digit stands: it may be changed there.
+  bool moved = false;
   const char* inodes = nullptr;  // Up to a colon.
   const char* python = nullptr;
   const char* usual = nullptr;  // The three paths.
@@ -159,8 +161,10 @@ inline bool ParseHandoffVariable(char* value, HandoffVariable* parsed) {
   if (at[-1] != ':') return true;
   if (at[0] < '0' || at[0] > '9' || at[1] != ':') return false;
   parsed->attempt = at;
-  parsed->inodes = at + 2;
-  for (at += 2; *at != '\0' && *at != ':';) ++at;
+  if ((at[2] != '0' && at[2] != '1') || at[3] != ':') return false;
+  parsed->moved = at[2] == '1';
+  parsed->inodes = at + 4;
+  for (at += 4; *at != '\0' && *at != ':';) ++at;
   if (*at != ':') return false;
   parsed->python = at + 1;
   return true;

@@ -24,6 +24,7 @@ void Write(cache::WireWriter* out, const KeyHead& head) {
   out->List(head.asked, [out](const std::string& name) { out->String(name); });
   out->Number(head.image);
   out->String(head.inodes);
+  out->Number(head.moved);
   out->Number(head.shared);
   out->Number(head.table);
   out->Number(head.table_size);
@@ -43,6 +44,7 @@ void Read(cache::WireReader* in, KeyHead* head) {
   in->List(&head->asked, [in](std::string* name) { in->String(name); });
   in->Number(&head->image);
   in->String(&head->inodes);
+  in->Number(&head->moved);
   in->Number(&head->shared);
   in->Number(&head->table);
   in->Number(&head->table_size);

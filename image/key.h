@@ -28,6 +28,8 @@ struct KeyHead {
   // Of an adopted one (adoption.h): the inode here of each file that the image maps, hexadecimal,
   // with commas, in the order of its table; empty: as the table has them.
   std::string inodes;
+  // Of an adopted one: made in another boot, so that its times are to be moved (format.h).
+  bool moved = false;
   bool shared = false;  // Made for other users, too (--image-build --shared).
   uint64_t table = 0;   // Hash of its first `table_size` bytes.
   uint64_t table_size = 0;

@@ -14,6 +14,7 @@
 #include <linux/prctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "image/format.h"
 #include "image/handoff_variable.h"
@@ -44,6 +45,7 @@ Outcome Map(uint64_t address, uint64_t size, uint32_t protection, int flags, int
 constexpr int kMapDroppable = 0x08;
 constexpr int kGuardInstall = 102;  // MADV_GUARD_INSTALL
 constexpr long kMseal = 462;
+constexpr int64_t kSecondNs = 1'000'000'000;
 
 struct Advice {
   PieceTrait trait;
@@ -61,6 +63,7 @@ struct Arguments {
   char** envp;
   char* handoff;       // The variable's value...
   const char* inodes;  // ...and of that.
+  bool moved;
   uint64_t vdso;
 };
 
@@ -90,6 +93,7 @@ class Restorer {
       return Outcome::kFailed;
     Outcome outcome = MapTable(static_cast<uint64_t>(st.st_size));
     if (outcome == Outcome::kDone) outcome = MapPieces();
+    if (outcome == Outcome::kDone) outcome = MoveTimes();
     if (outcome == Outcome::kDone) outcome = PutKernelPages();
     if (outcome == Outcome::kDone) outcome = GuardBreak();
     return outcome;
@@ -133,10 +137,12 @@ class Restorer {
     for (unsigned i = 0; i < sizeof kMagic; ++i) {
       if (header_->magic[i] != kMagic[i]) return Outcome::kFailed;
     }
-    const bool fits = header_->format == kFormat && header_->file_size == file_size &&
-                      header_->data_offset <= size &&
-                      header_->vdso_offset <= header_->data_offset &&
-                      header_->vdso_size <= header_->data_offset - header_->vdso_offset;
+    const bool fits =
+        header_->format == kFormat && header_->file_size == file_size &&
+        header_->data_offset <= size && header_->vdso_offset <= header_->data_offset &&
+        header_->vdso_size <= header_->data_offset - header_->vdso_offset &&
+        header_->times_offset <= file_size &&
+        header_->times_count == (file_size - header_->times_offset) / sizeof(uint64_t);
     return fits ? Outcome::kDone : Outcome::kFailed;
   }
 
@@ -199,6 +205,36 @@ class Restorer {
       done += static_cast<uint64_t>(n);
     }
     return Judge(SystemCall(__NR_mprotect, p.address, p.size, p.protection));
+  }
+
+  // By as much as this boot's clock differs from what it was when the image was made.
+  Outcome MoveTimes() {
+    if (!arguments_.moved) return Outcome::kDone;
+    timespec now = {};
+    SystemCall(__NR_clock_gettime, CLOCK_MONOTONIC, Address(&now));
+    const int64_t distance = now.tv_sec * kSecondNs + now.tv_nsec - header_->captured_ns;
+    for (uint64_t i = 0; i < header_->times_count; ++i) {
+      uint64_t time = 0;
+      const long n = SystemCall(__NR_pread64, static_cast<uint64_t>(image_), Address(&time),
+                                sizeof time, header_->times_offset + i * sizeof time);
+      if (n != sizeof time) return Outcome::kFailed;
+      MoveTime(time, distance);
+    }
+    return Outcome::kDone;
+  }
+
+  static void MoveTime(uint64_t time, int64_t distance_ns) {
+    auto* value = reinterpret_cast<int64_t*>(time & ~kTimespecMark);
+    if ((time & kTimespecMark) == 0) {
+      *value += distance_ns;
+      return;
+    }
+    auto* ns = reinterpret_cast<uint32_t*>(value + 1);
+    const int64_t moved = *value * kSecondNs + *ns + distance_ns;
+    // Of an unsigned number of seconds nothing lies before the boot.
+    const int64_t at = moved > 0 ? moved : 0;
+    *value = at / kSecondNs;
+    *ns = static_cast<uint32_t>(at % kSecondNs);
   }
 
   // What the file is to be; the image may have been made where it had another number.
@@ -305,6 +341,7 @@ void Execute(const char* path, const Arguments& arguments) {
       arguments.handoff != nullptr && ParseHandoffVariable(arguments.handoff, &handoff);
   if (!told || handoff.attempt == nullptr) Exit(kCannotRun);
   arguments.inodes = handoff.inodes;
+  arguments.moved = handoff.moved;
   Restorer restorer(arguments, handoff.second);
   const Outcome outcome = restorer.Run();
   if (outcome == Outcome::kDone) restorer.Jump();

@@ -26,6 +26,7 @@
 #include "cache/check.h"
 #include "cache/prune.h"
 #include "image/image_files.h"
+#include "launcher/command_line/completion.h"
 #include "launcher/command_line/helpers.h"
 #include "launcher/command_line/options.h"
 #include "launcher/command_line/output_file.h"
@@ -221,7 +222,7 @@ std::string ForEngine(int handoff, int engine) {
 
 std::string ForImage(int handoff, const OpenImage& image, const std::string& python) {
   std::string value;
-  PutImageHandoff(handoff, image.fd, getpid(), image.inodes.c_str(), python.c_str(),
+  PutImageHandoff(handoff, image.fd, getpid(), image.moved, image.inodes.c_str(), python.c_str(),
                   [&value](char c) { value += c; });
   return value;
 }
@@ -276,7 +277,7 @@ OpenImage LookUpImage(const ImageQuery& query, Handoff* handoff) {
       std::fprintf(stderr, "pylaunch: explain: image: %s\n", answer.note.c_str());
     }
   }
-  return {answer.fd, std::move(answer.inodes), ""};
+  return {answer.fd, std::move(answer.inodes), answer.moved, ""};
 }
 
 // The helper of others that this process is, unless it is told by a flag what to preload, or is to
@@ -447,6 +448,10 @@ int Main(int argc, char** argv) {
   }
   if (options->help_workers) {
     std::fputs(WorkersHelpText().c_str(), stdout);
+    return 0;
+  }
+  if (!options->completion.empty()) {
+    std::fputs(CompletionScript(options->completion, OwnOptions()).c_str(), stdout);
     return 0;
   }
 

@@ -83,7 +83,7 @@ OwnFiles FindOwnFiles(const char* argv0) {
                       kInstalledLibrary, ": ", std::strerror(error));
   }
   files.hint =
-      "keep bin/pylaunch and lib/pylaunch together, as they were installed; a symbolic link to "
+      "keep bin/pylaunch and libexec/pylaunch together, as they were installed; a symbolic link to "
       "bin/pylaunch may lie anywhere, a copy or a hard link may not";
   if (!files.self.empty()) return files;
   files.cause = "/proc is not mounted, and nothing else tells where its own files lie";

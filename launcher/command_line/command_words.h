@@ -18,7 +18,10 @@ struct OwnOption {
   const char* value;  // What --help calls the value; null: a switch.
   const char* twin;   // Environment variable; null: none.
   const char* help;
-  bool of_workers = false;  // It goes with --workers.
+  bool of_workers = false;        // It goes with --workers.
+  const char* choices = nullptr;  // All values there are, or the usual ones, with blanks between.
+  // What it does by itself, where `help` is of two options or empty; null: `help`.
+  const char* alone = nullptr;
 };
 
 // nullptr: none of `options` has that name.

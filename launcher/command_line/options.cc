@@ -26,52 +26,69 @@ constexpr OwnOption kOwnOptions[] = {
      "import this first: @FILE, DIR/FILE, *.txt or 'import M'"},
     {"--image", nullptr, "PYLAUNCH_IMAGE", "start from an image of what was preloaded"},
     {"--image-build", nullptr, "PYLAUNCH_IMAGE_BUILD",
-     "make that image now, and end (--shared: for all users)"},
-    {"--shared", nullptr, "PYLAUNCH_SHARED", ""},
+     "make that image now, and end (--shared: for all users)", false, nullptr,
+     "make that image now, and end"},
+    {"--shared", nullptr, "PYLAUNCH_SHARED", "", false, nullptr,
+     "with --image-build: an image for all users"},
     {"--image-allow", "NAMES", "PYLAUNCH_IMAGE_ALLOW",
      "secret variables (A,B) whose values an image may hold"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
      "executable, name on PATH or folder (default: active)"},
     {"--cache", "DIR", "PYLAUNCH_CACHE", "archives and images (default: ~/.cache/pylaunch)"},
     {"--cache-mode", "MODE", "PYLAUNCH_CACHE_MODE",
-     "auto (default), readonly, sealed, refresh or off"},
+     "auto (default), readonly, sealed, refresh or off", false, "auto readonly sealed refresh off"},
     {"--cache-size", "SIZE", "PYLAUNCH_CACHE_SIZE",
      "how large DIR may grow (default 4G; 0: no bound)"},
     {"--record", "FILE", "PYLAUNCH_RECORD",
-     "a preload file; costs: *.html, *.json, *.speedscope.json"},
-    {"--report", "FILE", "PYLAUNCH_REPORT", ""},
-    {"--exit", "MODE", "PYLAUNCH_EXIT", "fast (default), or full: take preloads apart at the end"},
-    {"--workers", "N", "PYLAUNCH_WORKERS", "run N of it (or auto) and mind them: --help-workers"},
-    {"--init", "WHEN", "PYLAUNCH_INIT", "be an init: always or never (default: as process 1)"},
+     "a preload file; costs: *.html, *.json, *.speedscope.json", false, nullptr,
+     "write the preload file of what the program imports"},
+    {"--report", "FILE", "PYLAUNCH_REPORT", "", false, nullptr,
+     "write what imports cost: *.html, *.json, *.speedscope.json"},
+    {"--exit", "MODE", "PYLAUNCH_EXIT", "fast (default), or full: take preloads apart at the end",
+     false, "fast full"},
+    {"--workers", "N", "PYLAUNCH_WORKERS", "run N of it (or auto) and mind them: --help-workers",
+     false, "auto", "run N processes of the program (or auto), and mind them"},
+    {"--init", "WHEN", "PYLAUNCH_INIT", "be an init: always or never (default: as process 1)",
+     false, "always never"},
     {"--explain", nullptr, "PYLAUNCH_EXPLAIN", "say on stderr what was done and why"},
     {"--build", nullptr, "PYLAUNCH_BUILD",
      "archive what ARGS name (else --preload, else all); end"},
-    {"--export", "FILE", "PYLAUNCH_EXPORT", "write archive and images to a FILE, or add one; end"},
-    {"--import", "FILE", "PYLAUNCH_IMPORT", ""},
-    {"--stats", nullptr, "PYLAUNCH_STATS", "show what archives and images hold, or check it; end"},
-    {"--verify", nullptr, "PYLAUNCH_VERIFY", ""},
+    {"--export", "FILE", "PYLAUNCH_EXPORT", "write archive and images to a FILE, or add one; end",
+     false, nullptr, "write this Python's archive and images to FILE, and end"},
+    {"--import", "FILE", "PYLAUNCH_IMPORT", "", false, nullptr,
+     "add what FILE holds to the archive and the images, and end"},
+    {"--stats", nullptr, "PYLAUNCH_STATS", "show what archives and images hold, or check it; end",
+     false, nullptr, "show what archives and images hold, and end"},
+    {"--verify", nullptr, "PYLAUNCH_VERIFY", "", false, nullptr,
+     "check every byte of archives and images, and end"},
     {"--prune", nullptr, "PYLAUNCH_PRUNE", "cut --cache down to --cache-size, and end"},
     {"--doctor", nullptr, "PYLAUNCH_DOCTOR", "examine the environment, and end; 1 if it is ill"},
     {"--json", nullptr, nullptr, "report as JSON: with what ends, or --workers"},
     {"--distributed", nullptr, "PYLAUNCH_DISTRIBUTED",
      "set RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT", true},
     {"--threads", "K", "PYLAUNCH_THREADS",
-     "OMP_NUM_THREADS and its like, where unset (default: processors / N; or keep)", true},
+     "OMP_NUM_THREADS and its like, where unset (default: processors / N; or keep)", true, "keep"},
     {"--gpus-per-worker", "K", "PYLAUNCH_GPUS_PER_WORKER",
      "deal out the visible GPUs by CUDA_VISIBLE_DEVICES", true},
     {"--restart", "WHEN", "PYLAUNCH_RESTART",
-     "never (default), on-failure[:MAX] or always[:MAX], after 1, 2, 4 ... 60 s", true},
+     "never (default), on-failure[:MAX] or always[:MAX], after 1, 2, 4 ... 60 s", true,
+     "never on-failure always"},
     {"--on-failure", "DO", "PYLAUNCH_ON_FAILURE",
-     "when one fails for good: continue (default), or stop the others", true},
+     "when one fails for good: continue (default), or stop the others", true, "continue stop"},
     {"--grace", "SECONDS", "PYLAUNCH_GRACE", "from a signal that ends to SIGKILL (default 30)",
      true},
     {"--log-dir", "DIR", "PYLAUNCH_LOG_DIR",
      "DIR/WORKER/ATTEMPT/stdout.log and stderr.log instead of our own streams", true},
     {"--no-prefix", nullptr, "PYLAUNCH_NO_PREFIX", "no [k] before each line of a worker", true},
     {"--stdin-to", "K", "PYLAUNCH_STDIN_TO", "worker K reads our stdin; the others, nothing", true},
-    {"--help-workers", nullptr, nullptr, ""},
-    {"--help", nullptr, nullptr, "show this text; the versions of pylaunch and of its Python"},
-    {"--version", nullptr, nullptr, ""},
+    {"--help-workers", nullptr, nullptr, "", false, nullptr,
+     "show the options that go with --workers, and end"},
+    {"--completion", "SHELL", nullptr, "", false, "bash zsh fish",
+     "print what makes Tab complete these options in SHELL, and end"},
+    {"--help", nullptr, nullptr, "this text; versions; Tab in a shell: --completion SHELL", false,
+     nullptr, "show the options, and end"},
+    {"--version", nullptr, nullptr, "", false, nullptr,
+     "show the versions of pylaunch and of its Python, and end"},
 };
 
 constexpr std::array<std::string_view, 5> kCacheModes = {"auto", "readonly", "sealed", "refresh",
@@ -137,6 +154,9 @@ class OwnParser {
     AddSwitch("--help", &options_.help)->option_text("| --version");
     AddSwitch("--version", &options_.version)->group("");  // Shown with --help.
     AddSwitch("--help-workers", &options_.help_workers)->group("");
+    AddValue("--completion", &options_.completion)
+        ->group("")  // Shown with --help.
+        ->check(CLI::IsMember(std::vector<std::string>{"bash", "zsh", "fish"}));
     AddWorkerOptions();
   }
 
@@ -392,6 +412,8 @@ absl::StatusOr<std::vector<std::string>> TwinWords(const TwinValue& twin) {
 }
 
 }  // namespace
+
+std::span<const OwnOption> OwnOptions() { return kOwnOptions; }
 
 std::string_view CacheModeName(CacheMode mode) { return kCacheModes[static_cast<size_t>(mode)]; }
 

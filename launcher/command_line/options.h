@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "launcher/command_line/command_words.h"
 #include "launcher/command_line/worker_options.h"
 #include "launcher/contract/preload_plan.h"
 
@@ -59,6 +61,7 @@ struct Options {
   bool json = false;  // The report of any of these as JSON.
   bool help = false;
   bool help_workers = false;
+  std::string completion;  // --completion: bash, zsh or fish; empty: none.
   bool version = false;
   bool ignore_environment = false;       // -E or -I stands among Python's options.
   std::vector<std::string> python_argv;  // argv[0] and everything that is not ours, in order.
@@ -90,6 +93,9 @@ void Obey(const Directives& directives, Options* options);
 
 // For one line of --explain: both settings, and who says so.
 std::string SettingsInWords(const Options& options);
+
+// All options of ours, as a table.
+std::span<const OwnOption> OwnOptions();
 
 // The text of --help: at most 24 lines of 80 columns, with defaults, ends with where Python's own
 // help is (`-h`).

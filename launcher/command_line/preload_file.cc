@@ -255,7 +255,18 @@ class LineParser {
     return true;
   }
 
+  // `lazy` is a word before 'import' and 'from' only, as in Python.
+  void TakeLazy() {
+    const size_t begin = at_;
+    if (!TakeWord("lazy")) return;
+    SkipBlanks();
+    const size_t next = at_;
+    lazy_ = TakeWord("import") || TakeWord("from");
+    at_ = lazy_ ? next : begin;
+  }
+
   bool What() {
+    TakeLazy();
     if (TakeWord("from")) return From();
     if (TakeWord("import")) return Import();
     if (TakeWord("call")) return Call();
@@ -343,6 +354,7 @@ class LineParser {
     entry.kind = kind;
     entry.location = where_;
     entry.optional = optional_;
+    entry.lazy = lazy_;
     entry.env = settings_;
     return &entry;
   }
@@ -393,6 +405,7 @@ class LineParser {
   Location where_;
   size_t at_ = 0;
   bool optional_ = false;
+  bool lazy_ = false;
   std::string_view form_;  // How the entry being read should look, for hints.
   std::vector<EnvSetting> settings_, none_;
   std::vector<PreloadEntry> entries_;

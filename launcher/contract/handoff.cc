@@ -33,6 +33,7 @@ void Write(WireWriter* out, const PreloadEntry& entry) {
   out->Number(entry.location.column);
   out->String(entry.text);
   out->Number(entry.optional);
+  out->Number(entry.lazy);
   Write(out, entry.env);
   out->String(entry.module);
   out->List(entry.names, [out](const std::string& name) { out->String(name); });
@@ -45,6 +46,7 @@ void Read(WireReader* in, PreloadEntry* entry) {
   in->Number(&entry->location.column);
   in->String(&entry->text);
   in->Number(&entry->optional);
+  in->Number(&entry->lazy);
   Read(in, &entry->env);
   in->String(&entry->module);
   in->List(&entry->names, [in](std::string* name) { in->String(name); });

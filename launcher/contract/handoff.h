@@ -18,7 +18,7 @@ namespace pylaunch {
 
 // What lies in Handoff::library: beside the front end in a build tree, where it has not
 // kInstalledLibrary, seen from there.
-inline constexpr char kInstalledLibrary[] = "../lib/pylaunch";
+inline constexpr char kInstalledLibrary[] = "../libexec/pylaunch";
 inline constexpr char kEnginePrefix[] = "engine-cpython-";  // "<major>.<minor>.so"
 inline constexpr char kSealerFile[] = "pylaunch-sealer";
 inline constexpr char kDoctorFolder[] = "doctor";

@@ -50,7 +50,7 @@ void CloseAllBut(int first, int second) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   std::string variable = std::string(kHandoffVariable) + "=";
-  PutImageHandoff(handoff, image, getpid(), inodes.c_str(), /*python=*/"",
+  PutImageHandoff(handoff, image, getpid(), /*moved=*/false, inodes.c_str(), /*python=*/"",
                   [&variable](char c) { variable += c; });
   char python[] = "python", option[] = "-c", command[] = "pass";
   char* const argv[] = {python, option, command, nullptr};

@@ -38,6 +38,7 @@ struct PreloadEntry {
   Location location;  // Of the entry's first word after environment settings and `optional`.
   std::string text;   // The line as written, without comment and surrounding blanks; for messages.
   bool optional = false;
+  bool lazy = false;               // `lazy import a.b`: what it imports lazily itself stays so.
   std::vector<EnvSetting> env;     // In force for this entry only.
   std::string module;              // Dotted, every part an identifier.
   std::vector<std::string> names;  // {"*"} for `from a.b import *`.

@@ -59,6 +59,7 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
       return result;
     }
     result.inodes = std::string(kAnyInodes);
+    result.moved = rebooted;
     result.fd = opened.Release();
     return result;
   }
@@ -89,6 +90,7 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
     (void)cache::ReplaceFile(cache::PosixFileEnv(), note, adoption.key.Serialize());
   }
   result.inodes = adoption.key.inodes;
+  result.moved = adoption.key.moved;
   result.fd = opened.Release();
   return result;
 }

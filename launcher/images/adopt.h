@@ -14,7 +14,8 @@ struct OpenImage {
   int fd = -1;  // Kept across execve; -1: none.
   // For the restorer (image/handoff_variable.h): KeyHead::inodes, or kAnyInodes.
   std::string inodes;
-  std::string why;  // In words, why there is none; or how many files were proved by content.
+  bool moved = false;  // KeyHead::moved
+  std::string why;     // In words, why there is none; or how many files were proved by content.
 };
 
 // Proves by its content that the image of `file`, which was made elsewhere or of other copies of

@@ -214,6 +214,7 @@ OpenImage Open(const image::KeyFile& file, const image::KeyHead& head, CacheMode
   const bool renew = mode != CacheMode::kSealed && mode != CacheMode::kReadonly;
   OpenImage result;
   result.inodes = head.inodes;
+  result.moved = head.moved;
   result.why = mode == CacheMode::kSealed ? "" : WhatChanged(file);
   if (!result.why.empty()) return result;
   const std::string path = image::ImageOf(file.path());
@@ -330,6 +331,7 @@ void Use(OpenImage image, const std::string& key, ImageAnswer* answer) {
   if (image::IsAdopted(key)) image::NoteUse(image::KeyOf(path));
   answer->fd = image.fd;
   answer->inodes = std::move(image.inodes);
+  answer->moved = image.moved;
   answer->why = path;
 }
 

@@ -25,6 +25,7 @@ struct ImageAnswer {
   int fd = -1;
   // The inodes of the files that it maps, for the restorer (image/handoff_variable.h).
   std::string inodes;
+  bool moved = false;  // KeyHead::moved
   // For one line of --explain: which image it is, or why there is none.
   std::string why;
   // For a second one; or empty.

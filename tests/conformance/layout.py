@@ -45,11 +45,11 @@ class Prefix:
 
     @property
     def engine(self) -> Path:
-        return self.folder / "lib" / "pylaunch" / f"engine-cpython-{self.minor}.so"
+        return self.folder / "libexec/pylaunch" / f"engine-cpython-{self.minor}.so"
 
     @property
     def restorer(self) -> Path:
-        return self.folder / "lib" / "pylaunch" / "pylaunch-restore"
+        return self.folder / "libexec/pylaunch" / "pylaunch-restore"
 
 
 def make_prefix(python: str, build: Path, folder: Path, requirements: Path | None = None) -> Prefix:

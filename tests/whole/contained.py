@@ -210,7 +210,7 @@ def make_root(folder: Path, lab, scratch: Path) -> Root:
         "--strip",
     ]
     subprocess.run(install, check=True, capture_output=True)
-    for engine in (folder / "usr/local/lib/pylaunch").glob("engine-*"):
+    for engine in (folder / "usr/local/libexec/pylaunch").glob("engine-*"):
         if engine.name != f"engine-cpython-{version}.so":
             engine.unlink()
     subprocess.run(["chmod", "-R", "a+rX", folder], check=True)

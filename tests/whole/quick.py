@@ -10,7 +10,7 @@ them, with a share of those variants. What is marked `every_python` has all of t
 the engine is entered, that the shield cures each cause, that modules come from the archive and
 programs from an image, and that they end as under stock.
 
-What is marked `full` installs packages or takes a minute: `--quick` leaves it out. No other
+What is marked `full` installs packages or takes ten processor seconds: `--quick` leaves it out. No other
 function is ever left out: test_quick.py.
 """
 
@@ -26,7 +26,7 @@ import pytest
 COLLECTED = pytest.StashKey[list[pytest.Item]]()
 MARKS = {
     "slow": "takes long: --quick leaves one variant",
-    "full": "installs packages, or takes a minute: --quick leaves it out",
+    "full": "installs packages, or takes ten processor seconds: --quick leaves it out",
     "one_worker": "what it needs takes minutes to make: at the front, where one worker has it all",
     "every_python": "depends on CPython's version most: with --turn, it is each Python's turn",
 }

@@ -189,7 +189,7 @@ PyObject* MakeSpec(PyObject* fullname, const Found& found) {
       return nullptr;
     }
   }
-  if (found.suffix->loader == g.types.source_loader) {
+  if (g.types.asks_for_cached && found.suffix->loader == g.types.source_loader) {
     PyRef cached = CachedPath(found.path);
     if (PyErr_Occurred() ||
         (cached && PyObject_SetAttrString(spec.get(), "_cached", cached.get()) < 0)) {

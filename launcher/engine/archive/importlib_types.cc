@@ -28,6 +28,17 @@ bool ReadSuffixes(std::vector<std::string>* out) {
   return true;
 }
 
+// False also where that cannot be told.
+bool Mentions(PyObject* module, const char* function, const char* name) {
+  PyRef found = PyRef::Steal(PyObject_GetAttrString(module, function));
+  PyRef code = found ? PyRef::Steal(PyObject_GetAttrString(found.get(), "__code__")) : PyRef();
+  PyRef names = code ? PyRef::Steal(PyObject_GetAttrString(code.get(), "co_names")) : PyRef();
+  PyRef text = PyRef::Steal(PyUnicode_FromString(name));
+  const bool mentions = names && text && PySequence_Contains(names.get(), text.get()) == 1;
+  PyErr_Clear();
+  return mentions;
+}
+
 // New reference, or null with or without an exception set.
 PyObject* CacheTag() {
   PyObject* implementation = PySys_GetObject("implementation");
@@ -42,6 +53,7 @@ bool ImportlibTypes::Load() {
   imp_ = BuiltinModule("_imp").release();
   if (!bootstrap || !external || imp_ == nullptr) return false;
   module_spec = PyObject_GetAttrString(bootstrap.get(), "ModuleSpec");
+  asks_for_cached = Mentions(bootstrap.get(), "_init_module_attrs", "cached");
   path_finder = TypeAttribute(external.get(), "PathFinder");
   namespace_path = TypeAttribute(external.get(), "_NamespacePath");
   file_finder = TypeAttribute(external.get(), "FileFinder");

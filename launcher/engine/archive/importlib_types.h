@@ -21,6 +21,8 @@ struct ImportlibTypes {
   PyTypeObject* extension_loader = nullptr;   // ExtensionFileLoader
   PyObject* cache_from_source = nullptr;
   PyObject* fix_co_filename = nullptr;  // _imp._fix_co_filename
+  // Loading a module asks its spec where its .pyc is: `__cached__` is made of that, up to 3.14.
+  bool asks_for_cached = true;
   std::vector<std::string> extension_suffixes;
   std::string cache_tag;  // sys.implementation.cache_tag
 

@@ -13,6 +13,7 @@
 #include "cache/file_env.h"
 #include "cache/memo.h"
 #include "launcher/engine/base/clock.h"
+#include "launcher/engine/base/dict_version.h"
 #include "launcher/engine/base/known_functions.h"
 #include "launcher/engine/base/load_hook.h"
 #include "launcher/engine/base/own_modules.h"
@@ -72,13 +73,8 @@ PyRef Lookup(const std::string& module, const std::string& name) {
   return value;
 }
 
-// The tag that a dict changes with every change (PEP 509).
 uint64_t VersionOf(PyObject* object) {
-  if (!PyDict_CheckExact(object)) return 0;
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-  return reinterpret_cast<PyDictObject*>(object)->ma_version_tag;
-#pragma GCC diagnostic pop
+  return PyDict_CheckExact(object) ? DictVersion(object) : 0;
 }
 
 PyObject* CodeOf(PyObject* object) {
@@ -88,6 +84,7 @@ PyObject* CodeOf(PyObject* object) {
 bool Watch(const std::string& module, const std::string& name, Kept* kept) {
   PyRef value = Lookup(module, name);
   if (!value) return false;
+  if (PyDict_CheckExact(value.get())) FollowDict(value.get());
   kept->watched.push_back({module, name, value.get(), CodeOf(value.get()), VersionOf(value.get())});
   return true;
 }

@@ -3,10 +3,12 @@
 
 #include <Python.h>
 
+#include <cstddef>
 #include <cstdint>
 
-// The state of CPython's collector, which no public call tells: as it is in 3.10 to 3.13
-// (Include/internal/pycore_gc.h). Everything here needs the GIL.
+// The state of CPython's collector, which no public call tells: as it is in 3.10 to 3.15
+// (Include/internal/pycore_gc.h; from 3.14 on pycore_interp_structs.h), but for the incremental one
+// of 3.14.0 to 3.14.4. Everything here needs the GIL.
 
 namespace pylaunch::engine::gc {
 
@@ -24,30 +26,19 @@ struct Generation {
   int count;
 };
 inline constexpr int kGenerations = 3;
-// struct gc_generation_stats.
-struct Counts {
-  Py_ssize_t collections;
-  Py_ssize_t collected;
-  Py_ssize_t uncollectable;
-};
-// What struct _gc_runtime_state has behind one another; first the generations,
-struct Rest {
-  Node* generation0;
-  Generation permanent;
-  Counts counts[kGenerations];
-  int collecting;
-  PyObject* garbage;
-  PyObject* callbacks;
-  Py_ssize_t long_lived_total;
-  Py_ssize_t long_lived_pending;
-};
+// Where struct _gc_runtime_state has what. Its layout is told by what stands there, not by the
+// version: it has changed inside a minor one.
 struct State {
-  Generation generations[kGenerations];
-  // then, aligned for pointers, what those are not by themselves.
-  Rest& rest() {
-    constexpr uintptr_t kMask = alignof(Rest) - 1;
-    return *reinterpret_cast<Rest*>((reinterpret_cast<uintptr_t>(this + 1) + kMask) & ~kMask);
-  }
+  Generation* generations = nullptr;  // kGenerations of them; null: this collector is not known.
+  Generation* permanent = nullptr;
+  // What gc.get_stats() tells; null: not known.
+  void* statistics = nullptr;
+  size_t statistics_size = 0;
+  PyObject* callbacks = nullptr;  // gc.callbacks; borrowed.
+  Py_ssize_t* long_lived_total = nullptr;
+  Py_ssize_t* long_lived_pending = nullptr;
+
+  explicit operator bool() const { return generations != nullptr; }
 };
 
 inline Node* NodeOf(PyObject* object) { return reinterpret_cast<Node*>(object) - 1; }
@@ -61,9 +52,9 @@ inline Node* Previous(const Node* node) { return reinterpret_cast<Node*>(node->p
 // update_refs), where others have only what gc.freeze() put there.
 bool IsImmortal(PyObject* object);
 
-// By `newest`, which must be tracked and the object made last. Null: this collector is not the one
-// we know, or gc.freeze() has been called.
-State* FindState(PyObject* newest);
+// By `newest`, which must be tracked and the object made last. Nothing: this collector is not one
+// that we know, or gc.freeze() has been called. Valid as long as the interpreter.
+State FindState(PyObject* newest);
 
 }  // namespace pylaunch::engine::gc
 

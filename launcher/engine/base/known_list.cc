@@ -18,7 +18,8 @@ namespace pylaunch::engine {
 namespace {
 
 constexpr size_t kMaxSize = size_t{1} << 20;
-constexpr std::string_view kBuildId = "build-id", kCPython = "cpython", kOtherwise = "otherwise";
+constexpr std::string_view kBuildId = "build-id", kCPython = "cpython", kOtherwise = "otherwise",
+                           kReads = "reads:";
 
 std::string_view LibraryName(std::string_view path) {
   const std::string_view file = cache::BaseOf(path);
@@ -144,7 +145,7 @@ void KnownList::AddLine(std::string_view line) {
     return;
   }
   std::string_view key = fields[0];
-  Entry entry{std::string(key), {}};
+  Entry entry{std::string(key), {}, {}};
   if (key.find('/') != key.npos) {
     key = cache::BaseOf(key);
   } else {
@@ -152,6 +153,12 @@ void KnownList::AddLine(std::string_view line) {
     std::replace(entry.path.begin(), entry.path.end(), '.', '/');
   }
   for (size_t i = 1; i < fields.size(); ++i) {
+    if (fields[i].starts_with(kReads)) {
+      for (std::string_view prefix : Split(fields[i].substr(kReads.size()), ",")) {
+        entry.reads.emplace_back(prefix);
+      }
+      continue;
+    }
     const size_t equals = fields[i].find("==");
     if (equals == std::string_view::npos) continue;  // Proves nothing.
     Proof proof{std::string(fields[i].substr(0, equals)), {}};
@@ -163,7 +170,7 @@ void KnownList::AddLine(std::string_view line) {
   entries_.emplace(key, std::move(entry));
 }
 
-bool KnownList::Judge(std::string_view key, std::string_view file) {
+const KnownList::Entry* KnownList::Judge(std::string_view key, std::string_view file) {
   std::string other_version, other_build;
   const auto [begin, end] = entries_.equal_range(key);
   for (auto at = begin; at != end; ++at) {
@@ -171,7 +178,7 @@ bool KnownList::Judge(std::string_view key, std::string_view file) {
     if (!root) continue;
     for (const Proof& proof : at->second.proofs) {
       const std::string here = VersionHere(proof.what, *root, file);
-      if (proof.versions.count(here) != 0) return true;
+      if (proof.versions.count(here) != 0) return &at->second;
       if (here.empty()) continue;
       if (proof.what == kBuildId) {
         other_build = " knows other builds of ";
@@ -183,7 +190,7 @@ bool KnownList::Judge(std::string_view key, std::string_view file) {
   }
   const std::string& other = other_version.empty() ? other_build : other_version;
   if (!other.empty()) to_read_.insert(name_ + other);
-  return false;
+  return nullptr;
 }
 
 bool KnownList::HasLibrary(std::string_view path) {
@@ -191,11 +198,15 @@ bool KnownList::HasLibrary(std::string_view path) {
   if (!Names(name)) return false;
   auto place = verdicts_.find(path);
   if (place == verdicts_.end()) place = verdicts_.emplace(path, Judge(name, path)).first;
-  return place->second;
+  return place->second != nullptr;
+}
+
+const std::vector<std::string>& KnownList::ReadBy(std::string_view path) const {
+  return verdicts_.find(path)->second->reads;
 }
 
 bool KnownList::HasModule(std::string_view name, std::string_view file) {
-  return !file.empty() && Judge(name, file);
+  return !file.empty() && Judge(name, file) != nullptr;
 }
 
 void KnownList::ProveLoaded() {

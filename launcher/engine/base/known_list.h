@@ -14,7 +14,7 @@ namespace pylaunch::engine {
 // docs/lists.md tells which lists there are. A line vouches for the versions that were read and for
 // no other: one of another version, or whose version nothing proves, is not in the list.
 //
-//   NAME [WHAT==VERSION[,VERSION...]]...   # comment
+//   NAME [reads:PREFIX[,PREFIX...]] [WHAT==VERSION[,VERSION...]]...   # comment
 //   otherwise WORDS
 //
 // NAME:  of a library: its file up to the version, the ABI tag or the digest that auditwheel puts
@@ -25,6 +25,7 @@ namespace pylaunch::engine {
 //        build-id      the GNU build-id of the loaded library.
 //        cpython       the minor version whose standard library the file lies in.
 //        DISTRIBUTION  as the one DISTRIBUTION-VERSION.dist-info or .egg-info beside it tells.
+// PREFIX: it reads variables of the environment whose names begin so, and no others.
 // WORDS: what is done where the list does not vouch.
 //
 // scripts/check-lists reads the same files. On one thread at a time.
@@ -36,6 +37,8 @@ class KnownList {
 
   // True if it vouches for the library at `path`, which is loaded. The answer is remembered.
   bool HasLibrary(std::string_view path);
+  // The prefixes that the line has which vouches for the library; REQUIRES: HasLibrary(path).
+  const std::vector<std::string>& ReadBy(std::string_view path) const;
   // True if it vouches for the module, or the function of one, whose file that is.
   bool HasModule(std::string_view name, std::string_view file);
   // True if there is a line for that name, whatever it vouches for.
@@ -54,14 +57,16 @@ class KnownList {
   struct Entry {
     std::string path;  // As far as it is known, without what LibraryName() cuts off.
     std::vector<Proof> proofs;
+    std::vector<std::string> reads;
   };
   void AddLine(std::string_view line);
-  bool Judge(std::string_view key, std::string_view file);
+  // The one that vouches, or null.
+  const Entry* Judge(std::string_view key, std::string_view file);
 
   std::string name_, otherwise_;
   // By the last part of a library's name, by the whole one of a module.
   std::multimap<std::string, Entry, std::less<>> entries_;
-  std::map<std::string, bool, std::less<>> verdicts_;  // By path.
+  std::map<std::string, const Entry*, std::less<>> verdicts_;  // By path.
   std::set<std::string> to_read_;
 };
 

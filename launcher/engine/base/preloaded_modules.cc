@@ -2,32 +2,12 @@
 
 #include <algorithm>
 
+#include "launcher/engine/base/dict_version.h"
 #include "launcher/engine/base/installed.h"
 #include "launcher/engine/base/py_ref.h"
 
 namespace pylaunch::engine {
 namespace {
-
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // Since 3.12; no other clock is there.
-const uint64_t* VersionPlace(PyObject* dict) {
-  return &reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
-}
-#pragma GCC diagnostic pop
-
-uint64_t Version(PyObject* dict) { return *VersionPlace(dict); }
-
-// The version that a dict gets when it is changed now (DICT_NEXT_VERSION: one count for all dicts).
-// 0: these dicts keep no count.
-uint64_t CurrentVersion() {
-  PyRef dict = PyRef::Steal(PyDict_New());
-  if (!dict || PyDict_SetItemString(dict.get(), "a", dict.get()) < 0) return 0;
-  const uint64_t first = Version(dict.get());
-  const bool changed = PyDict_SetItemString(dict.get(), "a", Py_None) == 0;
-  const uint64_t second = Version(dict.get());
-  PyDict_Clear(dict.get());
-  return changed && second > first ? second : 0;
-}
 
 // A module without a file or a spec is its package's: extensions make such (torch._C._onnx).
 bool IsInstalled(const std::string& library, PyObject* modules, std::string name, PyObject* names) {
@@ -77,10 +57,12 @@ bool PreloadedModules::Note(PyObject* modules, const std::string& library) {
   const bool first = noted_.empty();
   const size_t known = modules_.size();
   PyObject *name, *module;
+  first ? FollowDict(modules) : FollowChangedDicts();
   while (PyDict_Next(modules, &end_, &name, &module)) {
     noted_.emplace_back(name, module);
     if (!PyModule_Check(module)) continue;
     PyObject* names = PyModule_GetDict(module);
+    FollowDict(names);
     modules_.push_back({module, names, IsInstalled(library, modules, Text(name), names)});
   }
   // Sorting writes to all of it, which a restored process would have to copy from its image.
@@ -88,11 +70,11 @@ bool PreloadedModules::Note(PyObject* modules, const std::string& library) {
     std::stable_sort(modules_.begin(), modules_.end(), IsBefore<Module>);
   }
   if (first) {
-    noted_version_ = Version(modules);
+    noted_version_ = DictVersion(modules);
   } else if (!IsAsNoted(modules)) {
     noted_version_ = 0;  // Changed, and not by additions alone, perhaps.
   }
-  last_version_ = CurrentVersion();
+  last_version_ = CurrentDictVersion();
   return last_version_ != 0;
 }
 
@@ -139,13 +121,14 @@ bool PreloadedModules::IsIntact(PyObject* module, const image::WrittenPages& wri
   const Module* known = Find(module);
   if (known == nullptr || !known->installed) return false;
   PyObject* names = known->names;
-  if (written.IsUntouched(module) && written.IsUntouched(VersionPlace(names))) return true;
+  const void* place = DictVersionPlace(names);
+  if (place != nullptr && written.IsUntouched(module) && written.IsUntouched(place)) return true;
   return PyModule_Check(module) && PyModule_GetDict(module) == names &&
-         (Version(names) <= last_version_ || HasOnlyPlainChanges(*known));
+         (DictVersion(names) <= last_version_ || HasOnlyPlainChanges(*known));
 }
 
 bool PreloadedModules::IsAsNoted(PyObject* modules) const {
-  return Version(modules) == noted_version_;
+  return DictVersion(modules) == noted_version_;
 }
 
 bool PreloadedModules::Visit(PyObject* modules, bool as_noted, const Visitor& visit) const {
@@ -165,7 +148,7 @@ bool PreloadedModules::Visit(PyObject* modules, bool as_noted, const Visitor& vi
 void PreloadedModules::VisitAddresses(const std::function<void(const void*)>& visit) const {
   for (const Module& module : modules_) {
     visit(module.module);
-    visit(VersionPlace(module.names));
+    if (const void* place = DictVersionPlace(module.names)) visit(place);
   }
 }
 

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "launcher/engine/base/known_list.h"
@@ -65,9 +64,9 @@ uintptr_t AddressOf(const char* function) {
 
 }  // namespace
 
-std::string EnvironUser(const std::string& known) {
+EnvironUse UseOfEnviron(const std::string& known) {
   const uintptr_t uncounted[] = {AddressOf("Py_RunMain"), AddressOf("gnu_get_libc_version"),
-                                 reinterpret_cast<uintptr_t>(&EnvironUser)};
+                                 reinterpret_cast<uintptr_t>(&UseOfEnviron)};
   std::vector<std::string> users;
   AnyLoadedObject([&](const dl_phdr_info& object) {
     for (const uintptr_t address : uncounted) {
@@ -80,10 +79,13 @@ std::string EnvironUser(const std::string& known) {
   });
   // The list looks for files, which is nothing to do under the loader's lock.
   KnownList list = KnownList::Read(known);
-  for (std::string& user : users) {
-    if (!list.HasLibrary(user)) return std::move(user);
+  EnvironUse use;
+  for (const std::string& user : users) {
+    if (!list.HasLibrary(user)) return {user, {}};
+    const std::vector<std::string>& prefixes = list.ReadBy(user);
+    use.prefixes.insert(use.prefixes.end(), prefixes.begin(), prefixes.end());
   }
-  return "";
+  return use;
 }
 
 }  // namespace pylaunch::engine

@@ -5,6 +5,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "launcher/engine/base/weak_reference.h"
+
 namespace pylaunch::engine {
 namespace {
 
@@ -44,8 +46,8 @@ bool VisitWatched(const GcFence::Visitor& visit) {
   if (!g_exit->all_watched) return false;
   for (const FastExit::Watched& watched : g_exit->watched) {
     if (IsUntouchedClass(watched)) continue;
-    PyObject* object = PyWeakref_GET_OBJECT(watched.reference.get());
-    if (object == Py_None) continue;
+    PyObject* object = Referent(watched.reference.get());
+    if (object == nullptr) continue;
     if (IsHeapType(object) && GivesFinalizer(object)) return false;
     visit(object);
   }
@@ -120,7 +122,7 @@ bool WasBefore(PyObject* object) {
   const auto known = g_exit->noticed.find(object);
   if (known == g_exit->noticed.end() || known->second.type != Py_TYPE(object)) return false;
   PyObject* reference = known->second.reference.get();
-  return reference == nullptr || PyWeakref_GET_OBJECT(reference) == object;
+  return reference == nullptr || Referent(reference) == object;
 }
 
 void NoteNoticed(FastExit* exit) {

@@ -3,6 +3,8 @@
 #include <string_view>
 #include <utility>
 
+#include "launcher/engine/base/weak_reference.h"
+
 namespace pylaunch::engine {
 namespace {
 
@@ -82,8 +84,8 @@ void WipeNames(PyObject* names) {
 
 void WipeListed() {
   for (auto listed = g_exit->listed.rbegin(); listed != g_exit->listed.rend(); ++listed) {
-    PyRef module = PyRef::Share(PyWeakref_GET_OBJECT(listed->reference.get()));
-    if (module.get() == Py_None) continue;
+    PyRef module = PyRef::Share(Referent(listed->reference.get()));
+    if (!module) continue;
     PyObject* names = PyModule_GetDict(module.get());
     if (names != g_exit->sys_names && names != g_exit->builtins_names) WipeNames(names);
   }

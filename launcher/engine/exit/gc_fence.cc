@@ -1,7 +1,7 @@
 #include "launcher/engine/exit/gc_fence.h"
 
-#include <algorithm>
-#include <iterator>
+#include <cstring>
+#include <string>
 
 #include "launcher/engine/base/py_ref.h"
 
@@ -37,11 +37,11 @@ bool GcFence::Draw() {
   first_ = PyList_New(0);
   bool found = first_ != nullptr && PyObject_GC_IsTracked(first_);
   if (found) state_ = gc::FindState(first_);
-  found = state_ != nullptr;
+  found = static_cast<bool>(state_);
   if (found) {
-    first_frozen_ = Next(&state_->rest().permanent.head);
-    last_frozen_ = Previous(&state_->rest().permanent.head);
-    gc::Generation* generations = state_->generations;
+    first_frozen_ = Next(&state_.permanent->head);
+    last_frozen_ = Previous(&state_.permanent->head);
+    gc::Generation* generations = state_.generations;
     Node* oldest = &generations[2].head;
     MoveAll(&generations[1], Next(oldest));
     MoveAll(&generations[0], Next(oldest));
@@ -77,29 +77,34 @@ void GcFence::MoveAfter(PyObject* object) {
 
 void GcFence::HideNew() {
   for (int i = 0; i < kGenerations; ++i) {
-    MoveAll(&state_->generations[i], NodeOf(last_));
-    state_->generations[i].count = 0;
+    MoveAll(&state_.generations[i], NodeOf(last_));
+    state_.generations[i].count = 0;
   }
-  seam_ = &state_->generations[2].head;
+  seam_ = &state_.generations[2].head;
 }
 
 void GcFence::EmptyFreeLists(PyObject* callbacks) {
-  if (state_->rest().callbacks != callbacks || PyList_GET_SIZE(callbacks) != 0) return;
-  const gc::Rest before = state_->rest();
+  if (state_.statistics == nullptr || state_.callbacks != callbacks ||
+      PyList_GET_SIZE(callbacks) != 0) {
+    return;
+  }
+  const auto* statistics = static_cast<const char*>(state_.statistics);
+  const std::string before(statistics, state_.statistics_size);
+  const Py_ssize_t total = *state_.long_lived_total, pending = *state_.long_lived_pending;
   const int enabled = PyGC_Enable();
   PyGC_Collect();
   if (!enabled) PyGC_Disable();
-  std::copy(std::begin(before.counts), std::end(before.counts), state_->rest().counts);
-  state_->rest().long_lived_total = before.long_lived_total;
-  state_->rest().long_lived_pending = before.long_lived_pending;
+  std::memcpy(state_.statistics, before.data(), before.size());
+  *state_.long_lived_total = total;
+  *state_.long_lived_pending = pending;
 }
 
 void GcFence::ShowBefore() {
   if (!hidden() || HasFrozen()) return;
-  Node* oldest = Next(&state_->generations[2].head);
+  Node* oldest = Next(&state_.generations[2].head);
   Node* first = Next(&hidden_);
   Node* last = Previous(&hidden_);
-  Link(&state_->generations[2].head, first);
+  Link(&state_.generations[2].head, first);
   Link(last, oldest);
   hidden_ = {};
 }
@@ -107,7 +112,7 @@ void GcFence::ShowBefore() {
 // gc_list_merge() and update_refs() append, so that what is new comes last; unless gc.unfreeze()
 // has taken all there was, after which gc.freeze() puts something else first.
 bool GcFence::HasFrozen() const {
-  const Node* head = &state_->rest().permanent.head;
+  const Node* head = &state_.permanent->head;
   const Node* known = Next(head) == first_frozen_ ? last_frozen_ : head;
   const Node* node = Previous(head);
   while (node != known && gc::IsImmortal(ObjectOf(node))) node = Previous(node);
@@ -128,7 +133,7 @@ void GcFence::VisitBefore(const Visitor& visit) const {
 // Before HideBefore(), the hidden ones are in their place and are passed over.
 void GcFence::VisitAfter(const Visitor& visit) const {
   for (int i = 0; i < kGenerations; ++i) {
-    const Node* head = &state_->generations[i].head;
+    const Node* head = &state_.generations[i].head;
     const Node* begin = Next(head) == NodeOf(first_) ? NodeOf(last_) : head;
     Visit(begin, head, visit);
   }

@@ -13,12 +13,12 @@ namespace pylaunch::engine {
 
 // Tells the objects that were there before the program from the program's own, by their place in
 // the collector's lists: two empty lists of ours stand first and last in the oldest generation, and
-// what is between them was there before. All of CPython 3.10 to 3.13 (Modules/gcmodule.c,
-// Python/gc.c) enters objects at the end of a generation only: new ones, survivors of younger
-// generations, those that move_unreachable() puts back, and what gc.freeze() and gc.unfreeze()
-// move. So between the two no object of the program can come to stand; one of ours may come to
-// stand after them, which costs time and nothing else. The program's gc.get_objects() shows two
-// more empty lists.
+// what is between them was there before. All of CPython 3.10 to 3.15 (Modules/gcmodule.c,
+// Python/gc.c; but 3.14.0 to 3.14.4) enters objects at the end of a generation only: new ones,
+// survivors of younger generations, those that move_unreachable() puts back, and what gc.freeze()
+// and gc.unfreeze() move. So between the two no object of the program can come to stand; one of
+// ours may come to stand after them, which costs time and nothing else. The program's
+// gc.get_objects() shows two more empty lists.
 //
 // Tried before and lost: gc.freeze() for as long as the program runs shows (gc.get_objects(),
 // gc.get_referrers(), get_freeze_count()) and keeps cyclic garbage of preloaded modules; a record
@@ -64,7 +64,7 @@ class GcFence {
   static void Visit(const Node* begin, const Node* end, const Visitor& visit);
   static void MoveAll(gc::Generation* from, Node* place);
 
-  gc::State* state_ = nullptr;
+  gc::State state_;
   PyObject* first_ = nullptr;
   PyObject* last_ = nullptr;
   Node* seam_ = nullptr;

@@ -97,7 +97,7 @@ class Publisher {
                      image::Serialize(entries));
   }
 
-  // `times`: of a clock that begins with the boot, in the image.
+  // `times`: of a clock that begins with the boot, in the image, which cannot be moved.
   void Publish(std::string refusal, KeyMaker* maker, const std::vector<std::string>& mapped,
                size_t times) {
     image::Key key;

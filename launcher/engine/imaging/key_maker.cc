@@ -234,8 +234,9 @@ void KeyMaker::AddFacts(image::Key* key) const {
   std::string& all = key->reads.all;
   if (RunsLibrariesOfTheUser()) all = "LD_PRELOAD or LD_AUDIT is set";
   if (all.empty()) {
-    all = EnvironUser(order.hooks + "/environ_libraries.txt");
-    if (!all.empty()) all += " uses C's environ";
+    EnvironUse use = UseOfEnviron(order.hooks + "/environ_libraries.txt");
+    if (!use.unknown.empty()) all = use.unknown + " uses C's environ";
+    std::move(use.prefixes.begin(), use.prefixes.end(), std::back_inserter(key->reads.prefixes));
   }
   key->asked.assign(asked_.begin(), asked_.end());
   key->facts = order.facts;

@@ -22,9 +22,9 @@ PyRef AllObjects() {
 }
 
 bool AppendFrom(const gc::State& state, PyObject* types, PyObject* found) {
-  for (const gc::Generation& generation : state.generations) {
-    for (const gc::Node* it = gc::Next(&generation.head); it != &generation.head;
-         it = gc::Next(it)) {
+  for (int i = 0; i < gc::kGenerations; ++i) {
+    const gc::Node* head = &state.generations[i].head;
+    for (const gc::Node* it = gc::Next(head); it != head; it = gc::Next(it)) {
       if (!Take(gc::ObjectOf(it), types, found)) return false;
     }
   }
@@ -44,8 +44,8 @@ PyObject* LiveObjects(PyObject*, PyObject* types) {
   PyRef found = PyRef::Steal(PyList_New(0));
   bool done = false;
   if (found && PyObject_GC_IsTracked(found.get())) {
-    if (const gc::State* state = gc::FindState(found.get())) {
-      done = AppendFrom(*state, types, found.get());
+    if (const gc::State state = gc::FindState(found.get())) {
+      done = AppendFrom(state, types, found.get());
     } else if (PyRef all = AllObjects(); all && PyList_Check(all.get())) {
       done = AppendFrom(all.get(), types, found.get());
     }

@@ -11,6 +11,7 @@
 #include "launcher/engine/preload/doctor.h"
 #include "launcher/engine/preload/failure.h"
 #include "launcher/engine/preload/half_imported.h"
+#include "launcher/engine/preload/lazy_imports.h"
 #include "launcher/engine/preload/main_module.h"
 #include "launcher/engine/preload/statement.h"
 #include "launcher/engine/preload/surroundings.h"
@@ -31,7 +32,10 @@ PyRef RunStatement(const PreloadEntry& entry) {
   const std::string statement = Statement(entry);
   // A module can keep this name; it must not depend on what an image's key does not hold.
   const std::string file = "<preload " + statement + ">";
-  PyRef code = PyRef::Steal(Py_CompileString(statement.c_str(), file.c_str(), Py_file_input));
+  // Within `try` no import is lazy, whatever -X lazy_imports says (PEP 810).
+  const std::string text =
+      PY_VERSION_HEX >= 0x030F0000 ? "try: " + statement + "\nfinally: pass" : statement;
+  PyRef code = PyRef::Steal(Py_CompileString(text.c_str(), file.c_str(), Py_file_input));
   if (!code) return PyRef();
   PyRef done = PyRef::Steal(PyEval_EvalCode(code.get(), globals.get(), globals.get()));
   return done ? std::move(globals) : PyRef();
@@ -53,7 +57,9 @@ std::string Placeholder(const PreloadEntry& entry, PyObject* globals, std::strin
 // without what the first has left half-done; both outcomes are told.
 PyRef LoadNames(const PreloadEntry& entry, Failure* failure) {
   HalfImported half_imported;
+  LazyImports lazy_imports;
   PyRef globals = RunStatement(entry);
+  if (globals && !entry.lazy && !lazy_imports.Resolve(entry.module)) globals = PyRef();
   if (globals) return globals;
   *failure = TakeFailure(entry);
   if (failure->missing || failure->interrupted || !half_imported.Remove()) return PyRef();

@@ -107,16 +107,16 @@ ProgramPath::~ProgramPath() {
 CollectionHeldBack::CollectionHeldBack() {
   PyRef newest = PyRef::Steal(PyList_New(0));
   if (newest && PyObject_GC_IsTracked(newest.get())) state_ = gc::FindState(newest.get());
-  if (state_ == nullptr) return;
-  long_lived_ = state_->rest().long_lived_total;
-  state_->rest().long_lived_total = PY_SSIZE_T_MAX;
+  if (!state_) return;
+  long_lived_ = *state_.long_lived_total;
+  *state_.long_lived_total = PY_SSIZE_T_MAX;
 }
 
 CollectionHeldBack::~CollectionHeldBack() {
   // Another value is that of a full collection that a module has asked for.
-  if (state_ == nullptr || state_->rest().long_lived_total != PY_SSIZE_T_MAX) return;
-  state_->rest().long_lived_total = long_lived_ + state_->rest().long_lived_pending;
-  state_->rest().long_lived_pending = 0;
+  if (!state_ || *state_.long_lived_total != PY_SSIZE_T_MAX) return;
+  *state_.long_lived_total = long_lived_ + *state_.long_lived_pending;
+  *state_.long_lived_pending = 0;
 }
 
 EntryEnvironment::EntryEnvironment(const std::vector<EnvSetting>& settings) {

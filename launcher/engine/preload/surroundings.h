@@ -48,8 +48,8 @@ class CollectionHeldBack {
   CollectionHeldBack& operator=(const CollectionHeldBack&) = delete;
 
  private:
-  gc::State* state_ = nullptr;  // Null: nothing to put back.
-  Py_ssize_t long_lived_ = 0;   // Before.
+  gc::State state_;            // Nothing: nothing to put back.
+  Py_ssize_t long_lived_ = 0;  // Before.
 };
 
 // Environment variables of one entry, through os.environ so that Python and C code both see them.

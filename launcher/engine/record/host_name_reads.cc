@@ -119,7 +119,11 @@ class Instructions {
   }
   // The number by which the two instructions from `at` on take an item; kHostNameField if none.
   long Index(int at) const {
-    if (Op(at) != LOAD_CONST || Op(at + 2) != BINARY_SUBSCR) return kHostNameField;
+    if (!IsSubscript(at + 2)) return kHostNameField;
+#if PY_VERSION_HEX >= 0x030E0000
+    if (Op(at) == LOAD_SMALL_INT) return Byte(at + 1);
+#endif
+    if (Op(at) != LOAD_CONST) return kHostNameField;
     const int index = Byte(at + 1);
     if (index >= PyTuple_GET_SIZE(constants_.get())) return kHostNameField;
     PyObject* number = PyTuple_GET_ITEM(constants_.get(), index);
@@ -129,6 +133,13 @@ class Instructions {
   }
 
  private:
+  bool IsSubscript(int at) const {
+#if PY_VERSION_HEX >= 0x030E0000
+    return Op(at) == BINARY_OP && Byte(at + 1) == NB_SUBSCR;
+#else
+    return Op(at) == BINARY_SUBSCR;
+#endif
+  }
   static bool IsOfCall([[maybe_unused]] int op) {
 #if PY_VERSION_HEX >= 0x030C0000
     return op == CACHE || op == PUSH_NULL;

@@ -7,13 +7,14 @@
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
 
-// Exported by CPython 3.10 to 3.13, declared only in internal headers
-// (Include/internal/pycore_initconfig.h); public since it is what embedders that initialise in two
-// phases call (Doc/c-api/init_config.rst, "Multi-Phase Initialization Private Provisional API").
-extern "C" {
-PyStatus _Py_InitializeMain(void);
-const PyConfig* _Py_GetConfig(void);
-}
+// Exported by CPython 3.10 to 3.15, declared only in internal headers
+// (Include/internal/pycore_initconfig.h).
+extern "C" const PyConfig* _Py_GetConfig(void);
+#if PY_VERSION_HEX < 0x030E0000
+// The same up to 3.13, for embedders that initialise in two phases (Doc/c-api/init_config.rst,
+// "Multi-Phase Initialization Private Provisional API"). 3.14 lacks it.
+extern "C" PyStatus _Py_InitializeMain(void);
+#endif
 
 namespace pylaunch::engine {
 namespace {
@@ -71,23 +72,38 @@ std::optional<int> ExitCode(const PyStatus& status) {
   return std::nullopt;
 }
 
-PyStatus InitializeCore(int argc, char** argv, const std::string& program_name) {
-  PyPreConfig preconfig;
-  PyPreConfig_InitPythonConfig(&preconfig);
-  PyStatus status = Py_PreInitializeFromBytesArgs(&preconfig, argc, argv);
-  if (PyStatus_Exception(status)) return status;
+PyStatus Initialize(int argc, char** argv, const std::string& program_name, bool core_only) {
   PyConfig config;
   PyConfig_InitPythonConfig(&config);
-  status = PyConfig_SetBytesArgv(&config, argc, argv);
+  PyStatus status = PyConfig_SetBytesArgv(&config, argc, argv);
   if (!PyStatus_Exception(status)) {
     status = PyConfig_SetBytesString(&config, &config.program_name, program_name.c_str());
   }
-  // Two phases, so that the finder can be in place before the second one imports `encodings` and
-  // `site`.
-  config._init_main = 0;
+  if (core_only) config._init_main = 0;
   if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
   PyConfig_Clear(&config);
   return status;
+}
+
+// Two phases, so that the finder can be in place before the second one imports `encodings` and
+// `site`.
+PyStatus InitializeCore(int argc, char** argv, const std::string& program_name) {
+  PyPreConfig preconfig;
+  PyPreConfig_InitPythonConfig(&preconfig);
+  const PyStatus status = Py_PreInitializeFromBytesArgs(&preconfig, argc, argv);
+  if (PyStatus_Exception(status)) return status;
+  return Initialize(argc, argv, program_name, /*core_only=*/true);
+}
+
+// The second one, from the same words.
+PyStatus InitializeMain([[maybe_unused]] int argc, [[maybe_unused]] char** argv,
+                        [[maybe_unused]] const std::string& program_name) {
+#if PY_VERSION_HEX < 0x030E0000
+  return _Py_InitializeMain();
+#else
+  // Python/pylifecycle.c, pyinit_core_reconfigure: what is there is kept, and pyinit_main follows.
+  return Initialize(argc, argv, program_name, /*core_only=*/false);
+#endif
 }
 
 }  // namespace
@@ -120,7 +136,7 @@ std::optional<int> StartInterpreter(int argc, char** argv, const std::string& pr
     PyErr_Print();
     return 1;
   }
-  exit_code = ExitCode(_Py_InitializeMain());
+  exit_code = ExitCode(InitializeMain(argc, argv, program_name));
   g.on_path = nullptr;
   return exit_code;
 }

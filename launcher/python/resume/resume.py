@@ -271,15 +271,31 @@ def _newline_read(text):
     return "\n"
 
 
+def _renew_block_size(raw, status):
+    if sys.version_info < (3, 14):
+        raw._blksize = status.st_blksize
+    else:  # Kept with all that the file said of itself when it was opened.
+        name = raw.name
+        raw.__init__(raw.fileno(), raw.mode, closefd=False)
+        raw.name = name
+
+
+def _buffer_size(raw):
+    """As io.open() does."""
+    if sys.version_info < (3, 14):
+        return raw._blksize if raw._blksize > 1 else _io.DEFAULT_BUFFER_SIZE
+    return max(min(raw._blksize, 8 << 20), _io.DEFAULT_BUFFER_SIZE)
+
+
 def _renew_streams():
     """Over what the descriptors are now, in place: libraries hold the objects."""
     for raw in _raws:
         status = os.fstat(raw.fileno())
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(raw.name)  # Start-up has words for that.
-        raw._blksize = status.st_blksize
+        _renew_block_size(raw, status)
     for stream, raw in _buffers:
-        stream.__init__(raw, raw._blksize if raw._blksize > 1 else _io.DEFAULT_BUFFER_SIZE)
+        stream.__init__(raw, _buffer_size(raw))
     for text, below, arguments, raw in _texts:
         if raw is not None:
             arguments[3] = raw.fileno() == 2 or raw.isatty()

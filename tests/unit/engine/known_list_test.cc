@@ -44,6 +44,17 @@ TEST_F(KnownListTest, VouchesForTheVersionsItNamesOnly) {
   EXPECT_THAT(list.ToReadAgain(), IsEmpty());
 }
 
+TEST_F(KnownListTest, TellsWhatVariablesALibraryReads) {
+  KnownList list("list.txt",
+                 "torch/lib/libc10 torch==2.12.0\n"
+                 "torch/lib/libc10 reads:A_,b_ torch==2.13.0\ntorch/lib/libtorch torch==2.13.0\n");
+  Install("torch-2.13.0.dist-info");
+  EXPECT_TRUE(list.HasLibrary(In(kLibC10)));
+  EXPECT_THAT(list.ReadBy(In(kLibC10)), ElementsAre("A_", "b_"));
+  EXPECT_TRUE(list.HasLibrary(In("torch/lib/libtorch.so")));
+  EXPECT_THAT(list.ReadBy(In("torch/lib/libtorch.so")), IsEmpty());
+}
+
 TEST_F(KnownListTest, SaysWhichVersionHasToBeRead) {
   KnownList list("list.txt", "otherwise all of it\ntorch/lib/libc10 torch==2.12.0,2.13.0\n");
   Install("torch-2.13.1.dist-info");

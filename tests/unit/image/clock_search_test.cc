@@ -4,8 +4,13 @@
 #include <cstring>
 #include <memory_resource>
 
+#include "image/format.h"
+
 namespace pylaunch::image {
 namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
 
 constexpr int64_t kTimes[] = {86'400'123'456'789, 86'400'000'000'001, 86'403'999'999'999};
 
@@ -18,8 +23,9 @@ std::vector<uint64_t> Memory(const std::vector<uint64_t>& words) {
 size_t FoundIn(const std::vector<uint64_t>& words) {
   ClockSearch search(kTimes, std::pmr::get_default_resource());
   const std::vector<uint64_t> memory = Memory(words);
-  search.LookIn(reinterpret_cast<const char*>(memory.data()), memory.size() * sizeof(uint64_t));
-  return search.found();
+  search.LookIn(reinterpret_cast<const char*>(memory.data()), memory.size() * sizeof(uint64_t),
+                /*writable=*/true);
+  return search.fixed() + search.movable().size();
 }
 
 uint64_t Bits(double value) { return std::bit_cast<uint64_t>(value); }
@@ -57,19 +63,55 @@ TEST(ClockSearchTest, FindsNoOtherTimes) {
   }
 }
 
-TEST(ClockSearchTest, CountsAllAndTellsWhere) {
-  ClockSearch search(kTimes, std::pmr::get_default_resource());
-  const std::vector<uint64_t> memory = Memory({U(kTimes[0]), 7, U(kTimes[1])});
-  search.LookIn(reinterpret_cast<const char*>(memory.data()), memory.size() * sizeof(uint64_t));
-  EXPECT_EQ(search.found(), 2u);
-  EXPECT_EQ(search.last_found(), &memory[502]);
+class ClockSearchFormTest : public testing::Test {
+ protected:
+  // Of C's integers and timespecs, of which one may come to be changed, Python's and doubles.
+  void LookIn(const std::vector<uint64_t>& words, bool writable = true) {
+    memory_ = Memory(words);
+    search_.LookIn(reinterpret_cast<const char*>(memory_.data()), memory_.size() * sizeof(uint64_t),
+                   writable);
+  }
+  uint64_t AddressOf(size_t i) const { return reinterpret_cast<uint64_t>(&memory_[500 + i]); }
+
+  std::vector<uint64_t> memory_;
+  ClockSearch search_{kTimes, std::pmr::get_default_resource()};
+};
+
+TEST_F(ClockSearchFormTest, TellsWhereTheMovableAre) {
+  LookIn({U(kTimes[0]), 7, U(kTimes[1] / 1'000'000'000), 1, U(kTimes[2])});
+  EXPECT_EQ(search_.fixed(), 0u);
+  EXPECT_THAT(search_.movable(),
+              ElementsAre(AddressOf(0), AddressOf(2) | kTimespecMark, AddressOf(4)));
+}
+
+TEST_F(ClockSearchFormTest, DoublesAndDigitsStay) {
+  LookIn({Bits(static_cast<double>(kTimes[0]) / 1e9), 7,
+          (U(kTimes[1]) & 0x3fffffff) | (U(kTimes[1]) >> 30 << 32)});
+  EXPECT_EQ(search_.fixed(), 2u);
+  EXPECT_THAT(search_.movable(), IsEmpty());
+}
+
+TEST_F(ClockSearchFormTest, WhatMayBeAPointerStays) {
+  std::pmr::vector<ClockSearch::Bounds> mapped = {
+      {4096, 8192}, {U(kTimes[0]) - 1, U(kTimes[0])}, {U(kTimes[2]), U(kTimes[2]) + 4096}};
+  search_.SetMapped(std::move(mapped));
+  LookIn({U(kTimes[0]), U(kTimes[1]), U(kTimes[2])});
+  EXPECT_EQ(search_.fixed(), 2u);
+  EXPECT_THAT(search_.movable(), ElementsAre(AddressOf(1)));
+}
+
+TEST_F(ClockSearchFormTest, WhatCannotBeWrittenStays) {
+  LookIn({U(kTimes[0])}, /*writable=*/false);
+  EXPECT_EQ(search_.fixed(), 1u);
+  EXPECT_THAT(search_.movable(), IsEmpty());
 }
 
 TEST(ClockSearchTest, WithoutTimesNothingIsFound) {
   ClockSearch search({}, std::pmr::get_default_resource());
   const std::vector<uint64_t> memory(64, 0);
-  search.LookIn(reinterpret_cast<const char*>(memory.data()), memory.size() * sizeof(uint64_t));
-  EXPECT_EQ(search.found(), 0u);
+  search.LookIn(reinterpret_cast<const char*>(memory.data()), memory.size() * sizeof(uint64_t),
+                /*writable=*/true);
+  EXPECT_EQ(search.fixed() + search.movable().size(), 0u);
 }
 
 TEST(ClockSearchTest, AfterAYearToo) {
@@ -79,8 +121,8 @@ TEST(ClockSearchTest, AfterAYearToo) {
     const double seconds = static_cast<double>(time) / 1e9;
     const int64_t digits = (time & 0x3fffffff) | (time >> 30 << 32);
     uint64_t memory[] = {Bits(seconds), U(time), U(digits), 0};
-    search.LookIn(reinterpret_cast<const char*>(memory), sizeof memory);
-    EXPECT_EQ(search.found(), 3u);
+    search.LookIn(reinterpret_cast<const char*>(memory), sizeof memory, /*writable=*/true);
+    EXPECT_EQ(search.fixed() + search.movable().size(), 3u);
   }
 }
 

@@ -37,29 +37,31 @@ TEST_F(HandoffVariableTest, TheEngines) {
 }
 
 TEST_F(HandoffVariableTest, TheRestorersCountsItsAttemptsInPlace) {
-  PutImageHandoff(10, 0, 1, "", "/a:b/python", append_);
-  EXPECT_EQ(put_, "10:0:1:0::/a:b/python");
+  PutImageHandoff(10, 0, 1, false, "", "/a:b/python", append_);
+  EXPECT_EQ(put_, "10:0:1:0:0::/a:b/python");
   const auto parsed = Parse(put_);
   ASSERT_TRUE(parsed);
   EXPECT_EQ(parsed->handoff, 10);
   EXPECT_EQ(parsed->second, 0);
   EXPECT_EQ(parsed->pid, 1);
+  EXPECT_FALSE(parsed->moved);
   EXPECT_STREQ(parsed->python, "/a:b/python");
   ++*parsed->attempt;
-  EXPECT_EQ(value_, "10:0:1:1::/a:b/python");
+  EXPECT_EQ(value_, "10:0:1:1:0::/a:b/python");
 }
 
 TEST_F(HandoffVariableTest, WithoutAPythonToGoOnWith) {
-  PutImageHandoff(3, 4, 5, "", "", append_);
+  PutImageHandoff(3, 4, 5, false, "", "", append_);
   const auto parsed = Parse(put_);
   ASSERT_TRUE(parsed);
   EXPECT_STREQ(parsed->python, "");
 }
 
 TEST_F(HandoffVariableTest, InodesOfTheImagesFiles) {
-  PutImageHandoff(3, 4, 5, "1a,ffffffffffffffff,0", "/p", append_);
+  PutImageHandoff(3, 4, 5, true, "1a,ffffffffffffffff,0", "/p", append_);
   const auto parsed = Parse(put_);
   ASSERT_TRUE(parsed);
+  EXPECT_TRUE(parsed->moved);
   EXPECT_STREQ(parsed->python, "/p");
   const char* at = parsed->inodes;
   EXPECT_EQ(TakeInode(&at), 0x1au);
@@ -97,10 +99,13 @@ TEST_F(HandoffVariableTest, WhatIsNoHandoff) {
                             "3:4:5x",
                             "3:4:5:",
                             "3:4:5:0",
-                            "3:4:5:x::/p",
-                            "3:4:5:10::/p",
+                            "3:4:5:x:0::/p",
+                            "3:4:5:10:0::/p",
                             "3:4:5:0:",
-                            "3:4:5:0:/p",
+                            "3:4:5:0::/p",
+                            "3:4:5:0:2::/p",
+                            "3:4:5:0:1:",
+                            "3:4:5:0:1:/p",
                             "usual",
                             "usual:",
                             "usual:5",

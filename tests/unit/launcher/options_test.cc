@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "launcher/command_line/completion.h"
+
 namespace pylaunch {
 namespace {
 
@@ -410,6 +412,19 @@ TEST(Init, FlagWinsOverTwin) {
   EXPECT_THAT(Error({"p", "--init", "x.py"}), HasSubstr("--init"));
 }
 
+TEST(Options, CompletionNamesAShellThatWeKnow) {
+  EXPECT_EQ(Parse("p --completion fish").completion, "fish");
+  EXPECT_EQ(Parse("p --completion=zsh -B").completion, "zsh");
+  EXPECT_THAT(Error(Split("p --completion tcsh")), HasSubstr("tcsh"));
+  EXPECT_THAT(Error(Split("p --completion")), HasSubstr("--completion"));
+}
+
+TEST(Options, EachHasWordsOfItsOwnForManualAndCompletion) {
+  for (const OwnOption& option : OwnOptions()) {
+    EXPECT_THAT(std::string(Meaning(option)), Not(IsEmpty())) << option.name;
+  }
+}
+
 TEST(Help, FitsATerminalAndNamesEverything) {
   const std::string help = HelpText();
   std::istringstream lines(help);
@@ -422,17 +437,29 @@ TEST(Help, FitsATerminalAndNamesEverything) {
   EXPECT_LE(count, 24);
   EXPECT_THAT(last, HasSubstr("pylaunch -h"));
   EXPECT_THAT(help, HasSubstr("*.html, *.json, *.speedscope.json"));
-  for (const char* word : {"--preload",     "--python",
-                           "--cache",       "--cache-mode",
-                           "--cache-size",  "--record",
-                           "--report",      "--exit",
-                           "--explain",     "--build",
-                           "--image-build", "--image-allow",
-                           "--export",      "--import",
-                           "--stats",       "--verify",
-                           "--prune",       "--doctor",
-                           "--json",        "--help",
-                           "--version",     "PYLAUNCH_CACHE_MODE",
+  for (const char* word : {"--preload",
+                           "--python",
+                           "--cache",
+                           "--cache-mode",
+                           "--cache-size",
+                           "--record",
+                           "--report",
+                           "--exit",
+                           "--explain",
+                           "--build",
+                           "--image-build",
+                           "--image-allow",
+                           "--export",
+                           "--import",
+                           "--stats",
+                           "--verify",
+                           "--prune",
+                           "--doctor",
+                           "--json",
+                           "--help",
+                           "--version",
+                           "--completion",
+                           "PYLAUNCH_CACHE_MODE",
                            "auto (default)"}) {
     EXPECT_THAT(help, HasSubstr(word));
   }

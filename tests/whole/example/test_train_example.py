@@ -93,6 +93,7 @@ def test_the_second_start_of_the_main_job_comes_from_an_image(tmp_path):
     assert re.search(r"explain: image: /.*\.img$", told[1], re.MULTILINE), told[1]
 
 
+@pytest.mark.full
 def test_four_processes_share_one_storage(tmp_path):
     storage = ["--storage", f"sqlite:///{tmp_path / 'shared.db'}", "--study-name", "shared"]
     folders = [tmp_path / f"worker{number}" for number in range(4)]
@@ -111,6 +112,7 @@ def test_four_processes_share_one_storage(tmp_path):
     check_trials(tmp_path / "shared.db", 4)
 
 
+@pytest.mark.full
 def test_runs_as_the_child_of_process_1(tmp_path):
     allowed = subprocess.run([*AS_PID_1, "true"], capture_output=True, text=True)
     if allowed.returncode != 0:

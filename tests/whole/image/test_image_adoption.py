@@ -10,7 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import Tree
-from imaged import PYTHON, RACY, Imaged, change_key, has, reason, restored, write_unseen
+from imaged import (
+    PYTHON,
+    RACY,
+    Imaged,
+    bound,
+    change_key,
+    has,
+    in_other_boot,
+    reason,
+    restored,
+    write_unseen,
+)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -105,16 +116,9 @@ def test_a_copy_with_another_content_is_none(travel, what):
     assert restored(travel.start())
 
 
-def bound(source, target) -> list[str]:
-    return ["unshare", "-m", "sh", "-c", f'mount --bind {source} {target}; exec "$@"', "-"]
-
-
 @pytest.fixture
 def boot(tmp_path):
-    """A process of this has another boot id."""
-    other = tmp_path / "boot_id"
-    other.write_text("11111111-2222-3333-4444-555555555555\n")
-    return bound(other, "/proc/sys/kernel/random/boot_id")
+    return in_other_boot(tmp_path)
 
 
 @needs_root
@@ -131,7 +135,7 @@ def test_after_a_reboot(travel, boot, mode):
 
 @needs_root
 def test_with_another_copy_of_pylaunch_itself(lab, installed, tmp_path):
-    library = installed / "lib/pylaunch"
+    library = installed / "libexec/pylaunch"
     own = SimpleNamespace(pylaunch=installed / "bin/pylaunch", home=lab.home)
     travel = Travel(Imaged(own, tmp_path / "image"))
     shutil.copytree(library, tmp_path / "copy")

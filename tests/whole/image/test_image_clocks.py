@@ -1,13 +1,14 @@
 # ruff: noqa: E501 - programs in strings and tables read better on long lines.
-"""An image that keeps times of a clock that begins with the boot says so: after a reboot they would lie in the future."""
+"""After a reboot times of a clock that begins with the boot would lie in the future: what may be changed is moved, what may not is told."""
 
 import json
+import os
 import subprocess
 import time
 
 import pytest
 from conftest import Tree
-from imaged import PRELOADS, RACY, Imaged, has
+from imaged import PRELOADS, RACY, Imaged, has, in_other_boot, restored
 
 TIMESPEC = "import ctypes\nclass Timespec(ctypes.Structure): _fields_ = [('sec', ctypes.c_long), ('nsec', ctypes.c_long)]\nkept = Timespec()\nctypes.CDLL(None).clock_gettime({clock}, ctypes.byref(kept))\n"
 
@@ -17,9 +18,15 @@ KEEPERS = {
     "nanoseconds": "import time\nkept = time.monotonic_ns()\n",
     "boottime": "import time\nkept = time.clock_gettime(time.CLOCK_BOOTTIME)\n",
     "raw": "import time\nkept = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)\n",
-    "timespec": TIMESPEC.format(clock=1),
     "array": "import array, time\nkept = array.array('d', [0, time.monotonic(), 0])\n",
     "default": "import time\ndef elapsed(start=time.monotonic()): return time.monotonic() - start\n",
+}  # fmt: skip
+
+# How `ago` tells the seconds that have gone by since then.
+MOVABLE = {
+    "timespec": TIMESPEC.format(clock=1) + "import time\ndef ago(): return time.monotonic() - kept.sec - kept.nsec / 1e9\n",
+    "integer": "import array, time\nkept = array.array('q', [time.monotonic_ns()])\ndef ago(): return (time.monotonic_ns() - kept[0]) / 1e9\n",
+    "both": TIMESPEC.format(clock=1) + "import array, time\nmore = array.array('q', [0, time.monotonic_ns(), 0])\ndef ago():\n a, b = time.monotonic() - kept.sec - kept.nsec / 1e9, (time.monotonic_ns() - more[1]) / 1e9\n assert abs(a - b) < 0.1 and not more[0] and not more[2]\n return a\n",
 }  # fmt: skip
 
 OTHERS = {
@@ -46,7 +53,7 @@ def boot(image: Imaged) -> str:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """All are old enough when the first image is made."""
-    sources = [*KEEPERS.values(), *OTHERS.values(), OFTEN]
+    sources = [*KEEPERS.values(), *MOVABLE.values(), *OTHERS.values(), OFTEN]
     files = {f"keeper{i}.py": source for i, source in enumerate(sources)}
     lib = Tree(tmp_path_factory.mktemp("library") / "lib").write(files)
     time.sleep(RACY)
@@ -68,6 +75,28 @@ def boot_of(image, library):
 @pytest.mark.parametrize("name", KEEPERS)
 def test_what_keeps_such_a_time_is_for_this_boot(boot_of, name):
     assert boot_of(KEEPERS[name]) == "it keeps 1 time of a clock that begins with the boot"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("name", MOVABLE)
+def test_what_may_be_changed_is_moved_with_the_clock(image, library, boot_of, name, tmp_path):
+    assert boot_of(MOVABLE[name]) == ""
+    lib, names = library
+    time.sleep(3)
+
+    def ago(*options, **kwargs):
+        module = names[MOVABLE[name]]
+        got = image(*options, "-c", f"import {module}; print({module}.ago())", preload=[f"import {module}"], env={"PYTHONPATH": str(lib)}, **kwargs)  # fmt: skip
+        assert restored(got), got.err
+        return float(got.out)
+
+    assert ago() > 3
+    other = in_other_boot(tmp_path)
+    # As long ago as when the image was made, however late the start is.
+    proved, adopted = ago(wrap=other), ago(wrap=other)
+    sealed = ago("--cache-mode", "sealed", wrap=other)
+    assert min(proved, adopted, sealed) > 0 and max(proved, adopted, sealed) < 3
+    assert ago() > 3
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -286,7 +286,7 @@ def test_an_installed_pylaunch_brings_its_doctor(installed, work, lab):
         text=True,
     )
     assert f"cause: {work / 'random.py'} is found first" in got.stderr
-    written = [p for p in (installed / "lib" / "pylaunch").rglob("*") if p.suffix == ".pyc"]
+    written = [p for p in (installed / "libexec/pylaunch").rglob("*") if p.suffix == ".pyc"]
     assert not written
 
 

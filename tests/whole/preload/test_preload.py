@@ -185,7 +185,7 @@ def test_preloaded_modules_look_like_imported_ones(run, env):
     program = (
         "import sys, re\n"
         "import m, p, p.s\n"
-        "for x in (m, p, p.s): print(re.sub('0x[0-9a-f]+', '', repr((x, x.__spec__, x.__file__, x.__cached__, sorted(vars(x))))))"
+        "for x in (m, p, p.s): print(re.sub('0x[0-9a-f]+', '', repr((x, x.__spec__, x.__file__, x.__spec__.cached, sorted(vars(x))))))"
     )
     expected = run.stock("-c", program, env=env)
     assert (

@@ -22,8 +22,16 @@ PROGRAMS = ROOT / "tests/programs/shield"
 # A program that hangs ends itself with a dump of its threads after HANDS_LIMIT seconds (tests/programs/shield/hands.py).
 HANG = 20
 NEVER = (99, 0, 0)
-# CPython releases that have a fix of their own.
-FIXED = {"a": (3, 13, 13), "e": (3, 13, 13), "g": (3, 12, 3)}
+# CPython releases that have a fix of their own. (Of d and h, the first in which it was seen.)
+FIXED = {
+    "a": (3, 13, 13),
+    "c": (3, 15, 0),
+    "d": (3, 13, 18),
+    "e": (3, 13, 13),
+    "g": (3, 12, 3),
+    "h": (3, 13, 18),
+    "k": (3, 15, 0),
+}
 
 
 class Shielded:
@@ -98,24 +106,34 @@ CAUSES = {
     ("j",): {"one": "whole", "two": "whole"},
     ("k",): {"one": "('found', 'whole')", "two": "('found', 'whole')"},
 }
+# Where CPython's own fix hands out the new module, that answers for itself.
+CAUSES_FIXED = {("a", "own_getattr"): {"two": "found wrong"}}
 # Neighbours of the above that are right under stock and stay as they are.
 HARMLESS = [("a", "submodule"), ("a", "dotted"), ("a", "missing"), ("g", "failing")]
+
+
+def is_fixed(shielded, cause) -> bool:
+    return shielded.version >= FIXED.get(cause[0], NEVER)
+
+
+def outcome(shielded, cause) -> dict[str, str]:
+    return (is_fixed(shielded, cause) and CAUSES_FIXED.get(cause)) or CAUSES[cause]
 
 
 @serial
 @pytest.mark.parametrize("cause", CAUSES, ids="_".join)
 def test_stock_fails_here(shielded, cause):
-    expected = CAUSES[cause]
+    expected = outcome(shielded, cause)
     got = shielded.cause("stock", *cause)
     right = all(got[name] == value for name, value in expected.items())
-    assert right == (shielded.version >= FIXED.get(cause[0], NEVER)), got
+    assert right == is_fixed(shielded, cause), got
 
 
 @pytest.mark.every_python
 @serial
 @pytest.mark.parametrize("cause", CAUSES, ids="_".join)
 def test_cause_is_cured_and_told(shielded, cause):
-    expected = CAUSES[cause]
+    expected = outcome(shielded, cause)
     got = shielded.cause("explain", *cause)
     assert {name: got[name] for name in expected} == expected, got
     # The other thread did come into the import: not merely too late to be hurt. (h closes a window without a wait.)
@@ -136,7 +154,8 @@ def test_cause_is_cured_where_bodies_block(shielded, cause, kind):
     if cause[0] == "d" and kind in GOES_ON:
         pytest.skip("the parent package is waited for only as long as that cannot be a deadlock")
     got = shielded.cause("pylaunch", *cause, HANDS_BLOCK=kind)
-    assert {name: got[name] for name in CAUSES[cause]} == CAUSES[cause], got
+    expected = outcome(shielded, cause)
+    assert {name: got[name] for name in expected} == expected, got
 
 
 def ways_in(shielded, kind: str, ways: list[str], blocked: float = 0.7) -> dict[str, str]:
@@ -210,6 +229,8 @@ def test_neighbour_of_a_cause_is_as_under_stock(shielded, cause, blocks):
     ids=["a", "b", "e", "f"],
 )
 def test_explain_tells_the_rescue(shielded, cause, told):
+    if cause[0] == "a" and is_fixed(shielded, cause):
+        pytest.skip("nobody is left with the old module")
     assert re.search(told, shielded.cause("explain", *cause)["told"])
 
 
@@ -225,6 +246,12 @@ TRAPS = re.findall(r"^def ([a-z]\w+)\(\):$", (PROGRAMS / "traps.py").read_text()
 TRAPS = [x for x in TRAPS if x != "gevent_patched"]
 # Stock's own failures: a signal handler that imports meanwhile made it raise KeyError (gh-91351).
 STOCK_FAILS = {"signal_while_waiting": (3, 12, 0)}
+# A package's body that waits for another thread's import of a part of it: from its own fix of d on, stock hangs.
+WAITS_FOR_ITS_PART = {
+    "older_pool_imports_submodules",
+    "own_thread_imports_submodules",
+    "polls_for_submodule",
+}
 # Stock hangs here now and then (cause F, by chance): what it must come to is said here instead.
 RACY = {
     "fork_while_importing": "{0}\none: 399\n",
@@ -251,6 +278,8 @@ def split_delay(result: Result) -> tuple[Result, float]:
 @serial
 @pytest.mark.parametrize("trap", TRAPS)
 def test_trap_is_as_under_stock(shielded, trap):
+    if trap in WAITS_FOR_ITS_PART and is_fixed(shielded, ("d",)):
+        pytest.skip("stock hangs")
     args = ("-W", "ignore", PROGRAMS / "traps.py", trap)
     got = shielded.run("pylaunch", *args)
     if trap in RACY:

@@ -18,6 +18,8 @@ PROBE = (ROOT / "tests/whole/probe.py").read_text()
 
 def no_addresses(text: str) -> str:
     """Evens out the addresses in object reprs and thread idents."""
+    # From 3.14 on faulthandler shows C's frames, too: one has main() call CPython's, and ours.
+    text = re.sub(r'  Binary file "[^"]*", at (Py_BytesMain)?\+0x[0-9a-f]+ ', "  C's main ", text)
     return re.sub(r"0x[0-9a-f]{6,16}", "0x…", text)
 
 
@@ -166,8 +168,8 @@ COMMAND_LINES = {
     "help_all": (["--help-all"], 0, "usage: <python>", ""),
     "unknown_short": (["-Z"], 2, "", "Unknown option: -Z"),
     "unknown_short_clustered": (["-BZ"], 2, "", "Unknown option: -Z"),
-    "unknown_long": (["--unknown-option"], 2, "", "unknown option --unknown-option"),
-    "reserved_short": (["-J"], 2, "", "-J is reserved"),
+    "unknown_long": (["--unknown-option"], 2, "", "nknown option"),
+    "reserved_short": (["-J"], 2, "", "-J"),
     "w_without_argument": (["-W"], 2, "", "Argument expected for the -W option"),
     "bad_w": (["-Wnonsense", "-c", "pass"], 0, "", "Invalid -W option ignored"),
     "w_error": (["-Werror", "deprecated.py"], 1, "", "SyntaxError"),
@@ -526,7 +528,8 @@ def test_interrupt_in_a_terminal_session(there):
         (">>> ", "\x04"),
     ]
     code, shown = there.tty("-q", script=script, env={"PYTHON_BASIC_REPL": "1"})
-    assert code == 0, shown
+    # From 3.14 on a session that was interrupted ends as the interrupt would have ended it.
+    assert code == (0 if there.lab.version < (3, 14) else -signal.SIGINT), shown
 
 
 @serial
@@ -548,7 +551,7 @@ def test_streams_of_a_program_on_a_terminal(there):
 def test_pycache_prefix_variable_moves_the_pycs(run, tree):
     tree.write({"lib/mod.py": "x = 1\n"})
     prefix = run.base / "pycs"
-    run.same("-c", "import mod; print(mod.__cached__)", env={"PYTHONPATH": f"{tree}/lib", "PYTHONPYCACHEPREFIX": str(prefix)})  # fmt: skip
+    run.same("-c", "import mod; print(mod.__spec__.cached)", env={"PYTHONPATH": f"{tree}/lib", "PYTHONPYCACHEPREFIX": str(prefix)})  # fmt: skip
     assert not (tree / "lib/__pycache__").exists()
     assert list(prefix.rglob("mod.*.pyc"))
 

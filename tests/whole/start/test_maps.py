@@ -62,7 +62,9 @@ def test_no_symbol_of_ours_is_global(run):
         "print({n: hasattr(me, n) for n in names})\n"
     )
     result = run.same("-c", program)
-    assert "'ZSTD_compress': False" in result.out
+    assert "'XXH64': False" in result.out
+    if run.lab.version < (3, 14):  # Which has zstd of its own.
+        assert "'ZSTD_compress': False" in result.out
 
 
 def test_no_executable_and_writable_memory(run):

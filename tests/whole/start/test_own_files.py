@@ -12,7 +12,7 @@ from conftest import Result, clean_environment, finish, start
 NO_PROC = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
 SAY = "import sys; print([x for x in sys.orig_argv[1:]])"
 RUNNING_BARE = "pylaunch: warning: running {python} without pylaunch\n"
-HINT = "  hint:  keep bin/pylaunch and lib/pylaunch together, as they were installed; a symbolic link to bin/pylaunch may lie anywhere, a copy or a hard link may not\n"
+HINT = "  hint:  keep bin/pylaunch and libexec/pylaunch together, as they were installed; a symbolic link to bin/pylaunch may lie anywhere, a copy or a hard link may not\n"
 
 
 @pytest.fixture(params=["/proc", "no /proc"])
@@ -32,7 +32,7 @@ class Installation:
     def __init__(self, lab, folder: Path):
         self.lab, self.folder = lab, folder
         build = lab.pylaunch.parent
-        self.library = folder / "lib/pylaunch"
+        self.library = folder / "libexec/pylaunch"
         self.library.mkdir(parents=True)
         (folder / "bin").mkdir()
         self.pylaunch = folder / "bin/pylaunch"
@@ -110,7 +110,7 @@ def test_pylaunch_without_its_files_says_so_and_runs_the_python(installation, wr
         shutil.copytree(installation.pylaunch.parent, path.parent, dirs_exist_ok=True)
     else:
         shutil.copy(installation.pylaunch, path)
-    said = f"  cause: its own files are not beside {path}: {path.parent}/../lib/pylaunch: No such file or directory\n{HINT}"
+    said = f"  cause: its own files are not beside {path}: {path.parent}/../libexec/pylaunch: No such file or directory\n{HINT}"
     result = installation.run(path, "-c", SAY, wrap=wrap)
     assert result.err == RUNNING_BARE.format(python=installation.lab.python) + said
     assert (result.code, result.out) == (0, f"{['-c', SAY]}\n")
@@ -127,7 +127,7 @@ def test_engine_that_cannot_be_read_is_not_called_missing(installation, wrap, or
     engine.chmod(0)
     result = installation.run(installation.pylaunch, "-c", SAY, wrap=[*wrap, *ordinary_root])
     assert (result.code, result.out) == (0, f"{['-c', SAY]}\n")
-    at = f"{installation.folder}/bin/../lib/pylaunch/{engine.name}"
+    at = f"{installation.folder}/bin/../libexec/pylaunch/{engine.name}"
     assert f"  cause: its engine cannot be read: {at}: Permission denied\n" in result.err
     assert "\n  hint:  let everybody read what was installed: chmod -R a+rX\n" in result.err
     engine.unlink()

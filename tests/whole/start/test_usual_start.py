@@ -49,7 +49,7 @@ def prefix(tmp_path) -> Prefix:
 
 def make_prefix(path: Path) -> Prefix:
     made = Prefix(path)
-    library = path / "lib/pylaunch"
+    library = path / "libexec/pylaunch"
     made.pylaunch.parent.mkdir(parents=True)
     library.mkdir(parents=True)
     shutil.copy(ROOT / "build/pylaunch", made.pylaunch)
@@ -274,11 +274,11 @@ def test_names_of_folders(tmp_path, name):
 
 
 def test_build_tree(tmp_path):
-    """Everything beside pylaunch, nothing in ../lib/pylaunch."""
+    """Everything beside pylaunch, nothing in ../libexec/pylaunch."""
     prefix = make_prefix(tmp_path / "prefix")
     prefix.configure()
     prefix.add_python()
-    shutil.rmtree(prefix.path / "lib")
+    shutil.rmtree(prefix.path / "libexec")
     for name in ("engine-cpython-3.11.so", "pylaunch-sealer"):
         (prefix.path / "bin" / name).symlink_to(ROOT / "build" / name)
     compare(prefix, Start(), usual=True)

@@ -63,7 +63,7 @@ def test_every_allowed_difference_has_its_reason(tmp_path):
 def test_processes_with_the_engine_are_counted(installed, tmp_path):
     (engine,) = [
         x
-        for x in Path(installed, "lib/pylaunch").glob("engine-*.so")
+        for x in Path(installed, "libexec/pylaunch").glob("engine-*.so")
         if version(installed) in x.name
     ]
     program = "import subprocess, sys; subprocess.run([sys.executable, '-c', '0']); subprocess.run(['/bin/true'])"

@@ -134,6 +134,7 @@ MOMENTS = {  # What is called then, and in which of its calls.
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_no_moment_to_be_killed_at_loses_a_trial_of_a_database(lab, tmp_path, moment):
     """What a lost host's worker leaves is done by another's, which knows nothing of the first."""

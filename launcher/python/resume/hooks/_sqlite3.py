@@ -1,4 +1,4 @@
-# Versions: cpython==3.10,3.11,3.12,3.13
+# Versions: cpython==3.10,3.11,3.12,3.13,3.14,3.15
 """SQLite's generator, of which `random()` comes.
 
 It seeds itself at the first use. That another process uses it, it sees only where it opens a file
