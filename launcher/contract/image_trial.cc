@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include <optional>
 #include <utility>
 
+#include "cache/close_range.h"
 #include "cache/descriptor.h"
 #include "image/format.h"
 #include "image/image_files.h"
@@ -33,7 +33,8 @@ constexpr size_t kMaxWords = 1000;
 void CloseAllBut(int first, int second) {
   if (first > second) std::swap(first, second);
   const auto close = [](int begin, int end) {
-    if (begin < end) (void)syscall(SYS_close_range, begin, end - 1, 0);
+    if (begin < end)
+      cache::CloseRange(static_cast<unsigned>(begin), static_cast<unsigned>(end - 1));
   };
   close(STDERR_FILENO + 1, first);
   close(first + 1, second);
@@ -41,16 +42,16 @@ void CloseAllBut(int first, int second) {
 }
 
 // In the child. The environment is only what the restorer must be told: the builder's is gone.
-[[noreturn]] void Become(const std::string& restorer, int handoff, int image,
-                         const std::string& inodes, int words) {
+[[noreturn]] void Become(const std::string& restorer, int handoff, const Candidate& image,
+                         int words) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   dup2(words, STDERR_FILENO);
-  CloseAllBut(handoff, image);
+  CloseAllBut(handoff, image.fd);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   std::string variable = std::string(kHandoffVariable) + "=";
-  PutImageHandoff(handoff, image, getpid(), /*moved=*/false, inodes.c_str(), /*python=*/"",
+  PutImageHandoff(handoff, image.fd, getpid(), image.moved, image.inodes.c_str(), /*python=*/"",
                   [&variable](char c) { variable += c; });
   char python[] = "python", option[] = "-c", command[] = "pass";
   char* const argv[] = {python, option, command, nullptr};
@@ -114,10 +115,10 @@ std::string Blame(int status, const std::string& said) {
 
 }  // namespace
 
-std::string TryImage(const std::string& restorer, int image, const std::string& inodes) {
+std::string TryImage(const std::string& restorer, const Candidate& image) {
   cache::Pipe order(0), words(O_CLOEXEC | O_NONBLOCK);
   // Where standard streams are closed, what was opened since stands in their place.
-  const cache::Descriptor pages(fcntl(image, F_DUPFD, STDERR_FILENO + 1));
+  const cache::Descriptor pages(fcntl(image.fd, F_DUPFD, STDERR_FILENO + 1));
   const cache::Descriptor handoff_fd(fcntl(order.reading().get(), F_DUPFD, STDERR_FILENO + 1));
   Handoff handoff;
   handoff.image_trial = true;
@@ -130,7 +131,8 @@ std::string TryImage(const std::string& restorer, int image, const std::string& 
   const sighandler_t before = signal(SIGCHLD, SIG_DFL);
   const pid_t pid = told ? _Fork() : -1;
   if (pid == 0) {
-    Become(restorer, handoff_fd.get(), pages.get(), inodes, words.writing().get());
+    Become(restorer, handoff_fd.get(), {pages.get(), image.inodes, image.moved},
+           words.writing().get());
   }
   words.writing().Close();
   std::string said;

@@ -29,9 +29,9 @@ bool IsOnlyOurs(const std::string& folder) {
 }
 
 // What its maker has found there, on this machine: why no process can be restored from it.
-std::string Try(const image::Facts& now, int image, const std::string& inodes) {
+std::string Try(const image::Facts& now, const Candidate& image) {
   const std::string library = cache::FolderOf(image::ValueOf(now, image::kEngine));
-  return TryImage(absl::StrCat(library, "/", image::kRestorer), image, inodes);
+  return TryImage(absl::StrCat(library, "/", image::kRestorer), image);
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
       image::Adopt({*made, *digests, order.facts, path, opened.get(), order.started_ns});
   result.why = adoption.why_not;
   if (result.why.empty() && image::IsOtherMachine(made->facts, order.facts)) {
-    result.why = Try(order.facts, opened.get(), adoption.key.inodes);
+    result.why = Try(order.facts, {opened.get(), adoption.key.inodes, adoption.key.moved});
     if (!result.why.empty() && mode != CacheMode::kReadonly) {
       image::NoteNotAdopted(path, order.facts, result.why);
     }

@@ -166,7 +166,7 @@ class Publisher {
       key->late.push_back(InWords(handoff_.plan, entry));
     }
     const cache::Descriptor image(open(temp_.c_str(), O_RDONLY | O_CLOEXEC));
-    std::string why = TryImage(handoff_.LibraryFile(image::kRestorer), image.get(), /*inodes=*/"");
+    std::string why = TryImage(handoff_.LibraryFile(image::kRestorer), {.fd = image.get()});
     if (!why.empty()) return why;
     files_ = image::FilesFor(handoff_.image.folder, handoff_.image.command, key->facts);
     return Replace(key);
