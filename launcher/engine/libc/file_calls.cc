@@ -98,6 +98,20 @@ void ListenToFileCalls(FileListener listener) { g_listener = listener; }
     return libc.Get() arguments;                                                \
   }
 
+// What glibc has as a function from 2.33 on. `older`: what it was compiled to before, which is one
+// of ours below, and tells nothing when we call it.
+#define PASS_ON_STAT(name, parameters, arguments, call, folder, path, older)    \
+  extern "C" __attribute__((visibility("default"))) int name parameters {       \
+    using Function = int(*) parameters;                                         \
+    PYLAUNCH_LIBC(name)                                                         \
+    pylaunch::engine::Tell(__builtin_return_address(0), call, folder, path, 0); \
+    const Function known = libc.GetIfAny();                                     \
+    return known != nullptr ? known arguments : older;                          \
+  }
+extern "C" int __xstat(int version, const char* path, void* to);
+extern "C" int __lxstat(int version, const char* path, void* to);
+extern "C" int __fxstatat(int version, int folder, const char* path, void* to, int flags);
+
 // `made`: what to tell of a success.
 #define PASS_ON_MAKING(result, name, parameters, arguments, folder, path, made)                  \
   extern "C" __attribute__((visibility("default"))) result name parameters {                     \
@@ -178,14 +192,20 @@ PASS_ON_MAKING(int, mkostemp64, (char* path, int flags), (path, flags), kHere, p
 PASS_ON_MAKING(int, mkstemps, (char* path, int length), (path, length), kHere, path, kMadeOwn)
 PASS_ON_MAKING(int, mkstemps64, (char* path, int length), (path, length), kHere, path, kMadeOwn)
 
-PASS_ON(int, stat, (const char* path, void* to), (path, to), kAsk, kHere, path)
-PASS_ON(int, stat64, (const char* path, void* to), (path, to), kAsk, kHere, path)
-PASS_ON(int, lstat, (const char* path, void* to), (path, to), kAskLink, kHere, path)
-PASS_ON(int, lstat64, (const char* path, void* to), (path, to), kAskLink, kHere, path)
-PASS_ON(int, fstatat, (int folder, const char* path, void* to, int flags),
-        (folder, path, to, flags), AskOf(flags), folder, path)
-PASS_ON(int, fstatat64, (int folder, const char* path, void* to, int flags),
-        (folder, path, to, flags), AskOf(flags), folder, path)
+PASS_ON_STAT(stat, (const char* path, void* to), (path, to), kAsk, kHere, path,
+             __xstat(1, path, to))
+PASS_ON_STAT(stat64, (const char* path, void* to), (path, to), kAsk, kHere, path,
+             __xstat(1, path, to))
+PASS_ON_STAT(lstat, (const char* path, void* to), (path, to), kAskLink, kHere, path,
+             __lxstat(1, path, to))
+PASS_ON_STAT(lstat64, (const char* path, void* to), (path, to), kAskLink, kHere, path,
+             __lxstat(1, path, to))
+PASS_ON_STAT(fstatat, (int folder, const char* path, void* to, int flags),
+             (folder, path, to, flags), AskOf(flags), folder, path,
+             __fxstatat(1, folder, path, to, flags))
+PASS_ON_STAT(fstatat64, (int folder, const char* path, void* to, int flags),
+             (folder, path, to, flags), AskOf(flags), folder, path,
+             __fxstatat(1, folder, path, to, flags))
 PASS_ON(int, statx, (int folder, const char* path, int flags, unsigned mask, void* to),
         (folder, path, flags, mask, to), AskOf(flags), folder, path)
 // What stat(2) was compiled to before glibc 2.33.

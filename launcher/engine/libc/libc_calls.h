@@ -32,6 +32,13 @@ class LibcFunction {
     Function known = Known();
     return known != nullptr ? known : Find();
   }
+  // Likewise, for what a C library that we run on may lack: null, and then not looked up again.
+  Function GetIfAny() {
+    if (absent_.load(std::memory_order_relaxed)) return nullptr;
+    Function known = Get();
+    if (known == nullptr) absent_.store(true, std::memory_order_relaxed);
+    return known;
+  }
   // Null: not looked up yet.
   Function Known() const { return function_.load(std::memory_order_relaxed); }
   Function Find() {
@@ -43,6 +50,7 @@ class LibcFunction {
  private:
   const char* const name_;
   std::atomic<Function> function_ = nullptr;
+  std::atomic<bool> absent_ = false;
 };
 
 }  // namespace pylaunch::engine

@@ -91,7 +91,7 @@ int close_range(unsigned first, unsigned last, int flags) noexcept {
 // glibc 2.33. Before, numbers have 31 bits.
 struct mallinfo2 mallinfo2() noexcept {
   static constinit pylaunch::engine::LibcFunction<struct mallinfo2 (*)()> libc("mallinfo2");
-  if (const auto known = libc.Get()) return known();
+  if (const auto known = libc.GetIfAny()) return known();
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
   const struct mallinfo old = mallinfo();
@@ -107,7 +107,7 @@ int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, cl
                            const timespec* until) {
   using Function = int (*)(pthread_cond_t*, pthread_mutex_t*, clockid_t, const timespec*);
   PYLAUNCH_LIBC(pthread_cond_clockwait);
-  if (const Function known = libc.Get()) return known(condition, mutex, clock, until);
+  if (const Function known = libc.GetIfAny()) return known(condition, mutex, clock, until);
   const timespec real = pylaunch::engine::InRealTime(clock, *until);
   return pthread_cond_timedwait(condition, mutex, &real);
 }

@@ -50,7 +50,7 @@ class Installation:
 
     def run(self, *command, env=None, **kwargs) -> Result:
         process = start(command, self.env(env), self.folder.parent, **kwargs)
-        code, out, err = finish(process)
+        code, out, err = finish(process, timeout=1800)  # Compiling takes long.
         return Result(code, out.decode(), err.decode())
 
     def env(self, extra=None) -> dict[str, str]:
