@@ -373,7 +373,9 @@ def test_no_pycs_where_stock_writes_none(run, site, env):
     run("-B", "-c", DESCRIBE, "plain", "pack.sub", env=env)
     run("-c", "import sys; sys.dont_write_bytecode = True; import plain", env=env)
     assert site.pycs() == {}
-    program = "import sys; sys.pycache_prefix = sys.argv[1]; import plain; print(plain.__spec__.cached)"
+    program = (
+        "import sys; sys.pycache_prefix = sys.argv[1]; import plain; print(plain.__spec__.cached)"
+    )
     result = run.same("-c", program, run.base / "elsewhere", env=env)
     assert result.out.startswith(str(run.base / "elsewhere"))
     assert site.pycs() == {}

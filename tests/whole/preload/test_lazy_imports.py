@@ -32,7 +32,9 @@ def test_preloading_a_module_resolves_what_it_left_pending(ours, tree):
 
 def test_module_that_was_there_is_resolved_too(ours, tree):
     env = {"PYTHONPATH": str(tree.write(FILES))}
-    result = ours("-c", PENDING, env=env, flags=["--preload=lazy import top", "--preload=import top"])
+    result = ours(
+        "-c", PENDING, env=env, flags=["--preload=lazy import top", "--preload=import top"]
+    )
     assert result.out.splitlines()[-1] == "['missing_one'] ['deep', 'other', 'part']"
 
 
