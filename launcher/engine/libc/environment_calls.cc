@@ -31,6 +31,7 @@ constinit struct {
   std::atomic<Get> secure_getenv = FirstSecureGetenv;
   std::atomic<ReadListener> on_read = nullptr;
   std::atomic<ChangeListener> on_change = nullptr;
+  std::atomic<bool> cleared = false;
   LibcFunction<Get> libc_getenv{"getenv"};
   LibcFunction<Get> libc_secure_getenv{"secure_getenv"};
 } g;
@@ -76,6 +77,7 @@ int Change(const char* name, const void* caller, Make make) {
 template <typename Make>
 int ClearAll(const void* caller, Make make) {
   const ChangeListener listener = g.on_change.load(std::memory_order_relaxed);
+  g.cleared = true;
   if (listener == nullptr) return make();
   std::vector<std::string> before;
   for (char** e = environ; e != nullptr && *e != nullptr; ++e) before.emplace_back(*e);
@@ -101,6 +103,8 @@ void ListenToReads(ReadListener listener) {
 }
 
 void ListenToChanges(ChangeListener listener) { g.on_change = listener; }
+
+bool WasEnvironmentCleared() { return g.cleared; }
 
 }  // namespace pylaunch::engine
 

@@ -24,6 +24,9 @@ using ChangeListener = void (*)(const EnvironmentChange& change);
 void ListenToReads(ReadListener listener);
 void ListenToChanges(ChangeListener listener);
 
+// True once clearenv(3) has been called: no variable is then as the start had it, known or not.
+bool WasEnvironmentCleared();
+
 }  // namespace pylaunch::engine
 
 #endif  // PYLAUNCH_LAUNCHER_ENGINE_LIBC_ENVIRONMENT_CALLS_H_
