@@ -13,11 +13,11 @@
 namespace pylaunch::image {
 namespace {
 
-// .pth files are read by `site` when it meets the folder.
-// importlib.metadata finds distributions by the names of their folders.
+// .pth files are read by `site` when it meets the folder, and .start files from CPython 3.15 on
+// (PEP 829). importlib.metadata finds distributions by the names of their folders.
 bool Matters(std::string_view name) {
-  return IsImportable(name) || name.ends_with(".pth") || name.ends_with(".dist-info") ||
-         name.ends_with(".egg-info") || name.ends_with(".egg-link");
+  return IsImportable(name) || name.ends_with(".pth") || name.ends_with(".start") ||
+         name.ends_with(".dist-info") || name.ends_with(".egg-info") || name.ends_with(".egg-link");
 }
 
 FileState FolderState(const std::string& path) {

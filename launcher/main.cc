@@ -439,7 +439,7 @@ std::optional<int> BecomeWorker(const Options& options, int* image_turn) {
 int Main(int argc, char** argv) {
   std::vector<std::string> args(argv, argv + argc);
   std::vector<std::string> variables;
-  for (char** e = environ; *e != nullptr; ++e) variables.push_back(*e);
+  for (char** e = environ; e != nullptr && *e != nullptr; ++e) variables.push_back(*e);
   absl::StatusOr<Options> options = ParseOptions(args, variables);
   if (!options.ok()) return Fail(options.status());
   if (options->help) {

@@ -13,8 +13,8 @@ make_debian_root() {
   as_root sh -c "rm -rf '$root'/var/cache/apt/archives/*.deb; echo '$packages' >'$root/complete'"
 }
 
-# Runs pytest of root build/$1 in it, at this repository's own place there, with $2, a path in the root, as the Python under test,
-# which has a pytest itself where the root has no python3. The other arguments go to pytest.
+# Runs pytest of root build/$1 in it, at this repository's own place there, by $2, a path in the root, which is also the Python under
+# test. The other arguments go to pytest.
 pytest_in_debian_root() {
   as_root unshare --mount --propagation private bash -euc '
     root=$1 here=$2 python=$3
@@ -25,10 +25,8 @@ pytest_in_debian_root() {
     mount --rbind /dev "$root/dev"
     mount --rbind /sys "$root/sys"
     mount --bind "$here" "$root$here"
-    tester=python3
-    [[ -e $root/usr/bin/python3 ]] || tester=$python
     exec chroot "$root" env -i PATH=/usr/bin:/bin HOME=/root PYTHONDONTWRITEBYTECODE=1 PYLAUNCH_TEST_PYTHON="$python" \
       PYLAUNCH_TEST_MODES="${PYLAUNCH_TEST_MODES:-stock,off,cold,warm}" \
-      sh -c "cd \"\$0\" && exec \"\$@\"" "$here" "$tester" -m pytest -p no:cacheprovider "$@"
+      sh -c "cd \"\$0\" && exec \"\$PYLAUNCH_TEST_PYTHON\" -m pytest -p no:cacheprovider \"\$@\"" "$here" "$@"
   ' pytest_in_debian_root "$PWD/build/$1" "$PWD" "${@:2}"
 }

@@ -1,7 +1,7 @@
 #ifndef PYLAUNCH_LAUNCHER_CONTRACT_PYTHON_OPTIONS_H_
 #define PYLAUNCH_LAUNCHER_CONTRACT_PYTHON_OPTIONS_H_
 
-// CPython's short options: SHORT_OPTS of Python/getopt.c, 3.10 to 3.13. Freestanding:
+// CPython's short options: SHORT_OPTS of Python/getopt.c, 3.10 to 3.15. Freestanding:
 // usual_start.cc reads it before there is a C library.
 
 namespace pylaunch {

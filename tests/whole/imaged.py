@@ -13,6 +13,11 @@ from conftest import Result, clean_environment, start
 
 # The interpreter with the real packages; conftest's own `lab.python` is the bare one under it.
 PYTHON = os.environ.get("PYLAUNCH_TEST_PYTHON") or sys.executable
+# As the kernel knows a thread with this target: CPython from 3.14 on names it.
+VERSION = tuple(
+    map(int, subprocess.check_output([PYTHON, "-V"], text=True).split()[1].split(".")[:2])
+)
+SLEEPER = "python" if VERSION < (3, 14) else "Thread-1 (sleep"
 RACY = 2.2  # Files younger than two seconds prove nothing (cache/stamp.h).
 
 PRELOADS = {

@@ -106,6 +106,12 @@ void SetStatistics(Rest315* rest, State* state) {
   if (usable < sizeof(Statistics315) || usable > sizeof(Statistics315) + kRounding) return;
   state->statistics = rest->statistics;
   state->statistics_size = sizeof(Statistics315);
+  state->timed = true;
+}
+
+template <typename Ring>
+void ForgetTimesIn(Ring* ring) {
+  for (auto& item : ring->items) item.start = item.stop = 0;
 }
 
 template <typename Rest>
@@ -137,6 +143,13 @@ bool IsImmortal([[maybe_unused]] PyObject* object) {
 #else
   return false;
 #endif
+}
+
+void ForgetTimes(const State& state) {
+  if (!state.timed) return;
+  auto* statistics = static_cast<Statistics315*>(state.statistics);
+  ForgetTimesIn(&statistics->young);
+  for (auto& ring : statistics->old) ForgetTimesIn(&ring);
 }
 
 // What is new is entered at the end of the youngest generation, so that its head comes next; the

@@ -34,6 +34,7 @@ struct State {
   // What gc.get_stats() tells; null: not known.
   void* statistics = nullptr;
   size_t statistics_size = 0;
+  bool timed = false;             // And when each collection was: ForgetTimes().
   PyObject* callbacks = nullptr;  // gc.callbacks; borrowed.
   Py_ssize_t* long_lived_total = nullptr;
   Py_ssize_t* long_lived_pending = nullptr;
@@ -51,6 +52,10 @@ inline Node* Previous(const Node* node) { return reinterpret_cast<Node*>(node->p
 // From 3.12 on, the collector puts immortal objects into the permanent generation (Python/gc.c,
 // update_refs), where others have only what gc.freeze() put there.
 bool IsImmortal(PyObject* object);
+
+// Sets to 0 when collections began and ended, by a clock that begins with the boot (3.15; no call
+// of Python's tells it).
+void ForgetTimes(const State& state);
 
 // By `newest`, which must be tracked and the object made last. Nothing: this collector is not one
 // that we know, or gc.freeze() has been called. Valid as long as the interpreter.

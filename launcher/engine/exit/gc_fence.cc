@@ -95,6 +95,7 @@ void GcFence::EmptyFreeLists(PyObject* callbacks) {
   PyGC_Collect();
   if (!enabled) PyGC_Disable();
   std::memcpy(state_.statistics, before.data(), before.size());
+  gc::ForgetTimes(state_);
   *state_.long_lived_total = total;
   *state_.long_lived_pending = pending;
 }

@@ -51,7 +51,7 @@ void FillPosixEnviron() {
   PyObject* dict = PosixEnviron();
   if (dict == nullptr) return;
   PyDict_Clear(dict);
-  for (char** e = environ; *e != nullptr; ++e) {
+  for (char** e = environ; e != nullptr && *e != nullptr; ++e) {
     const std::string_view entry = *e, name = NameOf(entry);
     if (name.size() == entry.size()) continue;
     PyRef key = Bytes(name), value = Bytes(entry.substr(name.size() + 1));
@@ -122,7 +122,7 @@ void ScrubArguments() {
 
 void ImageEnvironment::Note(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) arguments_.push_back(argv[i]);
-  for (char** e = environ; *e != nullptr; ++e) block_.push_back(*e);
+  for (char** e = environ; e != nullptr && *e != nullptr; ++e) block_.push_back(*e);
 }
 
 ImageEnvironment::Changes ImageEnvironment::ChangesSince(const Variables& start,
@@ -141,7 +141,7 @@ ImageEnvironment::Changes ImageEnvironment::ChangesSince(const Variables& start,
 void ImageEnvironment::Scrub() {
   Variables start, now, in_posix = PosixVariables();
   for (const char* entry : block_) Add(&start, entry);
-  for (char** e = environ; *e != nullptr; ++e) Add(&now, *e);
+  for (char** e = environ; e != nullptr && *e != nullptr; ++e) Add(&now, *e);
   in_c_ = ChangesSince(start, now);
   in_python_ = ChangesSince(start, in_posix);
   for (auto* variables : {&start, &now, &in_posix}) {

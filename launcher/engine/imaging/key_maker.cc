@@ -54,7 +54,7 @@ std::set<std::string> FilesIn(const std::set<std::string>& folders) {
       continue;
     }
     for (const std::string& name : *names) {
-      if (name.ends_with(".pth")) paths.insert(folder + "/" + name);
+      if (name.ends_with(".pth") || name.ends_with(".start")) paths.insert(folder + "/" + name);
     }
   }
   return paths;

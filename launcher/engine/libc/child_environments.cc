@@ -81,7 +81,7 @@ int TakeTold(Table* table, pid_t pid) {
 bool Inherits(char* const* envp) {
   if (envp == environ) return true;
   if (envp == nullptr || environ == nullptr || *environ == nullptr) return false;
-  for (char** ours = environ; *ours != nullptr; ++ours) {
+  for (char** ours = environ; ours != nullptr && *ours != nullptr; ++ours) {
     char* const* theirs = envp;
     while (*theirs != nullptr && std::strcmp(*theirs, *ours) != 0) ++theirs;
     if (*theirs == nullptr) return false;

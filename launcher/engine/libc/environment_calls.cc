@@ -5,8 +5,11 @@
 #include <cerrno>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "launcher/engine/libc/libc_calls.h"
+
+extern "C" char** environ;
 
 namespace pylaunch::engine {
 namespace {
@@ -15,6 +18,7 @@ using Get = char* (*)(const char*);
 using Set = int (*)(const char*, const char*, int);
 using Unset = int (*)(const char*);
 using Put = int (*)(char*);
+using Clear = int (*)();
 
 char* FirstGetenv(const char* name);
 char* FirstSecureGetenv(const char* name);
@@ -27,6 +31,7 @@ constinit struct {
   std::atomic<Get> secure_getenv = FirstSecureGetenv;
   std::atomic<ReadListener> on_read = nullptr;
   std::atomic<ChangeListener> on_change = nullptr;
+  std::atomic<bool> cleared = false;
   LibcFunction<Get> libc_getenv{"getenv"};
   LibcFunction<Get> libc_secure_getenv{"secure_getenv"};
 } g;
@@ -68,6 +73,27 @@ int Change(const char* name, const void* caller, Make make) {
   return result;
 }
 
+// Each variable is one change.
+template <typename Make>
+int ClearAll(const void* caller, Make make) {
+  const ChangeListener listener = g.on_change.load(std::memory_order_relaxed);
+  g.cleared = true;
+  if (listener == nullptr) return make();
+  std::vector<std::string> before;
+  for (char** e = environ; e != nullptr && *e != nullptr; ++e) before.emplace_back(*e);
+  const int result = make();
+  if (result != 0) return result;
+  const int error = errno;
+  for (std::string& entry : before) {
+    const size_t equals = entry.find('=');
+    if (equals == entry.npos) continue;
+    entry[equals] = '\0';
+    listener({entry.c_str(), entry.c_str() + equals + 1, nullptr, caller});
+  }
+  errno = error;
+  return result;
+}
+
 }  // namespace
 
 void ListenToReads(ReadListener listener) {
@@ -77,6 +103,8 @@ void ListenToReads(ReadListener listener) {
 }
 
 void ListenToChanges(ChangeListener listener) { g.on_change = listener; }
+
+bool WasEnvironmentCleared() { return g.cleared; }
 
 }  // namespace pylaunch::engine
 
@@ -112,5 +140,11 @@ __attribute__((visibility("default"))) int putenv(char* string) noexcept {
   name.resize(std::min(name.find('='), name.size()));
   return pylaunch::engine::Change(name.c_str(), __builtin_return_address(0),
                                   [&] { return libc.Get()(string); });
+}
+
+__attribute__((visibility("default"))) int clearenv() noexcept {
+  using Function = pylaunch::engine::Clear;
+  PYLAUNCH_LIBC(clearenv)
+  return pylaunch::engine::ClearAll(__builtin_return_address(0), [&] { return libc.Get()(); });
 }
 }

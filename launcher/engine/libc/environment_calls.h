@@ -4,10 +4,10 @@
 namespace pylaunch::engine {
 
 // The engine stands before libc in the dynamic loader's order, so all calls of getenv(3),
-// secure_getenv(3), setenv(3), unsetenv(3) and putenv(3) in this process come to it first, except
-// libc's own. They go on to libc, with no more than an indirect jump between for the two that read,
-// and those who listen are told. Listeners may be called on any thread, with or without the GIL,
-// and may not throw; errno is kept for the caller.
+// secure_getenv(3), setenv(3), unsetenv(3), putenv(3) and clearenv(3) in this process come to it
+// first, except libc's own. They go on to libc, with no more than an indirect jump between for the
+// two that read, and those who listen are told. Listeners may be called on any thread, with or
+// without the GIL, and may not throw; errno is kept for the caller.
 
 // `value` null: not set.
 using ReadListener = void (*)(const char* name, const char* value);
@@ -23,6 +23,9 @@ using ChangeListener = void (*)(const EnvironmentChange& change);
 // Null: nobody. One listener each.
 void ListenToReads(ReadListener listener);
 void ListenToChanges(ChangeListener listener);
+
+// True once clearenv(3) has been called: no variable is then as the start had it, known or not.
+bool WasEnvironmentCleared();
 
 }  // namespace pylaunch::engine
 

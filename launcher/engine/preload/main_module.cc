@@ -53,8 +53,8 @@ PyRef FileOfInput() {
 }
 
 // The file that the program's first line stands in; empty for a command, a session and what is not
-// found.
-PyRef FileOf(const Program& program) {
+// found. `module`: gets the spec of a program that is one (-m).
+PyRef FileOf(const Program& program, PyRef* module) {
   ReadRecordPause pause;
   if (_Py_GetConfig()->run_command != nullptr) return PyRef();
   if (program.module.empty() && program.filename.empty()) return FileOfInput();
@@ -70,6 +70,7 @@ PyRef FileOf(const Program& program) {
     }
   }
   PyRef origin = spec ? PyRef::Steal(PyObject_GetAttrString(spec.get(), "origin")) : PyRef();
+  if (!program.module.empty()) *module = std::move(spec);
   return origin && PyUnicode_Check(origin.get()) ? std::move(origin) : PyRef();
 }
 
@@ -131,11 +132,16 @@ int OnAuditEvent(const char* event, PyObject*, void*) {
 
 }  // namespace
 
-MainModule::MainModule(const Program& program) : file_(FileOf(program)) {
+MainModule::MainModule(const Program& program) : file_(FileOf(program, &spec_)) {
   PyErr_Clear();
   PyObject* main = PyImport_AddModule("__main__");
   if (!file_ || main == nullptr) return;
-  PyDict_SetItemString(PyModule_GetDict(main), "__file__", file_.get());
+  PyObject* names = PyModule_GetDict(main);
+  PyDict_SetItemString(names, "__file__", file_.get());
+  if (spec_) {
+    former_ = PyRef::Share(PyDict_GetItemString(names, "__spec__"));
+    PyDict_SetItemString(names, "__spec__", spec_.get());
+  }
   PyObject* argv = PySys_GetObject("argv");
   PyObject* first = FirstOf(argv);
   if (!program.module.empty() && !g.keep && first != nullptr) {
@@ -149,6 +155,8 @@ MainModule::MainModule(const Program& program) : file_(FileOf(program)) {
 MainModule::~MainModule() {
   PyObject* main = file_ ? PyImport_AddModule("__main__") : nullptr;
   if (main != nullptr) PyDict_DelItemString(PyModule_GetDict(main), "__file__");
+  if (main != nullptr && former_)
+    PyDict_SetItemString(PyModule_GetDict(main), "__spec__", former_.get());
   PyErr_Clear();
   if (!list_) return;
   const bool same = FirstOf(list_.get()) == file_.get();

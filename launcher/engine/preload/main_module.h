@@ -9,12 +9,12 @@
 namespace pylaunch::engine {
 
 // While one lives, modules find of the program what its own imports would: `__main__.__file__`, by
-// which libraries tell a program from a session, and with -m in sys.argv[0] the module's path,
-// which runpy puts there before the module runs (Lib/runpy.py, _run_module_as_main). The packages
-// above the module, which stock imports before that, find the path, too. Where the module lies is
-// asked of sys.meta_path without importing those packages; if it cannot be found so (in a namespace
-// package within another one, or where a package changes its `__path__`), both are as the
-// interpreter left them.
+// which libraries tell a program from a session; with -m `__main__.__spec__`, by which argparse
+// names the program from 3.14 on, and in sys.argv[0] the module's path, which runpy puts there
+// before the module runs (Lib/runpy.py, _run_module_as_main). The packages above the module, which
+// stock imports before that, find the path, too. Where the module lies is asked of sys.meta_path
+// without importing those packages; if it cannot be found so (in a namespace package within another
+// one, or where a package changes its `__path__`), all are as the interpreter left them.
 //
 // What modules make of sys.argv[0] meanwhile, the program finds, though runpy comes later.
 // The destructor leaves no exception behind. REQUIRES: a ProgramPath.
@@ -26,6 +26,8 @@ class MainModule {
   MainModule& operator=(const MainModule&) = delete;
 
  private:
+  PyRef spec_;    // With -m: what `__main__.__spec__` is meanwhile...
+  PyRef former_;  // ...and was.
   PyRef file_;    // Null: none is known.
   PyRef list_;    // sys.argv, if its first item is the file meanwhile...
   PyRef option_;  // ...and was this, "-m".

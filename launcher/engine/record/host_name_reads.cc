@@ -123,6 +123,10 @@ class Instructions {
 #if PY_VERSION_HEX >= 0x030E0000
     if (Op(at) == LOAD_SMALL_INT) return Byte(at + 1);
 #endif
+#if PY_VERSION_HEX >= 0x030F0000
+    constexpr int kMinusOne = 11;  // CONSTANT_MINUS_ONE of pycore_opcode_utils.h.
+    if (Op(at) == LOAD_COMMON_CONSTANT && Byte(at + 1) == kMinusOne) return kFields - 1;
+#endif
     if (Op(at) != LOAD_CONST) return kHostNameField;
     const int index = Byte(at + 1);
     if (index >= PyTuple_GET_SIZE(constants_.get())) return kHostNameField;

@@ -156,6 +156,7 @@ image::VariableReads StopImageReads() {
   if (unseen) reads.all = "SIGCHLD was ignored: a child process may have run";
   // wait(2) tells nothing of children of who ignores it.
   if (children.any || unseen) NoteQuestionOfStart(IgnoredFact(SIGCHLD).c_str());
+  if (WasEnvironmentCleared()) reads.all = "the environment was cleared";
   if (!IsEnvironHooked() && HasEnviron()) reads.all = "nobody saw the import of os";
   reads.prefixes.assign(g.prefixes->begin(), g.prefixes->end());
   if (IsEnvironHooked()) UnhookEnviron();

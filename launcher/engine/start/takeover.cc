@@ -16,7 +16,7 @@ constexpr std::string_view kPreloadVariable = "LD_PRELOAD";
 
 // The whole "NAME=value" string of a variable in `environ`; null: not there.
 char** FindVariable(std::string_view name) {
-  for (char** e = environ; *e != nullptr; ++e) {
+  for (char** e = environ; e != nullptr && *e != nullptr; ++e) {
     std::string_view entry = *e;
     if (entry.size() > name.size() && entry[name.size()] == '=' && entry.starts_with(name))
       return e;

@@ -161,6 +161,21 @@ TEST(PreloadFile, NamesMayBeNonAsciiAndWordsOfOursMayBeModules) {
   EXPECT_EQ(One("from\ta.b\timport\tc ,d").names.size(), 2u);
 }
 
+TEST(PreloadFile, LazyIsAWordBeforeAnImportOnly) {
+  EXPECT_FALSE(One("import a").lazy);
+  EXPECT_TRUE(One("lazy import a").lazy);
+  EXPECT_EQ(One("lazy import a").text, "lazy import a");
+  const PreloadPlan plan = Parse("optional lazy import a.b, c");
+  ASSERT_EQ(plan.entries.size(), 2u);
+  EXPECT_TRUE(plan.entries[1].lazy && plan.entries[1].optional);
+  const PreloadEntry from = One("lazy  from a import b");
+  EXPECT_TRUE(from.lazy);
+  EXPECT_EQ(from.names, std::vector<std::string>{"b"});
+  for (const char* line : {"lazy", "lazy.sub", "lazy:name", "import lazy", "from lazy import a"})
+    EXPECT_FALSE(One(line).lazy) << line;
+  EXPECT_EQ(One("lazy").module, "lazy");
+}
+
 TEST(PreloadFile, DirectivesAreNoEntriesAndTellTheirPlace) {
   const PreloadPlan plan = Parse("import a\n\tuse  image # now\nuse exit fast\nA=1\n");
   EXPECT_EQ(plan.entries.size(), 1u);

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Tree, serial, tty_session
-from imaged import PRELOADS, PYTHON, RACY, Imaged, has, reason, restored, why_not_made
+from imaged import PRELOADS, PYTHON, RACY, SLEEPER, Imaged, has, reason, restored, why_not_made
 
 RESTORES = int(os.environ.get("PYLAUNCH_TEST_RESTORES", "60"))
 
@@ -747,7 +747,7 @@ def test_what_preloading_read_listed_or_missed_is_watched(image, tmp_path, chang
 # ---------------------------------------------------------------------------------------------- refusals
 
 LEFT = {
-    "thread": ("import threading, time\nt = threading.Thread(target=time.sleep, args=(60,), daemon=True)\nt.start()\n", "left a thread: python"),
+    "thread": ("import threading, time\nt = threading.Thread(target=time.sleep, args=(60,), daemon=True)\nt.start()\n", "left a thread: " + SLEEPER),
     "descriptor": ("import os\nfd = os.open('/dev/null', os.O_RDONLY)\n", "left a descriptor open: "),
     "child": ("import subprocess\np = subprocess.Popen(['true'])\n", "left a child process"),
     "folder": ("import os\nos.chdir('/')\n", "changed the working directory"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Result, Tree, serial
-from imaged import MAPPINGS, PYTHON, RACY, Imaged, reason, restored, why_not_made
+from imaged import MAPPINGS, PYTHON, RACY, SLEEPER, Imaged, reason, restored, why_not_made
 
 LATE = r"^pylaunch: explain: image: imported late: (.*') ([a-z].*)$"
 
@@ -74,7 +74,7 @@ MAPPED = MAPPINGS + "at = fresh(0x22)\npage = (ctypes.c_ubyte * 4096).from_addre
 # What a module leaves; how a program sees it; how --explain names it.
 LEAVERS = {
     "thread": ("import threading, time\nt = threading.Thread(target=time.sleep, args=(60,), daemon=True)\nt.start()\n",
-               "leaver.t.is_alive(), len(os.listdir('/proc/self/task'))", r"left a thread: python.*"),
+               "leaver.t.is_alive(), len(os.listdir('/proc/self/task'))", rf"left a thread: {re.escape(SLEEPER)}.*"),
     "descriptor": ("import os\nfd = os.open('/dev/null', os.O_RDONLY)\n",
                    "os.readlink(f'/proc/self/fd/{leaver.fd}')", r"left a descriptor open: \d+ \(/dev/null\)"),
     "lock file": ("import fcntl, os, tempfile\nfile = open(os.path.join(tempfile.gettempdir(), 'pylaunch-test-lock'), 'w')\nfcntl.flock(file, fcntl.LOCK_EX)\n",
@@ -128,7 +128,7 @@ LEAVERS = {
     "core filter": ("with open('/proc/self/coredump_filter', 'w') as file: file.write('1')\n", "open('/proc/self/coredump_filter').read()",
                     "changed what a core dump holds"),
     "two things": ("import os, threading, time\nos.umask(0o77)\nt = threading.Thread(target=time.sleep, args=(60,), daemon=True)\nt.start()\n",
-                   "leaver.t.is_alive(), os.umask(0)", "left a thread: python.*; changed the umask"),
+                   "leaver.t.is_alive(), os.umask(0)", rf"left a thread: {re.escape(SLEEPER)}.*; changed the umask"),
 }  # fmt: skip
 
 SHOW = """
@@ -210,7 +210,7 @@ def test_what_belongs_to_no_entry_forbids_the_image(plan):
     for _ in range(3):
         run = start()
         assert run.out == "ran\n" and why_not_made(run).startswith(
-            "site or what it imports left a thread: python"
+            f"site or what it imports left a thread: {SLEEPER}"
         )
         assert not late(run) and not start.image.images("*")
 
@@ -370,7 +370,8 @@ def test_image_build_makes_it_in_one_command(plan, flags):
     assert made.code == 0 and re.search(r"\.img: made in ", made.out) and made.err == "", made
     again = start()
     assert restored(again) and len(late(again)) == 2 and again.out == "True\n", again.err
-    thread = Path(PYTHON).name  # Named as the program that it is started by.
+    # Named as the program that it is started by, or by CPython.
+    thread = Path(PYTHON).name if SLEEPER == "python" else SLEEPER
     words = [f"'import {name}' left a thread: {thread}" for name in ("leaver", "user")]
     assert made.out.splitlines()[1:] == [f"  late     {line}" for line in words]
     assert "already there" in build(start).out
@@ -384,7 +385,7 @@ def test_image_build_makes_it_in_one_command(plan, flags):
 def test_image_build_tells_what_no_entry_left(plan):
     start = plan({"sitecustomize.py": THREAD}, ["import early"], "")
     made = build(start)
-    assert made.code == 1 and "cause: site or what it imports left a thread: python" in made.err
+    assert made.code == 1 and f"cause: site or what it imports left a thread: {SLEEPER}" in made.err
 
 
 def test_a_late_entry_is_tried_again_once_its_files_have_changed(plan):

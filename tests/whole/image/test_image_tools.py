@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Result, Tree, start, tty_session
-from imaged import PYTHON, RACY, Imaged, change_key, reason, restored
+from imaged import PYTHON, RACY, SLEEPER, Imaged, change_key, reason, restored
 
 HOUR = 3600
 
@@ -472,7 +472,7 @@ def test_image_build_waits_where_a_name_is_new(empty, tmp_path, preload):
 @pytest.mark.parametrize(
     ("file", "source", "why"),
     [
-        ("sitecustomize.py", "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n", "left a thread: python"),
+        ("sitecustomize.py", "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n", "left a thread: " + SLEEPER),
         ("sitecustomize.py", "import os\nfd = os.open('/dev/null', os.O_RDONLY)\n", "left a descriptor open"),
         ("mine.py", "import os\nkept = os.environ['API_KEY']\n", "copied the value of API_KEY"),
         ("mine.py", "import pathlib, time\npathlib.Path(__file__).with_name('own').write_text(str(time.time()))\nopen(pathlib.Path(__file__).with_name('own')).read()\n", "changed less than two seconds before"),

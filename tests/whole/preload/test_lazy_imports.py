@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - programs in strings and tables read better on long lines.
 """Explicit lazy imports (PEP 810, from CPython 3.15 on): what preloading leaves pending, and what threads do with what is."""
 
 import pytest
