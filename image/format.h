@@ -5,7 +5,8 @@
 
 // An image file: what a process consisted of, in the terms of mmap(2).
 //
-//   Header | Piece * piece_count | paths, each ended by NUL | padding | vdso | padding | pages
+//   Header | Piece * piece_count | paths, each ended by NUL | padding | vdso | padding | pages |
+//   list of needed pages (page_list.h) | padding
 //
 // All integers are little-endian, since the file never leaves its machine; offsets count from the
 // file's start. The pieces do not overlap, and those of one file stand together. Read by a program
@@ -15,7 +16,7 @@
 namespace pylaunch::image {
 
 inline constexpr char kMagic[8] = {'P', 'Y', 'L', 'I', 'M', 'G', '\r', '\n'};
-inline constexpr uint32_t kFormat = 10;
+inline constexpr uint32_t kFormat = 11;
 inline constexpr uint64_t kPage = 4096;
 
 enum class PieceKind : uint32_t {
@@ -83,6 +84,8 @@ struct Header {
   uint64_t stack;  // Stack pointer for `entry`.
   uint64_t entry;  // void(const Restored*), does not return.
   char name[16];   // As PR_GET_NAME gives it.
+  uint64_t needed_offset;
+  uint64_t needed_size;  // 0: there is no list.
 };
 
 // What the restored process is told about itself.

@@ -14,6 +14,7 @@
 #include "image/handoff_variable.h"
 #include "image/image_files.h"
 #include "image/own_file.h"
+#include "image/read_ahead.h"
 #include "image/travel.h"
 
 namespace pylaunch {
@@ -45,6 +46,7 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
     result.why = absl::StrCat(path, ": ", std::strerror(errno));
     return result;
   }
+  const image::ReadingAhead ahead(path, /*always=*/true);
   if (mode == CacheMode::kSealed) {
     if (!IsOnlyOurs(cache::FolderOf(path))) {
       result.why = absl::StrCat(cache::FolderOf(path), ": others can write there");

@@ -18,6 +18,7 @@
 #include "image/folder_lock.h"
 #include "image/image_files.h"
 #include "image/key.h"
+#include "image/page_list.h"
 #include "image/restraint.h"
 #include "image/room.h"
 #include "launcher/engine/base/clock.h"
@@ -153,6 +154,11 @@ class Publisher {
   }
 
   std::string Write(image::Key* key) {
+    const TrialResult tried = TryImage(handoff_, temp_, /*ends=*/handoff_.image.late.empty());
+    if (!tried.why_not.empty()) return tried.why_not;
+    if (!tried.pages.empty() && !image::AppendPageList(temp_, tried.pages)) {
+      return "cannot be written";
+    }
     auto mapped = cache::PosixFileEnv().Map(temp_);
     if (!mapped) return mapped.error().message;
     image::Header header;
@@ -168,8 +174,6 @@ class Publisher {
     for (const image::LateEntry& entry : handoff_.image.late) {
       key->late.push_back(InWords(handoff_.plan, entry));
     }
-    std::string why = TryImage(handoff_.LibraryFile(image::kRestorer), temp_);
-    if (!why.empty()) return why;
     files_ = image::FilesFor(handoff_.image.folder, handoff_.image.command, key->facts);
     return Replace(key);
   }

@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,20 +15,27 @@
 #include "cache/descriptor.h"
 #include "image/format.h"
 #include "image/image_files.h"
+#include "image/page_list.h"
 #include "launcher/contract/handoff.h"
 #include "launcher/engine/base/clock.h"
+#include "launcher/engine/exit/exit_handlers.h"
+#include "launcher/engine/imaging/confinement.h"
 
 namespace pylaunch::engine {
 namespace {
 
 constexpr int64_t kPatienceNs = 20'000'000'000;
+constexpr int64_t kEndPatienceNs = 2'000'000'000;
 constexpr int kStepMs = 20;
 constexpr size_t kMaxSaid = 1 << 16;
 constexpr size_t kMaxWords = 1000;
+// Where in the memory file of pages the second list stands, that of a whole process.
+constexpr off_t kSecondList = image::kMostListBytes;
 
 // In the child. The environment is only what the restorer must be told: the builder's is gone.
 [[noreturn]] void Become(const std::string& restorer, int handoff, int image, int words) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);  // Else two MiB are mapped where one page is needed.
   dup2(words, 2);
   sigset_t none;
   sigemptyset(&none);
@@ -50,12 +59,21 @@ void Drain(int fd, std::string* said) {
   }
 }
 
+bool HasWritten(int fd) {
+  struct stat st;
+  return fstat(fd, &st) == 0 && st.st_size > 0;
+}
+
 // As waitpid gives it; nothing: the process goes on and on. It is the process that counts: what
 // it has started may hold the pipe for longer.
-std::optional<int> Await(pid_t pid, int words, std::string* said) {
-  const int64_t end_ns = MonotonicNs() + kPatienceNs;
+std::optional<int> Await(pid_t pid, int words, int pages, std::string* said) {
+  int64_t end_ns = MonotonicNs() + kPatienceNs;
   int status = 0;
-  while (waitpid(pid, &status, WNOHANG) == 0) {
+  for (bool passed = false; waitpid(pid, &status, WNOHANG) == 0;) {
+    if (!passed && HasWritten(pages)) {
+      passed = true;
+      end_ns = MonotonicNs() + kEndPatienceNs;
+    }
     if (MonotonicNs() >= end_ns) return std::nullopt;
     pollfd wait = {words, POLLIN, 0};
     poll(&wait, 1, kStepMs);
@@ -94,33 +112,88 @@ std::string Blame(int status, const std::string& said) {
   return "it ends with exit code " + std::to_string(code);
 }
 
+// A whole list in the memory file `fd`, or nothing.
+std::string ListAt(int fd, off_t at) {
+  std::string bytes(image::kMostListBytes, '\0');
+  const ssize_t n = pread(fd, bytes.data(), bytes.size(), at);
+  uint32_t size = 0;
+  if (n < static_cast<ssize_t>(sizeof size)) return "";
+  std::memcpy(&size, bytes.data(), sizeof size);
+  bytes = bytes.substr(sizeof size, size);
+  return image::PageList::Parse(bytes) ? bytes : "";
+}
+
+// What is called at the end is given nothing. Never freed.
+constinit struct {
+  const Handoff* handoff = nullptr;
+  image::PageList* needed = nullptr;
+} g;
+
+void AddPages() { (void)g.needed->AddThisProcess(g.handoff->trial_image); }
+
+// For ListAt(). An empty list tells at least that the process has come so far.
+void TellPages(off_t at) {
+  AddPages();
+  const bool any = !g.needed->files.empty() && g.needed->bytes() <= image::kMostListedBytes;
+  const std::string bytes = any ? g.needed->Serialize() : "";
+  const auto size = static_cast<uint32_t>(bytes.size());
+  const int fd = g.handoff->trial_pages;
+  (void)!pwrite(fd, bytes.data(), size, at + static_cast<off_t>(sizeof size));
+  (void)!pwrite(fd, &size, sizeof size, at);
+}
+
 }  // namespace
 
-std::string TryImage(const std::string& restorer, const std::string& path) {
+void PassTrial(const Handoff& handoff) {
+  g = {new Handoff(handoff), new image::PageList};
+  TellPages(0);
+  if (!handoff.trial_ends || !ConfineToMemory(handoff.trial_pages)) _exit(kTrialPassed);
+  CallAtTheEnd([] { TellPages(kSecondList); });
+}
+
+void GoOnWithTrial() {
+  if (g.handoff != nullptr) AddPages();
+}
+
+TrialResult TryImage(const Handoff& order, const std::string& path, bool ends) {
+  const std::string restorer = order.LibraryFile(image::kRestorer);
   const cache::Descriptor image(open(path.c_str(), O_RDONLY));
-  cache::Pipe order(0), words(O_CLOEXEC | O_NONBLOCK);
+  const cache::Descriptor pages(memfd_create("pylaunch", 0));
+  cache::Pipe told(0), words(O_CLOEXEC | O_NONBLOCK);
   Handoff handoff;
   handoff.image_trial = true;
+  handoff.trial_image = path;
+  handoff.trial_pages = pages.get();
+  handoff.trial_ends = ends;
+  handoff.fast_exit = true;
+  handoff.python = order.python;
+  handoff.library = order.library;
+  handoff.cache_folder = order.cache_folder;
+  handoff.cache_readonly = true;
   const std::string bytes = handoff.Serialize();  // Little enough to lie in a pipe.
-  const bool told = image.ok() && order.writing().ok() && words.writing().ok() &&
-                    write(order.writing().get(), bytes.data(), bytes.size()) ==
-                        static_cast<ssize_t>(bytes.size());
-  order.writing().Close();
+  const bool ready =
+      image.ok() && told.writing().ok() && words.writing().ok() &&
+      write(told.writing().get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
+  told.writing().Close();
   signal(SIGCHLD, SIG_DFL);  // Where it is ignored, nobody would be told how the child ended.
-  const pid_t pid = told ? _Fork() : -1;
-  if (pid < 0) return "";
+  const pid_t pid = ready ? _Fork() : -1;
+  if (pid < 0) return {};
   if (pid == 0) {
-    Become(restorer, order.reading().get(), image.get(), words.writing().get());
+    Become(restorer, told.reading().get(), image.get(), words.writing().get());
   }
   words.writing().Close();
   std::string said;
-  const std::optional<int> status = Await(pid, words.reading().get(), &said);
+  const std::optional<int> status = Await(pid, words.reading().get(), pages.get(), &said);
   if (!status) {
     kill(pid, SIGKILL);
     waitpid(pid, nullptr, 0);
   }
+  if (HasWritten(pages.get())) {
+    const std::string whole = ListAt(pages.get(), kSecondList);
+    return {"", whole.empty() ? ListAt(pages.get(), 0) : whole};
+  }
   const std::string why = status ? Blame(*status, said) : "it does not get to its program";
-  return why.empty() ? "" : std::string(image::kNotRestored) + why;
+  return {why.empty() ? "" : std::string(image::kNotRestored) + why, ""};
 }
 
 }  // namespace pylaunch::engine

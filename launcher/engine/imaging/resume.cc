@@ -245,7 +245,7 @@ bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
   ArchivePath back(restored);
   const sigset_t ignored = IgnoredSignals();  // The starter's.
   const bool renewed = Renew(restored, ignored, handoff, back.descriptors());
-  if (renewed && handoff->image_trial) _exit(kTrialPassed);
+  if (renewed && handoff->image_trial) PassTrial(*handoff);
   if (renewed && RepeatPrinted()) {
     back.Close();
     return true;
