@@ -18,67 +18,23 @@ namespace pylaunch::engine {
 namespace {
 
 // What nobody else can notice.
-constexpr uint32_t kHarmless[] = {__NR_access,
-                                  __NR_arch_prctl,
-                                  __NR_brk,
-                                  __NR_clock_getres,
-                                  __NR_clock_gettime,
-                                  __NR_clock_nanosleep,
-                                  __NR_close,
-                                  __NR_dup,
-                                  __NR_dup2,
-                                  __NR_dup3,
-                                  __NR_exit,
-                                  __NR_exit_group,
-                                  __NR_faccessat,
-                                  __NR_faccessat2,
-                                  __NR_fstat,
-                                  __NR_futex,
-                                  __NR_getcwd,
-                                  __NR_getdents64,
-                                  __NR_getegid,
-                                  __NR_geteuid,
-                                  __NR_getgid,
-                                  __NR_getpid,
-                                  __NR_getppid,
-                                  __NR_getrandom,
-                                  __NR_getrlimit,
-                                  __NR_getrusage,
-                                  __NR_gettid,
-                                  __NR_gettimeofday,
-                                  __NR_getuid,
-                                  __NR_ioctl,
-                                  __NR_lseek,
-                                  __NR_lstat,
-                                  __NR_madvise,
-                                  __NR_mmap,
-                                  __NR_mprotect,
-                                  __NR_mremap,
-                                  __NR_munmap,
-                                  __NR_nanosleep,
-                                  __NR_newfstatat,
-                                  __NR_pipe2,
-                                  __NR_poll,
-                                  __NR_pread64,
-                                  __NR_read,
-                                  __NR_readlink,
-                                  __NR_readlinkat,
-                                  __NR_readv,
-                                  __NR_rseq,
-                                  __NR_rt_sigaction,
-                                  __NR_rt_sigprocmask,
-                                  __NR_rt_sigreturn,
-                                  __NR_sched_getaffinity,
-                                  __NR_sched_yield,
-                                  __NR_set_robust_list,
-                                  __NR_sigaltstack,
-                                  __NR_stat,
-                                  __NR_statx,
-                                  __NR_times,
-                                  __NR_uname};
+// clang-format off
+constexpr uint32_t kHarmless[] = {
+    __NR_access, __NR_arch_prctl, __NR_brk, __NR_clock_getres, __NR_clock_gettime,
+    __NR_clock_nanosleep, __NR_close, __NR_dup, __NR_dup2, __NR_dup3, __NR_exit, __NR_exit_group,
+    __NR_faccessat, __NR_faccessat2, __NR_fstat, __NR_futex, __NR_getcwd, __NR_getdents64,
+    __NR_getegid, __NR_geteuid, __NR_getgid, __NR_getpid, __NR_getppid, __NR_getrandom,
+    __NR_getrlimit, __NR_getrusage, __NR_gettid, __NR_gettimeofday, __NR_getuid, __NR_ioctl,
+    __NR_lseek, __NR_lstat, __NR_madvise, __NR_mmap, __NR_mprotect, __NR_mremap, __NR_munmap,
+    __NR_nanosleep, __NR_newfstatat, __NR_pipe2, __NR_poll, __NR_prctl, __NR_pread64, __NR_read,
+    __NR_readlink, __NR_readlinkat, __NR_readv, __NR_rseq, __NR_rt_sigaction, __NR_rt_sigprocmask,
+    __NR_rt_sigreturn, __NR_sched_getaffinity, __NR_sched_yield, __NR_set_robust_list,
+    __NR_sigaltstack, __NR_stat, __NR_statx, __NR_times, __NR_uname,
+};
+// clang-format on
 constexpr uint32_t kWrites[] = {__NR_write, __NR_writev, __NR_pwrite64};
 constexpr uint32_t kReadingFlags =
-    O_CLOEXEC | O_DIRECTORY | O_NOATIME | O_NOFOLLOW | O_NONBLOCK | O_LARGEFILE;
+    O_CLOEXEC | O_DIRECTORY | O_NOATIME | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK | O_LARGEFILE;
 
 constexpr uint32_t At(size_t field) { return static_cast<uint32_t>(field); }
 // The lower half of an argument, all that descriptors and flags have.
