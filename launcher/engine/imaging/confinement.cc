@@ -6,11 +6,13 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -24,7 +26,7 @@ constexpr uint32_t kHarmless[] = {
     __NR_clock_nanosleep, __NR_close, __NR_dup, __NR_dup2, __NR_dup3, __NR_exit, __NR_exit_group,
     __NR_faccessat, __NR_faccessat2, __NR_fstat, __NR_futex, __NR_getcwd, __NR_getdents64,
     __NR_getegid, __NR_geteuid, __NR_getgid, __NR_getpid, __NR_getppid, __NR_getrandom,
-    __NR_getrlimit, __NR_getrusage, __NR_gettid, __NR_gettimeofday, __NR_getuid, __NR_ioctl,
+    __NR_getrlimit, __NR_getrusage, __NR_gettid, __NR_gettimeofday, __NR_getuid,
     __NR_lseek, __NR_lstat, __NR_madvise, __NR_mmap, __NR_mprotect, __NR_mremap, __NR_munmap,
     __NR_nanosleep, __NR_newfstatat, __NR_pipe2, __NR_poll, __NR_prctl, __NR_pread64, __NR_read,
     __NR_readlink, __NR_readlinkat, __NR_readv, __NR_rseq, __NR_rt_sigaction, __NR_rt_sigprocmask,
@@ -32,6 +34,8 @@ constexpr uint32_t kHarmless[] = {
     __NR_sigaltstack, __NR_stat, __NR_statx, __NR_times, __NR_uname,
 };
 // clang-format on
+// Of ioctl(2): isatty(3), close-on-exec, PAGEMAP_SCAN (image/written_pages.cc).
+constexpr uint32_t kQuestions[] = {TCGETS, FIOCLEX, FIONCLEX, 0xc0606610};
 constexpr uint32_t kWrites[] = {__NR_write, __NR_writev, __NR_pwrite64};
 constexpr uint32_t kReadingFlags =
     O_CLOEXEC | O_DIRECTORY | O_NOATIME | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK | O_LARGEFILE;
@@ -78,6 +82,10 @@ bool ConfineToMemory(int fd) {
   filter.Forbid();
   filter.Load(At(offsetof(seccomp_data, nr)));
   for (const uint32_t call : kHarmless) filter.AllowIfEqual(call);
+  filter.If(BPF_JEQ, __NR_ioctl, 2 + 2 * std::size(kQuestions));
+  filter.Load(Argument(1));
+  for (const uint32_t question : kQuestions) filter.AllowIfEqual(question);
+  filter.Forbid();
   for (const uint32_t call : kWrites) {
     filter.If(BPF_JEQ, call, 6);
     filter.Load(Argument(0));

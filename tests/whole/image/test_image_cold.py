@@ -142,16 +142,16 @@ def test_an_evicted_start_of_transformers_reads_little(image):
     assert len(there) * PAGE < MOST_READ, f"{len(there) * PAGE / MIB:.0f} MiB"
 
 
-# Its handler marks that it ran; where it may not, it does what `{}` says.
+# Its handler marks that it ran; where it may not, it does what `end` says.
 AT_EXIT = """
 import atexit, ctypes, os, signal, time
 class Last:
     def __del__(self): mark("del")
 def mark(what, open=open, os=os, PermissionError=PermissionError):
     try:
-        with open(os.environ["MARKS"], "a") as file: file.write(what + "\\n")
+        with open("{marks}", "a") as file: file.write(what + "\\n")
     except PermissionError:
-        {}
+        {end}
 kept = Last()
 atexit.register(mark, "exit")
 """
@@ -167,9 +167,9 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_what_libraries_do_at_exit_a_trial_does_to_nobody(image, tmp_path, end):
-    lib = library(tmp_path, {"mine.py": AT_EXIT.format(ENDS[end])})
     marks = tmp_path / "marks"
-    env = {"PYTHONPATH": str(lib), "MARKS": str(marks)}
+    lib = library(tmp_path, {"mine.py": AT_EXIT.format(marks=marks, end=ENDS[end])})
+    env = {"PYTHONPATH": str(lib)}
     expected = ["exit", "del"]
     stock = image.stock("-c", "import mine", env=env)
     assert stock.code == 0 and marks.read_text().split() == expected
