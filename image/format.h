@@ -6,7 +6,7 @@
 // An image file: what a process consisted of, in the terms of mmap(2).
 //
 //   Header | Piece * piece_count | paths, each ended by NUL | padding | vdso | padding | pages |
-//   movable times
+//   movable times | list of needed pages (page_list.h) | padding
 //
 // All integers are little-endian, since the file never leaves its machine; offsets count from the
 // file's start. The pieces do not overlap, and those of one file stand together. Read by a program
@@ -80,7 +80,7 @@ struct Header {
   uint64_t vdso;         // What AT_SYSINFO_EHDR was.
   uint64_t vdso_offset;  // In the file, a multiple of eight.
   uint64_t vdso_size;
-  uint64_t times_offset;  // Of the movable times, up to the end of the file.
+  uint64_t times_offset;  // Of the movable times.
   uint64_t times_count;
   int64_t captured_ns;  // CLOCK_MONOTONIC when the image was made.
   SpecialRegion special[kMaxSpecial];
@@ -92,6 +92,8 @@ struct Header {
   uint64_t stack;  // Stack pointer for `entry`.
   uint64_t entry;  // void(const Restored*), does not return.
   char name[16];   // As PR_GET_NAME gives it.
+  uint64_t needed_offset;
+  uint64_t needed_size;  // 0: there is no list.
 };
 
 // What the restored process is told about itself.

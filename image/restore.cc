@@ -65,6 +65,7 @@ struct Arguments {
   const char* inodes;  // ...and of that.
   bool moved;
   uint64_t vdso;
+  bool trial;  // Nobody waits for its program.
 };
 
 Arguments ReadArguments(uint64_t* stack) {
@@ -142,7 +143,7 @@ class Restorer {
         header_->data_offset <= size && header_->vdso_offset <= header_->data_offset &&
         header_->vdso_size <= header_->data_offset - header_->vdso_offset &&
         header_->times_offset <= file_size &&
-        header_->times_count == (file_size - header_->times_offset) / sizeof(uint64_t);
+        header_->times_count <= (file_size - header_->times_offset) / sizeof(uint64_t);
     return fits ? Outcome::kDone : Outcome::kFailed;
   }
 
@@ -163,7 +164,7 @@ class Restorer {
       case PieceKind::kAnonymous:
         return MapFresh(p, fresh);
       case PieceKind::kImage:
-        return Map(p.address, p.size, p.protection, MAP_PRIVATE, image_, p.offset);
+        return MapImage(p);
       case PieceKind::kFile:
         if (!Open(p)) return Outcome::kFailed;
         return Map(p.address, p.size, p.protection, p.shared != 0 ? MAP_SHARED : MAP_PRIVATE, file_,
@@ -174,6 +175,27 @@ class Restorer {
         return MapCopy(p, fresh | MAP_GROWSDOWN);
     }
     return Outcome::kFailed;
+  }
+
+  Outcome MapImage(const Piece& p) {
+    const Outcome outcome = Map(p.address, p.size, p.protection, MAP_PRIVATE, image_, p.offset);
+    if (outcome == Outcome::kDone && arguments_.trial) SplitForTrial(p);
+    return outcome;
+  }
+
+  // From a trial it is learnt which pages a process needs (page_list.h), by what is in memory
+  // then. A page fault maps the pages around it as well (do_fault_around in mm/memory.c), up to 16,
+  // or all of a large folio; but none beyond its mapping. So the mappings are made small, by advice
+  // that differs from one to the next; kMaxMappings of them, for there may be 65,530
+  // (vm.max_map_count).
+  void SplitForTrial(const Piece& p) const {
+    constexpr uint64_t kMaxMappings = 60'000;
+    const uint64_t pages = header_->file_size / kPage;
+    const uint64_t step = (pages / kMaxMappings + 1) * kPage;
+    for (uint64_t at = p.address; at < p.address + p.size; at += 2 * step) {
+      const uint64_t left = p.address + p.size - at;
+      SystemCall(__NR_madvise, at, left < step ? left : step, MADV_RANDOM);
+    }
   }
 
   // Before Linux 6.11 nothing is droppable; what else that means, the traits say.
@@ -342,6 +364,7 @@ void Execute(const char* path, const Arguments& arguments) {
   if (!told || handoff.attempt == nullptr) Exit(kCannotRun);
   arguments.inodes = handoff.inodes;
   arguments.moved = handoff.moved;
+  arguments.trial = *handoff.python == '\0';
   Restorer restorer(arguments, handoff.second);
   const Outcome outcome = restorer.Run();
   if (outcome == Outcome::kDone) restorer.Jump();

@@ -117,6 +117,9 @@ std::string Handoff::Serialize() const {
   out.Number(wait_for_seal);
   out.Number(image_only);
   out.Number(image_trial);
+  out.String(trial_image);
+  out.Number(trial_pages);
+  out.Number(trial_ends);
   out.Number(image_turn);
   out.String(export_to);
   out.String(import_from);
@@ -148,6 +151,9 @@ std::optional<Handoff> Handoff::Parse(std::string_view bytes) {
   in.Number(&h.wait_for_seal);
   in.Number(&h.image_only);
   in.Number(&h.image_trial);
+  in.String(&h.trial_image);
+  in.Number(&h.trial_pages);
+  in.Number(&h.trial_ends);
   in.Number(&h.image_turn);
   in.String(&h.export_to);
   in.String(&h.import_from);

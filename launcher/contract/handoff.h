@@ -55,6 +55,10 @@ struct Handoff {
   bool image_only = false;  // --image-build: no program runs.
   // A restored process that is to end where the program would begin (image_trial.h).
   bool image_trial = false;
+  // Its image, and a memory file for the pages that it needed (image_trial.h).
+  std::string trial_image;
+  int trial_pages = -1;
+  bool trial_ends = false;  // It goes on, to see which pages an end needs.
   // A descriptor that other workers wait for the end of: while it is open, this process may be
   // making the image that they start from (launcher/workers/supervisor.h). -1: nobody waits.
   int image_turn = -1;

@@ -28,6 +28,7 @@
 #include "launcher/engine/environment/environment_watch.h"
 #include "launcher/engine/exit/exit.h"
 #include "launcher/engine/imaging/image_builder.h"
+#include "launcher/engine/imaging/trial_pages.h"
 #include "launcher/engine/journal/journal.h"
 #include "launcher/engine/journal/journal_report.h"
 #include "launcher/engine/libc/libc_calls.h"
@@ -194,6 +195,7 @@ bool Resume(const image::Restored& restored) {
   if (!ResumeImage(restored, g.handoff)) return false;
   if (attached) g.session->Open(*g.handoff, Key(CurrentProgram()), ModuleSuffixes());
   ResumeJournal(*g.handoff);
+  if (g.handoff->image_trial) GoOnWithTrial();
   return true;
 }
 

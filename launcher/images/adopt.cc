@@ -14,6 +14,7 @@
 #include "image/handoff_variable.h"
 #include "image/image_files.h"
 #include "image/own_file.h"
+#include "image/read_ahead.h"
 #include "image/restraint.h"
 #include "image/travel.h"
 #include "launcher/contract/image_trial.h"
@@ -30,8 +31,9 @@ bool IsOnlyOurs(const std::string& folder) {
 
 // What its maker has found there, on this machine: why no process can be restored from it.
 std::string Try(const image::Facts& now, const Candidate& image) {
-  const std::string library = cache::FolderOf(image::ValueOf(now, image::kEngine));
-  return TryImage(absl::StrCat(library, "/", image::kRestorer), image);
+  Handoff handoff;
+  handoff.library = cache::FolderOf(image::ValueOf(now, image::kEngine));
+  return TryImage(handoff, image, /*path=*/"", TrialPages::kNone).why_not;
 }
 
 }  // namespace
@@ -53,6 +55,7 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
     result.why = absl::StrCat(path, ": ", std::strerror(errno));
     return result;
   }
+  std::optional<image::ReadingAhead> ahead(std::in_place, path, /*always=*/true);
   if (mode == CacheMode::kSealed) {
     if (!IsOnlyOurs(cache::FolderOf(path))) {
       result.why = absl::StrCat(cache::FolderOf(path), ": others can write there");
@@ -78,6 +81,7 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
       image::Adopt({*made, *digests, order.facts, path, opened.get(), order.started_ns});
   result.why = adoption.why_not;
   if (result.why.empty() && image::IsOtherMachine(made->facts, order.facts)) {
+    ahead.reset();  // A process that is forked wants to be the only thread.
     result.why = Try(order.facts, {opened.get(), adoption.key.inodes, adoption.key.moved});
     if (!result.why.empty() && mode != CacheMode::kReadonly) {
       image::NoteNotAdopted(path, order.facts, result.why);

@@ -27,6 +27,7 @@
 #include "image/image_files.h"
 #include "image/key_file.h"
 #include "image/own_file.h"
+#include "image/read_ahead.h"
 #include "image/restraint.h"
 #include "image/travel.h"
 #include "launcher/images/adopt.h"
@@ -213,11 +214,12 @@ std::string WhatChanged(const image::KeyFile& file) {
 OpenImage Open(const image::KeyFile& file, const image::KeyHead& head, CacheMode mode) {
   const bool renew = mode != CacheMode::kSealed && mode != CacheMode::kReadonly;
   OpenImage result;
+  const std::string path = image::ImageOf(file.path());
+  const image::ReadingAhead ahead(path, /*always=*/false);
   result.inodes = head.inodes;
   result.moved = head.moved;
   result.why = mode == CacheMode::kSealed ? "" : WhatChanged(file);
   if (!result.why.empty()) return result;
-  const std::string path = image::ImageOf(file.path());
   struct stat st;
   cache::Descriptor opened = image::OpenOwn(path, &st);
   if (!opened.ok()) {

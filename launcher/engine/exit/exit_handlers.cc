@@ -48,6 +48,7 @@ constinit struct {
   Handlers* handlers = nullptr;
   bool leave_out = false;
   bool list_known = true;
+  void (*at_the_end)() = nullptr;
 } g;
 
 // Twice for one record, where a handler that we run calls exit(3).
@@ -134,18 +135,23 @@ class Backwards {
   size_t at_ = 0;
 };
 
+void CallLast() {
+  if (g.at_the_end != nullptr) g.at_the_end();
+}
+
 // The first thing that exit(3) runs: the whole of it, less what nobody would notice. To return
 // means to leave it to the C library.
 void EndProcess(int status, void*) {
-  if (!IsOnlyThread() || !IsListRecorded() || !g.handlers->ends.AreKnown() ||
-      !StreamsNeedOnlyFlushing()) {
-    return;
+  if (!IsOnlyThread()) return;
+  if (!IsListRecorded() || !g.handlers->ends.AreKnown() || !StreamsNeedOnlyFlushing()) {
+    return CallLast();
   }
   Backwards backwards;
   while (Handlers::Record* record = backwards.Next()) Run(record);
-  if (!IsListRecorded()) return;
+  if (!IsListRecorded()) return CallLast();
   g.handlers->ends.Run();
   std::fflush(nullptr);
+  CallLast();
   _exit(status);
 }
 
@@ -175,6 +181,8 @@ void MarkQuietLibraries(const std::string& folder) {
   }
   g.handlers->ends.Note(&quiet, &separate);
 }
+
+void CallAtTheEnd(void (*function)()) { g.at_the_end = function; }
 
 void LeaveOutQuietHandlers() {
   g.leave_out = g.handlers != nullptr && IsOnlyThread() &&

@@ -21,6 +21,9 @@ void MarkQuietLibraries(const std::string& folder);
 // The process is about to exit with Python gone: leaves out what is quiet, unless there is another
 // thread, which may be using it. dlclose(3) still runs them.
 void LeaveOutQuietHandlers();
+// `function` is called when all that had to run has, or where the C library runs it, before that.
+// Not in a process with other threads.
+void CallAtTheEnd(void (*function)());
 
 }  // namespace pylaunch::engine
 

@@ -21,6 +21,7 @@
 #include "image/image_files.h"
 #include "image/key.h"
 #include "image/own_file.h"
+#include "image/page_list.h"
 #include "image/restraint.h"
 #include "image/room.h"
 #include "launcher/contract/image_trial.h"
@@ -149,7 +150,19 @@ class Publisher {
     return false;
   }
 
+  TrialResult Try() const {
+    const cache::Descriptor image(open(temp_.c_str(), O_RDONLY | O_CLOEXEC));
+    const bool late = !handoff_.image.late.empty();
+    return TryImage(handoff_, {.fd = image.get()}, temp_,
+                    late ? TrialPages::kOfStart : TrialPages::kOfWhole);
+  }
+
   std::string Write(image::Key* key) {
+    const TrialResult tried = Try();
+    if (!tried.why_not.empty()) return tried.why_not;
+    if (!tried.pages.empty() && !image::AppendPageList(temp_, tried.pages)) {
+      return "cannot be written";
+    }
     auto mapped = cache::PosixFileEnv().Map(temp_);
     if (!mapped) return mapped.error().message;
     image::Header header;
@@ -165,9 +178,6 @@ class Publisher {
     for (const image::LateEntry& entry : handoff_.image.late) {
       key->late.push_back(InWords(handoff_.plan, entry));
     }
-    const cache::Descriptor image(open(temp_.c_str(), O_RDONLY | O_CLOEXEC));
-    std::string why = TryImage(handoff_.LibraryFile(image::kRestorer), {.fd = image.get()});
-    if (!why.empty()) return why;
     files_ = image::FilesFor(handoff_.image.folder, handoff_.image.command, key->facts);
     return Replace(key);
   }

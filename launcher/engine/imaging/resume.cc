@@ -11,7 +11,6 @@
 #include <iterator>
 
 #include "image/capture.h"
-#include "launcher/contract/image_trial.h"
 #include "launcher/engine/base/py_ref.h"
 #include "launcher/engine/base/report.h"
 #include "launcher/engine/base/tracing_pause.h"
@@ -22,6 +21,7 @@
 #include "launcher/engine/imaging/free_memory.h"
 #include "launcher/engine/imaging/live_objects.h"
 #include "launcher/engine/imaging/processor_permission.h"
+#include "launcher/engine/imaging/trial_pages.h"
 #include "launcher/engine/record/argument_reads.h"
 #include "launcher/engine/record/output_record.h"
 #include "launcher/engine/record/random_draws.h"
@@ -245,7 +245,7 @@ bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
   ArchivePath back(restored);
   const sigset_t ignored = IgnoredSignals();  // The starter's.
   const bool renewed = Renew(restored, ignored, handoff, back.descriptors());
-  if (renewed && handoff->image_trial) _exit(kTrialPassed);
+  if (renewed && handoff->image_trial) PassTrial(*handoff);
   if (renewed && RepeatPrinted()) {
     back.Close();
     return true;

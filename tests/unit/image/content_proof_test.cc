@@ -2,14 +2,19 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <vector>
 
 #include "image/digests.h"
 #include "image/packed_proofs.h"
@@ -108,6 +113,29 @@ TEST_F(ContentProofTest, OfALibraryWithABuildIdTheEnds) {
   // Without its magic number it is any file.
   bytes[0] = 'x';
   EXPECT_EQ(ContentProofOf(Write("c", bytes), false)->bytes, cache::DigestOf(bytes));
+}
+
+TEST_F(ContentProofTest, OfALibraryWithABuildIdOnlyItsEndsAreRead) {
+  struct statfs file_system;
+  if (statfs(folder_.c_str(), &file_system) != 0 || file_system.f_type == TMPFS_MAGIC) {
+    GTEST_SKIP() << "no disk below it";
+  }
+  const std::string path = folder_ + "/library";
+  fs::copy_file("/proc/self/exe", path);
+  const size_t size = fs::file_size(path);
+  ASSERT_GT(size, size_t{2} << 20);
+  const int fd = open(path.c_str(), O_RDONLY);
+  fsync(fd);
+  posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  ASSERT_TRUE(ContentProofOf(path, false));
+  void* memory = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  close(fd);
+  std::vector<unsigned char> pages((size + 4095) / 4096);
+  ASSERT_EQ(mincore(memory, size, pages.data()), 0);
+  munmap(memory, size);
+  const auto read = std::count_if(pages.begin(), pages.end(), [](auto page) { return page & 1; });
+  EXPECT_GE(read, 32);
+  EXPECT_LE(read, 34) << "two times 64 KiB";
 }
 
 TEST_F(ContentProofTest, DigestsAreOfFilesAsTheyWereProved) {
