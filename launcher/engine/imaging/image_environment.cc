@@ -172,6 +172,8 @@ void ImageEnvironment::Resume(char** envp) {
   for (const auto& [name, value] : in_c_.set) setenv(name.c_str(), value.c_str(), 1);
   for (const std::string& name : in_c_.unset) unsetenv(name.c_str());
   for (const Variable& v : variables_) {
+    // In any case, so that a trial, which has no variables, needs that page as well.
+    (void)*static_cast<const volatile char*>(v.at);
     const char* value = getenv(v.name.c_str());
     if (value != nullptr && std::strlen(value) <= v.size) {
       std::strcpy(v.at + v.name.size() + 1, value);
