@@ -40,8 +40,14 @@ TEST(DoctorRequest, IsJsonWhateverBytesThePathsHave) {
   PythonHome home;
   home.executable = "/py\xff";
   PreloadPlan plan;
-  plan.entries.push_back(
-      {PreloadEntry::Kind::kFrom, {"a.txt", 3, 1}, "m:f", true, {{"A", "b", true}}, "m", {"f"}});
+  plan.entries.push_back({PreloadEntry::Kind::kFrom,
+                          {"a.txt", 3, 1},
+                          "m:f",
+                          true,
+                          false,
+                          {{"A", "b", true}},
+                          "m",
+                          {"f"}});
   const nlohmann::json request = nlohmann::json::parse(DoctorRequest(options, home, plan));
   EXPECT_TRUE(request["json"].get<bool>());
   const nlohmann::json& entry = request["entries"][0];
