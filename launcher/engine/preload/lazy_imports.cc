@@ -5,8 +5,8 @@ namespace pylaunch::engine {
 #if PY_VERSION_HEX >= 0x030F0000
 
 // Exported by 3.15; declared in an internal header (pycore_lazyimportobject.h).
-extern "C" PyTypeObject PyLazyImport_Type;
-#pragma weak PyLazyImport_Type
+// Weak: weak_python.cmake.
+extern "C" __attribute__((weak)) PyTypeObject PyLazyImport_Type;
 
 namespace {
 

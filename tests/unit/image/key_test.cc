@@ -125,7 +125,8 @@ TEST_F(KeyTest, FolderHoldsWhileNoImportableNameComesOrGoes) {
   EXPECT_NE(FirstChange(key), "");
   fs::remove(folder_ + "/package");
   EXPECT_EQ(FirstChange(key), "");
-  for (const char* name : {"n.py", "n.cpython-311-x86_64-linux-gnu.so", "n.pth", "n.start", "n-1.dist-info"}) {
+  for (const char* name :
+       {"n.py", "n.cpython-311-x86_64-linux-gnu.so", "n.pth", "n.start", "n-1.dist-info"}) {
     Write(name, "");
     EXPECT_NE(FirstChange(key), "") << name;
     fs::remove(folder_ + "/" + name);
