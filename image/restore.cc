@@ -186,12 +186,12 @@ class Restorer {
   // From a trial it is learnt which pages a process needs (page_list.h), by what is in memory
   // then. A page fault maps the pages around it as well (do_fault_around in mm/memory.c), up to 16,
   // or all of a large folio; but none beyond its mapping. So the mappings are made small, by advice
-  // that differs from one to the next; kMaxMappings of them, for there may be 65,530
-  // (vm.max_map_count).
+  // that differs from one to the next. There may be 65,530 in all (vm.max_map_count).
   void SplitForTrial(const Piece& p) const {
-    constexpr uint64_t kMaxMappings = 60'000;
+    constexpr uint64_t kMaxMappings = 50'000;
+    if (header_->piece_count > kMaxMappings / 2) return;
     const uint64_t pages = header_->file_size / kPage;
-    const uint64_t step = (pages / kMaxMappings + 1) * kPage;
+    const uint64_t step = (pages / (kMaxMappings - header_->piece_count) + 1) * kPage;
     for (uint64_t at = p.address; at < p.address + p.size; at += 2 * step) {
       const uint64_t left = p.address + p.size - at;
       SystemCall(__NR_madvise, at, left < step ? left : step, MADV_RANDOM);
