@@ -24,8 +24,8 @@
 #include <memory_resource>
 #include <string_view>
 
-#include "cache/stat_proof.h"
 #include "cache/close_range.h"
+#include "cache/stat_proof.h"
 #include "image/clock_search.h"
 #include "image/dump.h"
 #include "image/own_stack.h"

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -51,6 +52,8 @@ void CloseAllBut(std::array<int, 3> kept) {
 [[noreturn]] void Become(const std::string& restorer, int handoff, int pages,
                          const Candidate& image, int words) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const rlimit no_core = {0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
   // Else two MiB are mapped where one page is needed.
   if (pages >= 0) prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
   dup2(words, STDERR_FILENO);

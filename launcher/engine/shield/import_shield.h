@@ -3,7 +3,7 @@
 
 namespace pylaunch::engine {
 
-// Makes first imports by several threads safe (docs/import-races.md): CPython 3.10 to 3.13 hands
+// Makes first imports by several threads safe (docs/import-races.md): CPython 3.10 to 3.15 hands
 // out half-built and replaced modules. Always on. builtins.__import__ stays CPython's, and modules
 // that are imported already never come here: import.c looks up `_find_and_load` and
 // `_lock_unlock_module` of `_frozen_importlib` by name when a module is missing or half-built, and
