@@ -73,9 +73,7 @@ PyRef Lookup(const std::string& module, const std::string& name) {
   return value;
 }
 
-uint64_t VersionOf(PyObject* object) {
-  return PyDict_CheckExact(object) ? DictVersion(object) : 0;
-}
+uint64_t VersionOf(PyObject* object) { return PyDict_CheckExact(object) ? DictVersion(object) : 0; }
 
 PyObject* CodeOf(PyObject* object) {
   return Py_IS_TYPE(object, &PyFunction_Type) ? PyFunction_GET_CODE(object) : nullptr;
