@@ -10,11 +10,9 @@
 // Exported by CPython 3.10 to 3.15, declared only in internal headers
 // (Include/internal/pycore_initconfig.h).
 extern "C" const PyConfig* _Py_GetConfig(void);
-#if PY_VERSION_HEX < 0x030E0000
-// The same up to 3.13, for embedders that initialise in two phases (Doc/c-api/init_config.rst,
-// "Multi-Phase Initialization Private Provisional API"). 3.14 lacks it.
-extern "C" PyStatus _Py_InitializeMain(void);
-#endif
+// The same, for embedders that initialise in two phases (Doc/c-api/init_config.rst, "Multi-Phase
+// Initialization Private Provisional API"). 3.14 alone lacks it.
+extern "C" __attribute__((weak)) PyStatus _Py_InitializeMain(void);
 
 namespace pylaunch::engine {
 namespace {
@@ -95,15 +93,11 @@ PyStatus InitializeCore(int argc, char** argv, const std::string& program_name) 
   return Initialize(argc, argv, program_name, /*core_only=*/true);
 }
 
-// The second one, from the same words.
-PyStatus InitializeMain([[maybe_unused]] int argc, [[maybe_unused]] char** argv,
-                        [[maybe_unused]] const std::string& program_name) {
-#if PY_VERSION_HEX < 0x030E0000
-  return _Py_InitializeMain();
-#else
-  // Python/pylifecycle.c, pyinit_core_reconfigure: what is there is kept, and pyinit_main follows.
+// The second one. Without CPython's own function from the same words once more: what is there is
+// kept (Python/pylifecycle.c, pyinit_core_reconfigure).
+PyStatus InitializeMain(int argc, char** argv, const std::string& program_name) {
+  if (_Py_InitializeMain != nullptr) return _Py_InitializeMain();
   return Initialize(argc, argv, program_name, /*core_only=*/false);
-#endif
 }
 
 }  // namespace
