@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "launcher/engine/base/weak_reference.h"
+#include "launcher/engine/shield/import_shield.h"
 
 namespace pylaunch::engine {
 namespace {
@@ -64,6 +65,7 @@ bool SortModules(PyObject* modules, PyObject* main, bool as_noted) {
   Swap(modules, rest.get());
   g_exit->set_aside = rest.release();
   PyObject_GC_UnTrack(g_exit->set_aside);  // A collection would look at all that it holds.
+  AlsoFind(g_exit->set_aside);
   return true;
 }
 

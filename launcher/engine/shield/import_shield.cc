@@ -31,6 +31,7 @@ constinit struct {
   Wrapped exec;
   PyObject* bootstrap = nullptr;
   PyObject* modules = nullptr;       // sys.modules as import.c sees it: valid to the very end.
+  PyObject* also = nullptr;          // AlsoFind()
   PyObject* import = nullptr;        // builtins.__import__, as import.c passes it on.
   PyObject* name = nullptr;          // "name", interned
   PyObject* spec = nullptr;          // "__spec__", interned
@@ -225,8 +226,17 @@ PyObject* Import(PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   return result;
 }
 
+// What AlsoFind() was told of; null without an exception: it was not.
+PyObject* FindAlso(PyObject* name) {
+  if (g.also == nullptr || PyDict_GET_SIZE(g.modules) == 0) return nullptr;
+  PyRef module = PyRef::Share(PyDict_GetItemWithError(g.also, name));
+  PyErr_Clear();
+  return module.release();
+}
+
 PyObject* FindAndLoad(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   if (count == 0 || !InMainInterpreter()) return g.find_and_load.Call(args, count, keywords);
+  if (PyObject* module = FindAlso(args[0])) return module;
   if (PyRef module = InModules(args[0]); module && !SpecIfInitializing(module.get())) {
     // importlib.import_module() of what is there: stock looks at the same and returns the same.
     if (count == 2 && keywords == nullptr && Py_IS_TYPE(module.get(), &PyModule_Type) &&
@@ -328,5 +338,7 @@ bool InstallImportShield(bool explain) {
          g.load.Install(g.bootstrap, "_load", InTurn<g.load>) &&
          g.exec.Install(g.bootstrap, "_exec", InTurn<g.exec>);
 }
+
+void AlsoFind(PyObject* modules) { g.also = modules; }
 
 }  // namespace pylaunch::engine

@@ -1,6 +1,8 @@
 #ifndef PYLAUNCH_LAUNCHER_ENGINE_SHIELD_IMPORT_SHIELD_H_
 #define PYLAUNCH_LAUNCHER_ENGINE_SHIELD_IMPORT_SHIELD_H_
 
+#include <Python.h>
+
 namespace pylaunch::engine {
 
 // Makes first imports by several threads safe (docs/import-races.md): CPython 3.10 to 3.15 hands
@@ -12,6 +14,11 @@ namespace pylaunch::engine {
 // Reading order: this one's .cc, import_lock, import_turns, load_watch, stale_module, births,
 // lazy_loader.
 bool InstallImportShield(bool explain);
+
+// From now on the modules in `modules`, a dict that is kept, are found though sys.modules lacks
+// them, as long as there is anything in sys.modules. For the end of the process, when CPython takes
+// one module after the other out of there: finalizers find those that it has not come to.
+void AlsoFind(PyObject* modules);
 
 }  // namespace pylaunch::engine
 
