@@ -158,9 +158,11 @@ Handoff OrderFor(const Handoff& order, const std::string& path, TrialPages pages
   return handoff;
 }
 
-// Where standard streams are closed, what was opened since stands in their place.
-cache::Descriptor BehindStreams(int fd) {
-  return cache::Descriptor(fd < 0 ? -1 : fcntl(fd, F_DUPFD, STDERR_FILENO + 1));
+// Where standard streams are closed, what was opened since stands in their place. Behind them may
+// come what the process opens again.
+cache::Descriptor OutOfTheWay(int fd) {
+  constexpr int kFirst = 64;
+  return cache::Descriptor(fd < 0 ? -1 : fcntl(fd, F_DUPFD, kFirst));
 }
 
 }  // namespace
@@ -169,10 +171,10 @@ TrialResult TryImage(const Handoff& order, const Candidate& image, const std::st
                      TrialPages pages) {
   const std::string restorer = order.LibraryFile(image::kRestorer);
   cache::Pipe told(0), words(O_CLOEXEC | O_NONBLOCK);
-  const cache::Descriptor image_fd = BehindStreams(image.fd);
-  const cache::Descriptor handoff_fd = BehindStreams(told.reading().get());
+  const cache::Descriptor image_fd = OutOfTheWay(image.fd);
+  const cache::Descriptor handoff_fd = OutOfTheWay(told.reading().get());
   const cache::Descriptor memory(pages == TrialPages::kNone ? -1 : memfd_create("pylaunch", 0));
-  const cache::Descriptor pages_fd = BehindStreams(memory.get());
+  const cache::Descriptor pages_fd = OutOfTheWay(memory.get());
   // Little enough to lie in a pipe.
   const std::string bytes = OrderFor(order, path, pages, pages_fd.get()).Serialize();
   const bool ready =

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string_view>
 
 namespace pylaunch::engine {
@@ -44,11 +45,31 @@ ArchivePath::ArchivePath(const image::Restored& restored) : argv_(restored.argv)
   environment_.push_back(nullptr);
 }
 
+bool ArchivePath::MakeWayFor(const std::vector<OpenFile>& files) {
+  int highest = 0;
+  for (const OpenFile& file : files) highest = std::max(highest, file.fd);
+  for (const OpenFile& file : files) {
+    if (fcntl(file.fd, F_GETFD) < 0) continue;
+    const auto ours = std::find(descriptors_.begin(), descriptors_.end(), file.fd);
+    if (ours == descriptors_.end()) return false;
+    const int moved = fcntl(file.fd, F_DUPFD_CLOEXEC, highest + 1);
+    if (moved < 0) return false;
+    moved_.emplace_back(file.fd, moved);
+    close(file.fd);
+    *ours = moved;
+  }
+  return true;
+}
+
 void ArchivePath::Take(const Handoff& handoff, const sigset_t& mask, const sigset_t& ignored) {
   HandoffVariable told;
   char* const value = HandoffValue(handoff_.data());
   const bool whole = value != nullptr && ParseHandoffVariable(value, &told);
   if (descriptors_.empty() || !whole || told.python == nullptr) return;
+  for (const auto& [from, to] : moved_) {
+    dup2(to, from);
+    std::replace(descriptors_.begin(), descriptors_.end(), to, from);
+  }
   Refill(descriptors_[0], handoff.Serialize());
   ResetSignals(mask, ignored);
   execve(told.python, argv_, environment_.data());

@@ -4,10 +4,12 @@
 #include <signal.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "image/format.h"
 #include "launcher/contract/handoff.h"
+#include "launcher/engine/record/open_files.h"
 
 namespace pylaunch::engine {
 
@@ -20,6 +22,9 @@ class ArchivePath {
 
   // What reads the handoff leaves it open.
   std::vector<int>* descriptors() { return &descriptors_; }
+  // Frees the numbers of these files, if nobody but what reads the handoff has them. False: another
+  // file, of the starter's, is open there.
+  bool MakeWayFor(const std::vector<OpenFile>& files);
 
   // Executes Python as the front end would have. `mask` and `ignored`: the process's signals as its
   // starter left them. Returns only if that fails.
@@ -34,6 +39,7 @@ class ArchivePath {
   std::string handoff_;  // The variables that TakeHandoff wipes, as they were.
   std::string preload_;
   std::vector<int> descriptors_;
+  std::vector<std::pair<int, int>> moved_;  // From where to where.
 };
 
 }  // namespace pylaunch::engine

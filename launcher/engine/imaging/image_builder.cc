@@ -39,6 +39,7 @@
 #include "launcher/engine/record/clock_reads.h"
 #include "launcher/engine/record/file_record.h"
 #include "launcher/engine/record/host_name_reads.h"
+#include "launcher/engine/record/open_files.h"
 #include "launcher/engine/record/output_record.h"
 #include "launcher/engine/record/process_state.h"
 #include "launcher/engine/record/random_draws.h"
@@ -306,7 +307,10 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
   }
   bool separated = false;
   if (refusal.empty()) {
-    const auto left = WhatWasLeft(*g.before, ProcessState::Now());
+    const ProcessState now = ProcessState::Now();
+    const auto left = WhatWasLeft(*g.before, now);
+    const auto open_files = FilesLeftOpen(g.before->descriptors, now.descriptors);
+    g.resumption->KeepOpen(open_files);
     // Never freed, like g.read.
     const auto& modules = *new std::set<std::string>(ModuleFiles());
     const std::string young = TooYoung(*handoff, read, modules);
@@ -330,6 +334,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
       }
       std::string why = g.resumption->Prepare(handoff->image.hooks);
       maker->Renewed(g.resumption->renewed_files());
+      for (const OpenFile& file : open_files) maker->Add(file.path);
       // What Python has written out by now, and what not, depends on that.
       if (HasPrinted(STDOUT_FILENO) || g.resumption->has_output()) {
         maker->Ask(TerminalFact(STDOUT_FILENO));

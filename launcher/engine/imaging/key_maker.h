@@ -37,6 +37,9 @@ class KeyMaker {
   // This askable fact counts, too. Before Make.
   void Ask(const std::string& fact) { asked_.insert(fact); }
 
+  // A file that must be as it is.
+  void Add(const std::string& file) { files_.insert(file); }
+
   // `mapped`: the image's files. An empty string, or why all this proves nothing. Once; when the
   // image has been written, without Python.
   std::string Make(const std::vector<std::string>& mapped, image::Key* key);

@@ -208,7 +208,7 @@ std::string Resumption::Prepare(const std::string& folder) {
 }
 
 bool Resumption::Renew(const image::Restored& restored, const sigset_t& ignored, Handoff* handoff,
-                       std::vector<int>* descriptors) {
+                       ArchivePath* back) {
   const bool permitted = RequestState(processor_state_);
   registrations_.Repeat();
   libraries_.Renew();
@@ -219,17 +219,33 @@ bool Resumption::Renew(const image::Restored& restored, const sigset_t& ignored,
   if ((signal_stack_.ss_flags & SS_DISABLE) == 0) sigaltstack(&signal_stack_, nullptr);
   NameProgram(restored.argv[0]);
   environ = restored.envp;
-  if (std::optional<Handoff> taken = TakeHandoff(descriptors)) *handoff = std::move(*taken);
+  if (std::optional<Handoff> taken = TakeHandoff(back->descriptors())) {
+    *handoff = std::move(*taken);
+  }
   environment_.Resume(environ);
   if (!permitted) {
     PyErr_SetString(PyExc_RuntimeError, "no permission for the processor's extended state");
     return false;
   }
+  if (!ReopenFiles(back)) return false;
   PyOS_AfterFork_Child();
   if (!CatchUpOnSignals(ignored_, ignored)) return false;
   if (!SetProgram(restored)) return false;
   ForgetListsOfThisStart();
   return static_cast<bool>(PyRef::Steal(PyObject_CallNoArgs(static_cast<PyObject*>(resume_))));
+}
+
+bool Resumption::ReopenFiles(ArchivePath* back) const {
+  if (!back->MakeWayFor(files_)) {
+    PyErr_SetString(PyExc_OSError, "a descriptor is in use that a preloaded module has");
+    return false;
+  }
+  for (const OpenFile& file : files_) {
+    if (Reopen(file)) continue;
+    PyErr_SetFromErrnoWithFilename(PyExc_OSError, file.path.c_str());
+    return false;
+  }
+  return true;
 }
 
 bool Resumption::RepeatPrinted() const {
@@ -244,7 +260,7 @@ bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
   TracingPause pause;
   ArchivePath back(restored);
   const sigset_t ignored = IgnoredSignals();  // The starter's.
-  const bool renewed = Renew(restored, ignored, handoff, back.descriptors());
+  const bool renewed = Renew(restored, ignored, handoff, &back);
   if (renewed && handoff->image_trial) PassTrial(*handoff);
   if (renewed && RepeatPrinted()) {
     back.Close();

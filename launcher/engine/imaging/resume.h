@@ -11,9 +11,11 @@
 
 #include "image/format.h"
 #include "launcher/contract/handoff.h"
+#include "launcher/engine/imaging/archive_path.h"
 #include "launcher/engine/imaging/image_environment.h"
 #include "launcher/engine/imaging/kernel_registrations.h"
 #include "launcher/engine/imaging/library_ids.h"
+#include "launcher/engine/record/open_files.h"
 
 namespace pylaunch::engine {
 
@@ -27,6 +29,9 @@ class Resumption {
   // In the capturing process; needs the GIL. `folder`: of resume.py. Returns why not, or an empty
   // string.
   std::string Prepare(const std::string& folder);
+
+  // Before Prepare(): what a restored process opens again.
+  void KeepOpen(std::vector<OpenFile> files) { files_ = std::move(files); }
 
   // Then: kernel files that hooks read again, as often as their modules have read them.
   const std::vector<std::string>& renewed_files() const { return renewed_files_; }
@@ -44,7 +49,9 @@ class Resumption {
  private:
   // `ignored`: which signals the restored process was started with as ignored.
   bool Renew(const image::Restored& restored, const sigset_t& ignored, Handoff* handoff,
-             std::vector<int>* descriptors);
+             ArchivePath* back);
+  // False: an exception is set.
+  bool ReopenFiles(ArchivePath* back) const;
   // What was printed while preloading. False: an exception is set.
   bool RepeatPrinted() const;
   // Calls resume.py's `prepare`. Returns why there can be no image, or an empty string.
@@ -61,6 +68,7 @@ class Resumption {
   LibraryIds libraries_;
   std::vector<std::pair<int, struct sigaction>> signals_;
   stack_t signal_stack_ = {};
+  std::vector<OpenFile> files_;
   void* resume_ = nullptr;  // resume.py's functions.
   void* refill_ = nullptr;
   bool has_output_ = false;

@@ -15,6 +15,7 @@
 #include "image/region_map.h"
 #include "launcher/engine/record/file_record.h"
 #include "launcher/engine/record/kernel_state.h"
+#include "launcher/engine/record/open_files.h"
 #include "launcher/engine/record/output_record.h"
 #include "launcher/engine/record/random_draws.h"
 
@@ -141,6 +142,7 @@ std::vector<Part> WhatWasLeft(const ProcessState& before, const ProcessState& no
   all.insert(now.descriptors.begin(), now.descriptors.end());
   for (const auto& [fd, file] : all) {
     const std::string was = FileAt(before.descriptors, fd), is = FileAt(now.descriptors, fd);
+    if (was.empty() && ReopenableFile(fd)) continue;
     if (was != is) left.push_back(DescriptorPart(fd, was, is));
     // How far another file has been read says nothing, nor who has read it.
     if (was != is && fd == STDIN_FILENO)

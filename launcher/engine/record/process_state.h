@@ -42,7 +42,8 @@ struct ProcessState {
   bool Has(const Part& part) const;
 };
 
-// What is of `now` and not of `before`, and descriptors that are of `before` only.
+// What is of `now`, which is how this process is, and not of `before`, and descriptors that are of
+// `before` only. Files that are opened again (open_files.h) are not left.
 std::vector<ProcessState::Part> WhatWasLeft(const ProcessState& before, const ProcessState& now);
 
 // The ids of this process's threads.
