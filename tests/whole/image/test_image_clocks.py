@@ -108,6 +108,7 @@ def test_who_asks_too_often_is_for_this_boot(boot_of):
     assert boot_of(OFTEN) == "preloading has asked for the time too often"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRELOADS)
 def test_real_packages_keep_none(image, name):
     if PRELOADS[name] and not has(name):
