@@ -24,11 +24,11 @@ namespace pylaunch::image {
 // All memory comes from `memory`: an image that is searched must not hold what is looked for.
 class ClockSearch {
  public:
-  // `mapped`: where this process has memory; both ends may be pointed at.
   struct Bounds {
     uint64_t first, last;
   };
   ClockSearch(std::span<const int64_t> times_ns, std::pmr::memory_resource* memory);
+  // Where this process has memory. Both ends may be pointed at.
   void SetMapped(std::pmr::vector<Bounds> in_order) { mapped_ = std::move(in_order); }
 
   // Adds to what is found what is in the `size` bytes at `begin`. REQUIRES: both are multiples of
@@ -36,7 +36,7 @@ class ClockSearch {
   void LookIn(const char* begin, size_t size, bool writable);
   // How many that are not to change.
   size_t fixed() const { return fixed_; }
-  // Where the others are (MovableTime).
+  // Where the others are, as an image lists them (kTimespecMark in format.h).
   const std::pmr::vector<uint64_t>& movable() const { return movable_; }
 
  private:

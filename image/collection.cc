@@ -332,6 +332,12 @@ std::optional<uint64_t> ContentHash(const std::string& path) {
   return file.ok() ? ContentHash(file.get()) : std::nullopt;
 }
 
+bool TableIsWhole(int fd, const KeyHead& key) {
+  std::string table(key.table_size, '\0');
+  return pread(fd, table.data(), table.size(), 0) == static_cast<ssize_t>(table.size()) &&
+         TableHash(table) == key.table;
+}
+
 // The sum over all pages, in whatever order they lie and were written.
 std::optional<uint64_t> ContentHash(int fd) {
   struct stat st;

@@ -95,6 +95,8 @@ void NoteUnused(const std::string& key);
 // cannot be read.
 std::optional<uint64_t> ContentHash(const std::string& path);
 std::optional<uint64_t> ContentHash(int fd);
+// Whether the table of the image that is open as `fd` is what `key` was written for.
+bool TableIsWhole(int fd, const KeyHead& key);
 // Shows each page that holds something, or what the file's end leaves of it, from the beginning on.
 // False: `visit` was false, or it cannot be read.
 bool ForEachPage(int fd, const std::function<bool(std::string_view page, uint64_t at)>& visit);

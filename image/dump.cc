@@ -283,13 +283,12 @@ class Dumper {
     header_.data_offset = (header_.vdso_offset + vdso.size + kPage - 1) & ~(kPage - 1);
     header_.file_size = Place(header_.data_offset);
     const bool written = ftruncate(fd_, static_cast<off_t>(header_.file_size)) == 0 &&
-                         WriteAt(0, &header_, sizeof header_) &&
                          WriteAt(sizeof header_, pieces_.data(), pieces_.size() * sizeof(Piece)) &&
                          WriteAt(header_.paths_offset, paths_.data(), paths_.size()) &&
                          WriteAt(header_.vdso_offset, vdso.bytes, vdso.size) &&
                          std::all_of(pieces_.begin(), pieces_.end(),
                                      [&](const Piece& p) { return WritePages(p); }) &&
-                         WriteTimes();
+                         WriteTimes() && WriteAt(0, &header_, sizeof header_);
     if (!written && why_.empty()) return Refuse("cannot be written: ", std::strerror(errno));
     return written;
   }
@@ -300,8 +299,7 @@ class Dumper {
     header_.times_offset = header_.file_size;
     header_.times_count = times.size();
     header_.file_size += times.size() * sizeof times[0];
-    return WriteAt(header_.times_offset, times.data(), times.size() * sizeof times[0]) &&
-           WriteAt(0, &header_, sizeof header_);
+    return WriteAt(header_.times_offset, times.data(), times.size() * sizeof times[0]);
   }
 
   // A chunk at a time, and what is empty of a chunk as well: page caches keep what was written at

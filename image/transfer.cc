@@ -311,10 +311,7 @@ bool IsImageOf(const std::string& path, const Key& key) {
                     header.format == kFormat &&
                     header.file_size == static_cast<uint64_t>(st.st_size) &&
                     header.data_offset == key.table_size && key.table_size <= header.file_size;
-  if (!ours || ContentHash(file.get()) != key.content) return false;
-  std::string table(key.table_size, '\0');
-  return pread(file.get(), table.data(), table.size(), 0) == static_cast<ssize_t>(table.size()) &&
-         TableHash(table) == key.table;
+  return ours && ContentHash(file.get()) == key.content && TableIsWhole(file.get(), key);
 }
 
 }  // namespace

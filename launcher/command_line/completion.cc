@@ -128,15 +128,14 @@ std::string ZshValue(const OwnOption& option) {
     case Kind::kSwitch:
       return "";
     case Kind::kChoices:
-      return Cat("=:", option.value, ":(", option.choices, ")");
+      return Cat(":", option.value, ":(", option.choices, ")");
     case Kind::kFile:
-      return Cat("=:", option.value, ":_files");
-    case Kind::kFolder:
-      return Cat("=:", option.value, ":_files -/");
     case Kind::kCommand:
-      return Cat("=:", option.value, ":_files");
+      return Cat(":", option.value, ":_files");
+    case Kind::kFolder:
+      return Cat(":", option.value, ":_files -/");
     case Kind::kOther:
-      return Cat("=:", option.value, ": ");
+      return Cat(":", option.value, ": ");
   }
   return "";
 }
@@ -144,9 +143,8 @@ std::string ZshValue(const OwnOption& option) {
 std::string Zsh(std::span<const OwnOption> options) {
   std::string script = kZshHead;
   for (const OwnOption& option : options) {
-    std::string value = ZshValue(option);
+    const std::string value = ZshValue(option);
     const std::string equals = value.empty() ? "" : "=";
-    if (!value.empty()) value.erase(0, 1);
     const bool repeats = std::string_view(option.name) == "--preload";
     script += Cat("    ",
                   Quoted(Cat(repeats ? "*" : "", option.name, equals, "[",

@@ -196,12 +196,6 @@ std::string WhyNone(const ImageQuery& query, const Program& program) {
 
 bool KnowsBoot(const Facts& facts) { return !image::ValueOf(facts, image::kBoot).empty(); }
 
-bool TableIsWhole(int fd, const image::KeyHead& key) {
-  std::string table(key.table_size, '\0');
-  return pread(fd, table.data(), table.size(), 0) == static_cast<ssize_t>(table.size()) &&
-         image::TableHash(table) == key.table;
-}
-
 // What the image was made of and is no more as it was, in words; or an empty string.
 std::string WhatChanged(const image::KeyFile& file) {
   const std::optional<image::Key> key = file.Whole();
@@ -227,7 +221,7 @@ OpenImage Open(const image::KeyFile& file, const image::KeyHead& head, CacheMode
     return result;
   }
   const image::FileState now = image::StateOf(st);
-  if (now == head.image && TableIsWhole(opened.get(), head)) {
+  if (now == head.image && image::TableIsWhole(opened.get(), head)) {
     result.fd = opened.Release();
     return result;
   }

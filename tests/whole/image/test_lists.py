@@ -93,18 +93,24 @@ def test_handlers_of_a_quiet_library_are_left_out_in_a_listed_version(lab, tmp_p
     assert lines == ([("9.9", "all handlers run")] if kind == "another version" else [])
 
 
-@needs_cc
-@pytest.mark.parametrize("kind", INSTALLED)
-def test_a_library_that_uses_environ_reads_nothing_of_it_in_a_listed_version(lab, tmp_path, kind):
+def environ_user(lab, tmp_path, name, suffix, kind):
+    """Of an image with a library that uses environ: itself, how it is started with one more variable, what its maker said."""
     lab.need_pylaunch()
     lib, image = tmp_path / "lib", Imaged(lab, tmp_path / "image")
-    library(lib, "torch/lib/libtorch_cpu.so", "-DENVIRON")
-    install(lib, "torch", line_of(LISTS / "environ_libraries.txt", "torch/lib/libtorch_cpu"), kind)
-    (lib / "early.py").write_text(f"import ctypes\nctypes.CDLL({str(lib / 'torch/lib/libtorch_cpu.so')!r})\n")  # fmt: skip
+    library(lib, name + suffix, "-DENVIRON")
+    install(lib, name.partition("/")[0], line_of(LISTS / "environ_libraries.txt", name), kind)
+    (lib / "early.py").write_text(f"import ctypes\nctypes.CDLL({str(lib / (name + suffix))!r})\n")
     time.sleep(RACY)
     setup = {"preload": ["import early"], "env": {"PYTHONPATH": str(lib)}}
     made = image.make("-c", "pass", **setup)
     setup["env"]["NOBODY_ASKED_FOR"] = "this"
+    return image, setup, made
+
+
+@needs_cc
+@pytest.mark.parametrize("kind", INSTALLED)
+def test_a_library_that_uses_environ_reads_nothing_of_it_in_a_listed_version(lab, tmp_path, kind):
+    image, setup, made = environ_user(lab, tmp_path, "torch/lib/libtorch_cpu", ".so", kind)
     assert restored(image("-c", "pass", **setup)) == (kind == BELIEVED)
     lines = told(made, "environ_libraries.txt", "torch")
     assert lines == ([("9.9", "all variables count as read")] if kind == "another version" else [])
@@ -112,15 +118,7 @@ def test_a_library_that_uses_environ_reads_nothing_of_it_in_a_listed_version(lab
 
 @needs_cc
 def test_a_library_that_uses_environ_for_variables_of_its_own(lab, tmp_path):
-    lab.need_pylaunch()
-    lib, image = tmp_path / "lib", Imaged(lab, tmp_path / "image")
-    library(lib, "pyarrow/libarrow.so.1", "-DENVIRON")
-    install(lib, "pyarrow", line_of(LISTS / "environ_libraries.txt", "pyarrow/libarrow"), BELIEVED)
-    (lib / "early.py").write_text(f"import ctypes\nctypes.CDLL({str(lib / 'pyarrow/libarrow.so.1')!r})\n")  # fmt: skip
-    time.sleep(RACY)
-    setup = {"preload": ["import early"], "env": {"PYTHONPATH": str(lib)}}
-    image.make("-c", "pass", **setup)
-    setup["env"]["NOBODY_ASKED_FOR"] = "this"
+    image, setup, _ = environ_user(lab, tmp_path, "pyarrow/libarrow", ".so.1", BELIEVED)
     assert restored(image("-c", "pass", **setup))
     for name in ("MIMALLOC_VERBOSE", "mimalloc_show_errors"):
         got = image("-c", "pass", **{**setup, "env": {**setup["env"], name: "1"}})
