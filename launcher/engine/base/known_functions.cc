@@ -57,10 +57,12 @@ std::string_view Statement(std::string_view source, size_t begin, size_t after_f
 }
 
 bool Binds(std::string_view line, std::string_view name) {
-  if (line.starts_with("def ")) line.remove_prefix(4);
+  const bool function = line.starts_with("def ");
+  if (function) line.remove_prefix(4);
   if (!line.starts_with(name)) return false;
   line.remove_prefix(name.size());
-  return line.starts_with("(") || line.starts_with(" =") || line.starts_with(":");
+  if (function) return line.starts_with("(");
+  return line.starts_with(" =") || line.starts_with(":");
 }
 
 // The last top-level statement that binds `name`, with its decorators; empty: none.

@@ -183,7 +183,10 @@ def test_library_that_goes_through_the_whole_environment(image, tmp_path):
     assert reason(got) == "none for this state: variable UNREAD is new", got.err
 
 
-@pytest.mark.parametrize("package", ["tqdm.auto", "networkx"])
+PREFIXES = {"tqdm.auto": "TQDM_", "networkx": "NETWORKX_BACKEND_PRIORITY_", "fsspec": "FSSPEC_"}
+
+
+@pytest.mark.parametrize("package", PREFIXES)
 def test_known_functions_use_only_a_prefix(image, package):
     """These go through the environment (launcher/engine/environment/environ_prefixes.txt)."""
     if not has(package.partition(".")[0]):
@@ -192,9 +195,9 @@ def test_known_functions_use_only_a_prefix(image, package):
     made = image.make("-c", "pass", preload=preload)
     assert "goes through" not in made.err, made.err
     assert restored(image("-c", "pass", preload=preload, env={"ANY": "1"}))
-    for name in ("TQDM_", "NETWORKX_BACKEND_PRIORITY_"):
-        got = image("-c", "pass", preload=preload, env={name + "X": "1"})
-        assert restored(got) != (name[:4].lower() == package[:4]), got.err
+    for user, prefix in PREFIXES.items():
+        got = image("-c", "pass", preload=preload, env={prefix + "X": "1"})
+        assert restored(got) == (user != package), got.err
 
 
 def test_copy_of_a_known_function_is_not_known(image, tmp_path):
