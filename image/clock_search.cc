@@ -80,7 +80,7 @@ void ClockSearch::LookIn(const char* begin, size_t size, bool writable) {
     const uint64_t value = *word;
     if (value == 0) [[likely]]
       continue;
-    const bool may_be =
+    const unsigned may_be =
         integers.Has(value) | doubles.Has(value) | seconds.Has(value) | digits.Has(value);
     const Form form = may_be ? FormAt(word, end) : Form::kNone;
     if (form == Form::kNone) continue;

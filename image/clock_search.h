@@ -44,7 +44,8 @@ class ClockSearch {
   // Words from `first` on, as many as `width` and one.
   struct Range {
     uint64_t first = 0, width = 0;
-    bool Has(uint64_t word) const { return word - first <= width; }
+    // 1 or 0, so that several can be asked without a branch between them.
+    unsigned Has(uint64_t word) const { return word - first <= width; }
   };
 
   bool IsTime(int64_t ns) const;

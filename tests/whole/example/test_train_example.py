@@ -74,6 +74,7 @@ def check_trials(database, count):
     assert "COMPLETE" in states
 
 
+@pytest.mark.slow  # 20 s each.
 @pytest.mark.parametrize("image", ["0", "1"])
 def test_four_threads_train_and_draw_the_history(tmp_path, image):
     process = start(*TRAIN, "--trials", 8, "--jobs", 4, cwd=tmp_path, env={"PYLAUNCH_IMAGE": image})

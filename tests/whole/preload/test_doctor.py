@@ -616,6 +616,7 @@ load_inline("jit_of_pylaunch", cpp_sources="int f() { return 1; }", functions=["
 
 
 @has("torch")
+@pytest.mark.slow  # 4 s each.
 @pytest.mark.parametrize("tools", [(), ("ninja",)])
 def test_a_jit_extension_without_a_compiler(linked, work, tmp_path, tools):
     if tools and not shutil.which("ninja"):
