@@ -184,6 +184,51 @@ def test_variables(prefix, env, usual):
     compare(prefix, Start(env=env), usual)
 
 
+@pytest.mark.parametrize("way", ["two words", "one word", "variable", "both"])
+@pytest.mark.parametrize("what", ["file", "link", "environment", "no such file", "relative", "name"])
+def test_python_that_is_named(prefix, tmp_path, way, what):
+    prefix.configure()  # Its own would be another.
+    prefix.add_python(name="python3.12")
+    prefix.add_python(tmp_path / "other")
+    named = {
+        "file": str(tmp_path / "other/bin/python3.11"),
+        "link": str(tmp_path / "other/bin/../bin/python"),
+        "environment": str(tmp_path / "other/"),
+        "no such file": "/nowhere/python3.11",
+        "relative": "other/bin/python3.11",
+        "name": "python3.11",
+    }[what]
+    args = {"two words": ["--python", named], "one word": [f"--python={named}"]}
+    env = {"PYLAUNCH_PYTHON": named if way == "variable" else "/nowhere"}
+    start = Start(
+        [*args.get(way, args["two words"] if way == "both" else []), "-c", "pass"],
+        env if way in ("variable", "both") else {},
+        cwd=tmp_path,
+    )
+    usual = what in ("file", "link", "environment")
+    compare(prefix, start, usual)
+    if usual:
+        assert "/other/" in "".join(start.run(prefix, long=False)[1])
+
+
+@pytest.mark.parametrize("args", [["--python"], ["--python="], ["--python", ""], ["--pythons", "/"]])
+def test_python_that_is_named_badly(prefix, args):
+    prefix.configure()
+    prefix.add_python()
+    compare(prefix, Start(args), usual=False)
+    compare(prefix, Start(["--python", "/x", *args]), usual=False)
+
+
+def test_named_python_that_cannot_be_executed(prefix, tmp_path):
+    """The long way then reads the command line as it was."""
+    prefix.configure()
+    python = prefix.add_python(tmp_path / "other")
+    python.write_bytes(b"\x7fELF, but no more of it")
+    start = Start(["--python", str(python), "-c", "pass"])
+    compare(prefix, start, usual=False)
+    assert "Exec format error" in start.run(prefix, long=False)[1][1]
+
+
 def test_no_variables_at_all(prefix, tmp_path):
     prefix.configure()
     prefix.add_python()
