@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <iterator>
 
 namespace pylaunch::engine {
 namespace {
@@ -21,22 +22,34 @@ void Populate(void* start, size_t size) {
   errno = error;
 }
 
-// CPython calls AllocateArena with nothing of ours.
-constinit PyObjectArenaAllocator g_arenas = {};
+// How much of the first arenas is written when a program starts, in the order they are asked for.
+#if PY_VERSION_HEX < 0x030D0000
+constexpr size_t kFirstArenas[] = {kArena};
+#else
+constexpr size_t kFirstArenas[] = {kArena, kArena * 3 / 8};
+#endif
 
-// The first arena is full when a program starts; of a second one no two versions use as much.
+// CPython calls AllocateArena with nothing of ours.
+constinit struct {
+  PyObjectArenaAllocator arenas = {};
+  size_t taken = 0;  // Of kFirstArenas.
+} g;
+
+// From 3.11 on the interpreter's stack comes from here as well, in smaller pieces.
 void* AllocateArena(void* context, size_t size) {
-  void* arena = g_arenas.alloc(context, size);
-  PyObject_SetArenaAllocator(&g_arenas);
-  if (arena != nullptr && size <= kArena) Populate(arena, size);
+  void* arena = g.arenas.alloc(context, size);
+  if (size != kArena) return arena;
+  const size_t written = kFirstArenas[g.taken];
+  if (++g.taken == std::size(kFirstArenas)) PyObject_SetArenaAllocator(&g.arenas);
+  if (arena != nullptr) Populate(arena, written);
   return arena;
 }
 
-void TakeFirstArenaAhead() {
-  PyObject_GetArenaAllocator(&g_arenas);
-  PyObjectArenaAllocator once = g_arenas;
-  once.alloc = AllocateArena;
-  PyObject_SetArenaAllocator(&once);
+void TakeFirstArenasAhead() {
+  PyObject_GetArenaAllocator(&g.arenas);
+  PyObjectArenaAllocator ours = g.arenas;
+  ours.alloc = AllocateArena;
+  PyObject_SetArenaAllocator(&ours);
 }
 
 // Up to 3.11 nearly all of CPython's own data are objects whose references are counted; from 3.12
@@ -69,7 +82,7 @@ void TakeMemoryAhead() {
 #if PY_VERSION_HEX < 0x030C0000
   dl_iterate_phdr(TakeDataAhead, nullptr);
 #endif
-  TakeFirstArenaAhead();
+  TakeFirstArenasAhead();
 }
 
 }  // namespace pylaunch::engine

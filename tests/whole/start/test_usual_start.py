@@ -185,7 +185,9 @@ def test_variables(prefix, env, usual):
 
 
 @pytest.mark.parametrize("way", ["two words", "one word", "variable", "both"])
-@pytest.mark.parametrize("what", ["file", "link", "environment", "no such file", "relative", "name"])
+@pytest.mark.parametrize(
+    "what", ["file", "link", "environment", "no such file", "relative", "name"]
+)
 def test_python_that_is_named(prefix, tmp_path, way, what):
     prefix.configure()  # Its own would be another.
     prefix.add_python(name="python3.12")
@@ -211,7 +213,9 @@ def test_python_that_is_named(prefix, tmp_path, way, what):
         assert "/other/" in "".join(start.run(prefix, long=False)[1])
 
 
-@pytest.mark.parametrize("args", [["--python"], ["--python="], ["--python", ""], ["--pythons", "/"]])
+@pytest.mark.parametrize(
+    "args", [["--python"], ["--python="], ["--python", ""], ["--pythons", "/"]]
+)
 def test_python_that_is_named_badly(prefix, args):
     prefix.configure()
     prefix.add_python()
