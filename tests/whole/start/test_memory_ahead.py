@@ -1,4 +1,4 @@
-"""The memory that every start writes is asked for at once (launcher/engine/start/memory_ahead.h)."""
+"""Memory that every start writes is asked for at once: launcher/engine/start/memory_ahead.h."""
 
 import os
 
