@@ -23,6 +23,7 @@
 
 #include "image/system_call.h"
 #include "launcher/contract/handoff.h"
+#include "launcher/contract/program_loader.h"
 #include "launcher/contract/python_options.h"
 #include "launcher/init/init_process.h"
 
@@ -279,21 +280,22 @@ class Search {
     return S_ISREG(python.st_mode) && (python.st_mode & 0111) != 0 && !same;
   }
 
-  // An ELF file called "python3.<minor>", symbolic links resolved.
+  // An ELF file called "python3.<minor>", symbolic links resolved, that is not musl's.
   bool IsNamedAfterVersion() {
     const long fd =
         SystemCall(__NR_open, Address(python_.get()), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return false;
-    char magic[SELFMAG];
-    const long size = SystemCall(__NR_read, static_cast<uint64_t>(fd), Address(magic), SELFMAG);
+    alignas(Elf64_Ehdr) char start[kProgramStart];
+    const long got = SystemCall(__NR_read, static_cast<uint64_t>(fd), Address(start), sizeof start);
+    const size_t size = got < 0 ? 0 : static_cast<size_t>(got);
     Text link;
     link.Add("/proc/self/fd/").Add(static_cast<uint64_t>(fd));
     Text file;
     const bool resolved = ReadLink(link.get(), &file);
     SystemCall(__NR_close, static_cast<uint64_t>(fd));
-    const bool elf = size == SELFMAG && magic[0] == ELFMAG0 && magic[1] == ELFMAG1 &&
-                     magic[2] == ELFMAG2 && magic[3] == ELFMAG3;
-    return resolved && elf && ReadMinor(file.AfterLastSlash());
+    const char* loader = ProgramLoader(start, size);
+    const bool enters = IsElf(start, size) && (loader == nullptr || !IsMuslLoader(loader));
+    return resolved && enters && ReadMinor(file.AfterLastSlash());
   }
 
   bool ReadMinor(const char* name) {

@@ -91,7 +91,10 @@ class Start:
 
 def decode(line: str) -> str:
     what, _, digits = line.partition(" ")
-    return f"{what} {bytes.fromhex(digits).decode('latin-1')}"
+    try:
+        return f"{what} {bytes.fromhex(digits).decode('latin-1')}"
+    except ValueError:  # Not the probe's.
+        return line
 
 
 def compare(prefix: Prefix, start: Start, usual: bool) -> None:
@@ -299,6 +302,46 @@ def test_not_an_elf_file(prefix):
     python = prefix.add_python()
     python.write_text("#!/bin/sh\nexit 3\n")
     compare(prefix, Start(), usual=False)
+
+
+LOADER = r"""
+static long call(long number, long a, long b, long c) {
+  long result;
+  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11");
+  return result;
+}
+void run(long* stack) {
+  for (char** setting = (char**)(stack + stack[0] + 2); *setting; ++setting) {
+    long size = 0;
+    while ((*setting)[size]) ++size;
+    call(1, 1, (long)*setting, size);
+    call(1, 1, (long)"\n", 1);
+  }
+  call(60, 3, 0, 0);
+}
+__asm__(".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call run\n");
+"""
+
+
+def test_a_python_of_musl_runs_without_the_engine(prefix, tmp_path):
+    """musl's loader would take the engine, and end for want of glibc's functions."""
+    loader = tmp_path / "ld-musl-x86_64.so.1"  # Shows what it is given.
+    build = ["cc", "-O1", "-fno-stack-protector", "-nostdlib", "-x", "c", "-"]
+    subprocess.run([*build, "-static", "-o", loader], input=LOADER, text=True, check=True)
+    prefix.configure()
+    python = prefix.add_python()
+    named = f"-Wl,--dynamic-linker={loader}"
+    subprocess.run(
+        [*build, named, "-pie", "-fPIE", "-o", python], input=LOADER, text=True, check=True
+    )
+    _, (code, error, *shown) = Start().run(prefix, long=False)
+    assert code == "3"
+    assert not [x for x in shown if "LD_PRELOAD" in x or "HANDOFF" in x]
+    assert f"running {prefix.path}/bin/python without pylaunch" in error
+    assert f"cause: it is a program of musl's ({loader})" in error
+    assert "hint:" in error
+    code, error, *_ = Start(["--build"]).run(prefix, long=False)[1]
+    assert code == "2" and "cannot enter" in error and "musl" in error
 
 
 def test_pylaunch_itself(prefix):
