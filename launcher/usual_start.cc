@@ -1,8 +1,8 @@
 // The start that nearly all are, before and without the C library: no option and no variable of
-// ours but the cache folder's, an environment or PATH that leads straight to a CPython. glibc's own
-// start-up takes 0.5 ms, twice what is left to do; a start of python takes 10
-// (docs/performance.md). As process 1, too: its child is the program, and it stays as the init
-// (launcher/init/init.h), which never has a C library then.
+// ours but those that name the cache folder and the Python, an environment or PATH that leads
+// straight to a CPython. glibc's own start-up takes 0.5 ms, twice what is left to do; a start of
+// python takes 10 (docs/performance.md). As process 1, too: its child is the program, and it stays
+// as the init (launcher/init/init.h), which never has a C library then.
 //
 // Everything here is what Main (main.cc) would do. Wherever it is not plain what that is, this
 // gives up, the C library starts, and Main does it: an unusual start, not an error. Nothing that
@@ -23,6 +23,7 @@
 
 #include "image/system_call.h"
 #include "launcher/contract/handoff.h"
+#include "launcher/contract/program_loader.h"
 #include "launcher/contract/python_options.h"
 #include "launcher/init/init_process.h"
 
@@ -132,11 +133,27 @@ Process ReadProcess(uint64_t* stack) {
   return process;
 }
 
-// True if every word up to the program is a plain one of Python's (CommandLine in
+// A command line's words, which may begin with an option of ours: --python PATH or --python=PATH.
+struct Command {
+  char** last_own;     // The last word that Python is not to have, or argv[0].
+  const char* python;  // Null: not named.
+};
+
+Command ReadCommand(char** argv) {
+  if (argv[0] == nullptr || argv[1] == nullptr || !StartsWith(argv[1], "--python")) {
+    return {argv, nullptr};
+  }
+  const char* rest = argv[1] + sizeof "--python" - 1;
+  if (*rest == '=') return {argv + 1, rest + 1};
+  const bool has_value = *rest == '\0' && argv[2] != nullptr;
+  return has_value ? Command{argv + 2, argv[2]} : Command{argv, nullptr};
+}
+
+// True if every word after `before` up to the program is a plain one of Python's (CommandLine in
 // command_words.cc).
-bool IsUsualCommand(char** argv) {
-  if (argv[0] == nullptr) return false;
-  for (char** word = argv + 1; *word != nullptr; ++word) {
+bool IsUsualCommand(char** before) {
+  if (before[0] == nullptr) return false;
+  for (char** word = before + 1; *word != nullptr; ++word) {
     const char* letter = *word;
     if (letter[0] != '-' || letter[1] == '\0') return true;
     for (++letter; *letter != '\0'; ++letter) {
@@ -155,6 +172,7 @@ bool IsUsualCommand(char** argv) {
 // The first of each name counts (getenv(3)); empty is as good as unset.
 struct Variables {
   const char* cache = nullptr;
+  const char* python = nullptr;
   const char* xdg_cache = nullptr;
   const char* home = nullptr;
   const char* virtual_env = nullptr;
@@ -176,13 +194,15 @@ Variables ReadVariables(char** environment) {
   for (; *environment != nullptr; ++environment) {
     const char* setting = *environment;
     Take(setting, "PYLAUNCH_CACHE=", &found.cache);
+    Take(setting, "PYLAUNCH_PYTHON=", &found.python);
     Take(setting, "XDG_CACHE_HOME=", &found.xdg_cache);
     Take(setting, "HOME=", &found.home);
     Take(setting, "VIRTUAL_ENV=", &found.virtual_env);
     Take(setting, "CONDA_PREFIX=", &found.conda_prefix);
     Take(setting, "PATH=", &found.path);
     if (found.preload == nullptr && StartsWith(setting, "LD_PRELOAD=")) found.preload = environment;
-    if (StartsWith(setting, "PYLAUNCH_") && !StartsWith(setting, "PYLAUNCH_CACHE=/")) {
+    if (StartsWith(setting, "PYLAUNCH_") && !StartsWith(setting, "PYLAUNCH_CACHE=/") &&
+        !StartsWith(setting, "PYLAUNCH_PYTHON=/")) {
       found.usual = false;
     }
   }
@@ -194,7 +214,9 @@ bool IsSet(const char* value) { return value != nullptr && *value != '\0'; }
 // Where FindPython (python_home.cc) looks first, and how it tells what a file is by its name.
 class Search {
  public:
-  Search(const Text& self, const Variables& variables) : self_(self), variables_(variables) {}
+  // `requested`: the Python named; null: none.
+  Search(const Text& self, const Variables& variables, const char* requested)
+      : self_(self), variables_(variables), requested_(requested) {}
 
   // False: nothing, or nothing that is plainly a CPython.
   bool Run() { return Choose() && python_.good() && IsOtherProgram() && IsNamedAfterVersion(); }
@@ -203,6 +225,7 @@ class Search {
 
  private:
   bool Choose() {
+    if (requested_ != nullptr) return Requested();
     Text folder;
     folder.Add(self_.get());
     if (!folder.ToFolder()) return false;
@@ -220,6 +243,15 @@ class Search {
     if (IsSet(variables_.virtual_env)) return InPrefix(variables_.virtual_env);
     if (IsSet(variables_.conda_prefix)) return InPrefix(variables_.conda_prefix);
     return IsSet(variables_.path) && OnPath(variables_.path);
+  }
+
+  // An absolute path of a file or of an environment's folder.
+  bool Requested() {
+    struct stat state;
+    if (requested_[0] != '/' || !Stat(requested_, &state)) return false;
+    if (S_ISDIR(state.st_mode)) return InPrefix(requested_);
+    python_.Add(requested_);
+    return true;
   }
 
   bool InPrefix(const char* prefix) {
@@ -248,21 +280,22 @@ class Search {
     return S_ISREG(python.st_mode) && (python.st_mode & 0111) != 0 && !same;
   }
 
-  // An ELF file called "python3.<minor>", symbolic links resolved.
+  // An ELF file called "python3.<minor>", symbolic links resolved, that is not musl's.
   bool IsNamedAfterVersion() {
     const long fd =
         SystemCall(__NR_open, Address(python_.get()), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return false;
-    char magic[SELFMAG];
-    const long size = SystemCall(__NR_read, static_cast<uint64_t>(fd), Address(magic), SELFMAG);
+    alignas(Elf64_Ehdr) char start[kProgramStart];
+    const long got = SystemCall(__NR_read, static_cast<uint64_t>(fd), Address(start), sizeof start);
+    const size_t size = got < 0 ? 0 : static_cast<size_t>(got);
     Text link;
     link.Add("/proc/self/fd/").Add(static_cast<uint64_t>(fd));
     Text file;
     const bool resolved = ReadLink(link.get(), &file);
     SystemCall(__NR_close, static_cast<uint64_t>(fd));
-    const bool elf = size == SELFMAG && magic[0] == ELFMAG0 && magic[1] == ELFMAG1 &&
-                     magic[2] == ELFMAG2 && magic[3] == ELFMAG3;
-    return resolved && elf && ReadMinor(file.AfterLastSlash());
+    const char* loader = ProgramLoader(start, size);
+    const bool enters = IsElf(start, size) && (loader == nullptr || !IsMuslLoader(loader));
+    return resolved && enters && ReadMinor(file.AfterLastSlash());
   }
 
   bool ReadMinor(const char* name) {
@@ -278,6 +311,7 @@ class Search {
 
   const Text& self_;
   const Variables& variables_;
+  const char* const requested_;
   Text python_;
   uint64_t minor_ = 0;
 };
@@ -389,11 +423,12 @@ void ExecuteUnderInit(const Program& program) {
 // Returns where this is not the usual start.
 void TryUsualStart(const Process& process) {
   constexpr size_t kMaxVariables = 1000;
-  if (process.variables > kMaxVariables || !IsUsualCommand(process.argv)) return;
+  const Command command = ReadCommand(process.argv);
+  if (process.variables > kMaxVariables || !IsUsualCommand(command.last_own)) return;
   const Variables variables = ReadVariables(process.environment);
   Text self;
   if (!variables.usual || !ReadLink("/proc/self/exe", &self)) return;
-  Search search(self, variables);
+  Search search(self, variables, command.python != nullptr ? command.python : variables.python);
   if (!search.Run() || IsBesidePth(process, search.minor())) return;
 
   Text library;
@@ -422,13 +457,16 @@ void TryUsualStart(const Process& process) {
   if (variables.preload == nullptr) environment[size++] = preload.get();
   environment[size++] = handoff.get();
   environment[size] = nullptr;
-  const Program program = {process.argv,  environment, search.python().get(),
-                           library.get(), cache.get(), &handoff};
+  char* const last_own = *command.last_own;
+  *command.last_own = process.argv[0];
+  const Program program = {command.last_own, environment, search.python().get(),
+                           library.get(),    cache.get(), &handoff};
   if (SystemCall(__NR_getpid) == 1) {
     ExecuteUnderInit(program);
   } else {
     program.Execute(/*under_init=*/false);
   }
+  *command.last_own = last_own;
 }
 
 }  // namespace

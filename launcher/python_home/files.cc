@@ -1,5 +1,6 @@
 #include "launcher/python_home/files.h"
 
+#include <elf.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 
 #include "cache/descriptor.h"
 #include "cache/stat_proof.h"
+#include "launcher/contract/program_loader.h"
 #include "launcher/contract/text.h"
 
 #define XXH_INLINE_ALL
@@ -61,9 +63,14 @@ std::optional<std::string> ReadStart(const std::string& path, size_t limit) {
 }
 
 bool IsElf(const std::string& path) {
-  return ReadStart(path, 4) ==
-         "\x7F"
-         "ELF";
+  const std::optional<std::string> start = ReadStart(path, SELFMAG);
+  return start.has_value() && pylaunch::IsElf(start->data(), start->size());
+}
+
+std::string LoaderOf(const std::string& path) {
+  const std::optional<std::string> start = ReadStart(path, kProgramStart);
+  const char* loader = start.has_value() ? ProgramLoader(start->data(), start->size()) : nullptr;
+  return loader == nullptr ? "" : loader;
 }
 
 std::string Digest(std::string_view text) {

@@ -49,6 +49,9 @@ std::optional<std::string> ReadStart(const std::string& path, size_t limit);
 
 bool IsElf(const std::string& path);
 
+// The dynamic loader that a program asks for (contract/program_loader.h); empty: none is known.
+std::string LoaderOf(const std::string& path);
+
 // 128 bits in hexadecimal.
 std::string Digest(std::string_view text);
 

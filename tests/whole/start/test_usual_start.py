@@ -91,7 +91,10 @@ class Start:
 
 def decode(line: str) -> str:
     what, _, digits = line.partition(" ")
-    return f"{what} {bytes.fromhex(digits).decode('latin-1')}"
+    try:
+        return f"{what} {bytes.fromhex(digits).decode('latin-1')}"
+    except ValueError:  # Not the probe's.
+        return line
 
 
 def compare(prefix: Prefix, start: Start, usual: bool) -> None:
@@ -184,6 +187,55 @@ def test_variables(prefix, env, usual):
     compare(prefix, Start(env=env), usual)
 
 
+@pytest.mark.parametrize("way", ["two words", "one word", "variable", "both"])
+@pytest.mark.parametrize(
+    "what", ["file", "link", "environment", "no such file", "relative", "name"]
+)
+def test_python_that_is_named(prefix, tmp_path, way, what):
+    prefix.configure()  # Its own would be another.
+    prefix.add_python(name="python3.12")
+    prefix.add_python(tmp_path / "other")
+    named = {
+        "file": str(tmp_path / "other/bin/python3.11"),
+        "link": str(tmp_path / "other/bin/../bin/python"),
+        "environment": str(tmp_path / "other/"),
+        "no such file": "/nowhere/python3.11",
+        "relative": "other/bin/python3.11",
+        "name": "python3.11",
+    }[what]
+    args = {"two words": ["--python", named], "one word": [f"--python={named}"]}
+    env = {"PYLAUNCH_PYTHON": named if way == "variable" else "/nowhere"}
+    start = Start(
+        [*args.get(way, args["two words"] if way == "both" else []), "-c", "pass"],
+        env if way in ("variable", "both") else {},
+        cwd=tmp_path,
+    )
+    usual = what in ("file", "link", "environment")
+    compare(prefix, start, usual)
+    if usual:
+        assert "/other/" in "".join(start.run(prefix, long=False)[1])
+
+
+@pytest.mark.parametrize(
+    "args", [["--python"], ["--python="], ["--python", ""], ["--pythons", "/"]]
+)
+def test_python_that_is_named_badly(prefix, args):
+    prefix.configure()
+    prefix.add_python()
+    compare(prefix, Start(args), usual=False)
+    compare(prefix, Start(["--python", "/x", *args]), usual=False)
+
+
+def test_named_python_that_cannot_be_executed(prefix, tmp_path):
+    """The long way then reads the command line as it was."""
+    prefix.configure()
+    python = prefix.add_python(tmp_path / "other")
+    python.write_bytes(b"\x7fELF, but no more of it")
+    start = Start(["--python", str(python), "-c", "pass"])
+    compare(prefix, start, usual=False)
+    assert "Exec format error" in start.run(prefix, long=False)[1][1]
+
+
 def test_no_variables_at_all(prefix, tmp_path):
     prefix.configure()
     prefix.add_python()
@@ -250,6 +302,46 @@ def test_not_an_elf_file(prefix):
     python = prefix.add_python()
     python.write_text("#!/bin/sh\nexit 3\n")
     compare(prefix, Start(), usual=False)
+
+
+LOADER = r"""
+static long call(long number, long a, long b, long c) {
+  long result;
+  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11");
+  return result;
+}
+void run(long* stack) {
+  for (char** setting = (char**)(stack + stack[0] + 2); *setting; ++setting) {
+    long size = 0;
+    while ((*setting)[size]) ++size;
+    call(1, 1, (long)*setting, size);
+    call(1, 1, (long)"\n", 1);
+  }
+  call(60, 3, 0, 0);
+}
+__asm__(".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call run\n");
+"""
+
+
+def test_a_python_of_musl_runs_without_the_engine(prefix, tmp_path):
+    """musl's loader would take the engine, and end for want of glibc's functions."""
+    loader = tmp_path / "ld-musl-x86_64.so.1"  # Shows what it is given.
+    build = ["cc", "-O1", "-fno-stack-protector", "-nostdlib", "-x", "c", "-"]
+    subprocess.run([*build, "-static", "-o", loader], input=LOADER, text=True, check=True)
+    prefix.configure()
+    python = prefix.add_python()
+    named = f"-Wl,--dynamic-linker={loader}"
+    subprocess.run(
+        [*build, named, "-pie", "-fPIE", "-o", python], input=LOADER, text=True, check=True
+    )
+    _, (code, error, *shown) = Start().run(prefix, long=False)
+    assert code == "3"
+    assert not [x for x in shown if "LD_PRELOAD" in x or "HANDOFF" in x]
+    assert f"running {prefix.path}/bin/python without pylaunch" in error
+    assert f"cause: it is a program of musl's ({loader})" in error
+    assert "hint:" in error
+    code, error, *_ = Start(["--build"]).run(prefix, long=False)[1]
+    assert code == "2" and "cannot enter" in error and "musl" in error
 
 
 def test_pylaunch_itself(prefix):
