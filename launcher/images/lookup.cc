@@ -209,15 +209,16 @@ OpenImage Open(const image::KeyFile& file, const image::KeyHead& head, CacheMode
   const bool renew = mode != CacheMode::kSealed && mode != CacheMode::kReadonly;
   OpenImage result;
   const std::string path = image::ImageOf(file.path());
-  const image::ReadingAhead ahead(path, /*always=*/false);
+  struct stat st;
+  cache::Descriptor opened = image::OpenOwn(path, &st);
+  const int error = errno;
+  const image::ReadingAhead ahead(opened.get(), /*always=*/false);
   result.inodes = head.inodes;
   result.moved = head.moved;
   result.why = mode == CacheMode::kSealed ? "" : WhatChanged(file);
   if (!result.why.empty()) return result;
-  struct stat st;
-  cache::Descriptor opened = image::OpenOwn(path, &st);
   if (!opened.ok()) {
-    result.why = path + ": " + std::strerror(errno);
+    result.why = path + ": " + std::strerror(error);
     return result;
   }
   const image::FileState now = image::StateOf(st);
