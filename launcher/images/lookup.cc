@@ -122,7 +122,13 @@ Facts AllFacts(const ImageQuery& query, const Facts& command) {
     const std::set<std::string> allowed(names.begin(), names.end());
     facts.push_back({image::kAllowedSecrets, absl::StrJoin(allowed, ",")});
   }
-  for (Fact& fact : image::MachineFacts()) facts.push_back(std::move(fact));
+  for (Fact& fact : image::MachineFacts()) {
+    if (const image::CpuLevel cpu = query.options.cpu;
+        cpu != image::CpuLevel::kOwn && fact.name == image::kProcessor) {
+      fact.value = image::Baseline(fact.value, cpu);
+    }
+    facts.push_back(std::move(fact));
+  }
   return facts;
 }
 
@@ -371,8 +377,13 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
     answer.why = "nothing tells this boot from another: neither /proc/sys nor /proc/stat";
     return answer;
   }
+  if (image::ValueOf(order.facts, image::kProcessor).empty()) {
+    answer.why = "this processor has not all that the level of --cpu demands";
+    return answer;
+  }
   order.started_ns = cache::NanosecondsOf(now);
   order.shared = query.options.image_shared;
+  order.cpu = query.options.cpu;
   order.environment = image::EnvironmentFacts(environment);
   order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;
