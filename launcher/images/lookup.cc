@@ -262,6 +262,12 @@ class Search {
     std::string difference = image::Difference(head->facts, now);
     const bool made = !image::IsAdopted(key_path);
     if (order_.shared && !head->shared) return {};
+    // One for another level is not what --cpu asks for.
+    if (order_.cpu != image::CpuLevel::kOwn && !difference.empty() &&
+        image::ValueOf(head->facts, image::kProcessor) !=
+            image::ValueOf(order_.facts, image::kProcessor)) {
+      return {};
+    }
     if (difference.empty()) {
       path_ = key_path;
       OpenImage image = Open(file, *head, mode_);

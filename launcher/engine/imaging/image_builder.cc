@@ -210,11 +210,6 @@ class Publisher {
 
 std::string WhyNot(const Handoff& handoff, const ReadRecord& read) {
   if (!g.unmasked->empty()) return "it would be for this processor alone: " + *g.unmasked;
-  std::string processor_file(image::kKernelFile);
-  processor_file += "/proc/cpuinfo";
-  if (handoff.image.cpu != image::CpuLevel::kOwn && read.kernel_files.count(processor_file) != 0) {
-    return "it would be for this processor alone: preloading has read /proc/cpuinfo";
-  }
   if (!read.unknown.empty()) return "what preloading read is not known: " + read.unknown;
   if (std::string why = ShortSecretRead(handoff.image.allowed); !why.empty()) return why;
   auto made = cache::PosixFileEnv().MakeFolders(handoff.image.folder);

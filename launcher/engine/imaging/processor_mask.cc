@@ -12,10 +12,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <string_view>
 #include <vector>
 
+#include "launcher/engine/imaging/executable_ranges.h"
 #include "launcher/engine/imaging/function_bounds.h"
 #include "launcher/engine/imaging/instruction_length.h"
 #include "launcher/engine/libc/libc_calls.h"
@@ -23,6 +25,7 @@
 namespace pylaunch::engine {
 namespace {
 
+constexpr size_t kMost = 15;  // Bytes of an instruction.
 constexpr uint8_t kTrap = 0xcc;
 constexpr uint8_t kCpuid[] = {0x0f, 0xa2};
 constexpr uint8_t kXgetbv[] = {0x0f, 0x01, 0xd0};
@@ -101,34 +104,51 @@ class Object {
 
   // `early`: it was there before; constructors of it may have asked.
   void PutTraps(bool early) const {
-    for (size_t i = 0; i < info_.dlpi_phnum; ++i) {
-      const ElfW(Phdr)& segment = info_.dlpi_phdr[i];
-      if (segment.p_type != PT_LOAD || (segment.p_flags & PF_X) == 0) continue;
-      auto* begin = reinterpret_cast<uint8_t*>(info_.dlpi_addr + segment.p_vaddr);
-      int protection = PROT_EXEC;
-      if ((segment.p_flags & PF_R) != 0) protection |= PROT_READ;
-      if ((segment.p_flags & PF_W) != 0) protection |= PROT_WRITE;
-      PutTraps(begin, begin + segment.p_filesz, protection, early);
+    for (const ExecutableRange& range : ExecutableRanges(info_)) {
+      const std::vector<Question> questions = QuestionsIn(range);
+      for (const Question& question : questions) {
+        const std::optional<bool> whole = IsInstruction(range, questions, question);
+        if (!whole) Refuse(name_ + " may ask what the processor can at " + Offset(question.at));
+        if (!whole.value_or(false)) continue;
+        if (early && !IsPython()) {
+          Refuse(name_ + " was loaded before what the processor can was hidden");
+        }
+        if (!early && IsRelocated()) {
+          Refuse("this C library tells too late that " + name_ + " is loaded");
+        }
+        PutTrap(question.at, question.length, range.protection, info_.dlpi_phdr, name_);
+      }
     }
   }
 
  private:
-  void PutTraps(uint8_t* begin, uint8_t* end, int protection, bool early) const {
-    for (uint8_t* at = begin; at < end; ++at) {
-      at = static_cast<uint8_t*>(std::memchr(at, kCpuid[0], static_cast<size_t>(end - at)));
-      if (at == nullptr) return;
-      const size_t length = LengthOfQuestion(at, end);
+  // Bytes that may be one of the two instructions.
+  struct Question {
+    uint8_t* at;
+    size_t length;
+    bool within;  // A function that is known.
+    FunctionBounds function;
+    bool is_xgetbv() const { return length == sizeof kXgetbv; }
+  };
+
+  std::vector<Question> QuestionsIn(const ExecutableRange& range) const {
+    std::vector<Question> questions;
+    for (uint8_t* at = range.begin; at < range.end; ++at) {
+      at = static_cast<uint8_t*>(std::memchr(at, kCpuid[0], static_cast<size_t>(range.end - at)));
+      if (at == nullptr) break;
+      const size_t length = LengthOfQuestion(at, range.end);
       if (length == 0) continue;
-      const std::optional<bool> whole = IsInstruction(at);
-      if (!whole) Refuse(name_ + " may ask what the processor can in a way that is not understood");
-      if (!whole.value_or(false)) continue;
-      if (early && !IsPython())
-        Refuse(name_ + " was loaded before what the processor can was hidden");
-      if (!early && IsRelocated()) {
-        Refuse("this C library tells too late that " + name_ + " is loaded");
-      }
-      PutTrap(at, length, protection, info_.dlpi_phdr, name_);
+      const std::optional<FunctionBounds> function = FunctionAt(info_, at);
+      questions.push_back({at, length, function.has_value(), function.value_or(FunctionBounds())});
     }
+    return questions;
+  }
+
+  std::string Offset(const uint8_t* at) const {
+    char text[24];
+    std::snprintf(text, sizeof text, "0x%lx",
+                  static_cast<unsigned long>(reinterpret_cast<uintptr_t>(at) - info_.dlpi_addr));
+    return text;
   }
 
   static size_t LengthOfQuestion(const uint8_t* at, const uint8_t* end) {
@@ -139,18 +159,62 @@ class Object {
   }
 
   // Nothing: nobody can tell.
-  std::optional<bool> IsInstruction(const uint8_t* at) const {
-    const std::optional<FunctionBounds> function = FunctionAt(info_, at);
-    if (!function) return std::nullopt;
-    for (const uint8_t* next = function->begin; next < function->end;) {
-      if (next == at) return true;
-      if (next > at) return false;
+  static std::optional<bool> IsInstruction(const ExecutableRange& range,
+                                           const std::vector<Question>& all,
+                                           const Question& question) {
+    if (question.within) return IsReached(question.function.begin, question);
+    // Written by hand, or tables among code. Who asks for more than SSE needs both instructions,
+    // and three bytes are rarely one by chance.
+    constexpr ptrdiff_t kNear = 1024;
+    const bool asks = std::any_of(all.begin(), all.end(), [&question](const Question& other) {
+      return !other.within && other.is_xgetbv() && std::abs(other.at - question.at) < kNear;
+    });
+    if (!asks) return false;
+    if (!question.is_xgetbv() && question.at - range.begin > 9 && SetsLeaf(question.at))
+      return true;
+    const std::optional<bool> reached = IsReachedFromMost(range, question);
+    if (!question.is_xgetbv() || !reached.value_or(false)) return reached;
+    return SetsEcx(question.at) ? reached : std::nullopt;
+  }
+
+  static std::optional<bool> IsReached(const uint8_t* from, const Question& question) {
+    for (const uint8_t* next = from; next < question.at;) {
       const size_t step =
-          *next == kTrap ? LengthReplaced(next) : InstructionLength(next, function->end);
+          *next == kTrap ? LengthReplaced(next) : InstructionLength(next, question.at + kMost);
       if (step == 0) return std::nullopt;
       next += step;
+      if (next > question.at) return false;
     }
+    return true;
+  }
+
+  // Whoever begins to decode in the midst of an instruction soon finds the next ones.
+  static std::optional<bool> IsReachedFromMost(const ExecutableRange& range,
+                                               const Question& question) {
+    constexpr ptrdiff_t kFarthest = 48, kNearest = 8;
+    size_t reached = 0, missed = 0;
+    for (ptrdiff_t back = kNearest; back < kFarthest && question.at - range.begin >= back; ++back) {
+      const std::optional<bool> found = IsReached(question.at - back, question);
+      if (found) ++(*found ? reached : missed);
+    }
+    if (reached > 7 * missed) return true;
+    if (missed > 7 * reached) return false;
     return std::nullopt;
+  }
+
+  // Whether what stands before gives EAX the number of a leaf, by xor or mov, and perhaps ECX 0.
+  static bool SetsLeaf(const uint8_t* at) {
+    if (at[-2] == 0x31 && at[-1] == 0xc9) at -= 2;
+    if ((at[-2] == 0x31 || at[-2] == 0x33) && at[-1] == 0xc0) return true;
+    const bool to_eax = at[-5] == 0xb8 || (at[-7] == 0x48 && at[-6] == 0xc7 && at[-5] == 0xc0);
+    constexpr uint8_t kLast = 0x40;
+    return to_eax && at[-4] < kLast && at[-3] == 0 && at[-2] == 0 && (at[-1] & 0x7f) == 0;
+  }
+
+  // Whether what stands before says which register is asked for: xor, or mov from another.
+  static bool SetsEcx(const uint8_t* at) {
+    const bool zero = (at[-2] == 0x31 || at[-2] == 0x33) && at[-1] == 0xc9;
+    return zero || (at[-2] == 0x89 && (at[-1] & 0xc7) == 0xc1);
   }
 
   // Of one that has been replaced, or of int3 itself.

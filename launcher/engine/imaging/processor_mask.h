@@ -12,11 +12,13 @@ namespace pylaunch::engine {
 //
 // Some processors let the kernel do that (arch_prctl(2), ARCH_SET_CPUID), most do not. So the two
 // instructions are found in each library as it is loaded, before any of its code runs, and replaced
-// by int3, whose signal handler answers. In the two bytes of cpuid may be parts of other
-// instructions as well: they are told apart by decoding their function from its beginning, which
-// the tables for exceptions tell (.eh_frame_hdr). What cannot be decoded so, or lies in no function
-// that is known, forbids the image, as does a library that was there before, but for Python itself,
-// which asks when its modules are imported.
+// by int3, whose signal handler answers. Their bytes may be parts of other instructions as well:
+// they are told apart by decoding their function from its beginning, which the tables for
+// exceptions tell (.eh_frame_hdr). Assembler code may have no such tables, and tables of its own
+// among it. There a lone cpuid is left alone: it can tell of caches and vendors, and of features
+// that need no xgetbv. Beside an xgetbv it is replaced, if decoding from nearly all bytes before
+// comes to it. What cannot be told forbids the image, as does a library that was there before, but
+// for Python itself, which asks when its modules are imported.
 //
 // When a library has been mapped, the dynamic loader calls a function that does nothing, for
 // debuggers (_dl_debug_state; link.h, r_brk): that has an int3, too. From glibc 2.41 on it is
