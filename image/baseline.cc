@@ -46,14 +46,8 @@ constexpr Allowed kAllowed[] = {
     {kLeaf7_1D, 7, 1, 3, {0, 0, 0}, {0, 0, 0}},
     // LAHF | LZCNT.
     {kExtendedC, 0x80000001, 0, 2, {Bits({0}), Bits({5}), 0}, {0, 0, 0}},
-    // Those of leaf 1, SYSCALL, NX, 1 GiB pages, RDTSCP, long mode.
-    {kExtendedD,
-     0x80000001,
-     0,
-     3,
-     {0, 0, 0},
-     {Bits({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 20, 23, 24, 26, 27, 29}), 0,
-      0}},
+    // FPU, TSC, CMPXCHG8B, SYSCALL, CMOV, MMX, FXSR, RDTSCP, long mode.
+    {kExtendedD, 0x80000001, 0, 3, {0, 0, 0}, {Bits({0, 4, 8, 11, 15, 23, 24, 27, 29}), 0, 0}},
     // XSAVEOPT, XSAVEC and what else there is besides XSAVE.
     {kXsaveA, 0xd, 1, 0, {0, 0, 0}, {0, 0, 0}},
 };

@@ -41,7 +41,8 @@ constexpr Features kFeatures[] = {
     {kLeaf7D, Bits({10, 13, 15, 18, 19, 26, 27, 28, 29, 30, 31})},
     // SVM, extended APIC, OSVW, IBS, SKINIT, WDT, TCE, performance counters.
     {kExtendedC, Bits({2, 3, 9, 10, 12, 13, 17, 23, 24, 28})},
-    {kExtendedD, 0},
+    // Those of leaf 1 that are the kernel's, NX, 1 GiB pages.
+    {kExtendedD, Bits({1, 2, 3, 5, 6, 7, 9, 12, 13, 14, 16, 17, 20, 26})},
     {kLeaf7_1A, 0},
     {kLeaf7_1B, 0},
     {kLeaf7_1C, 0},

@@ -96,6 +96,7 @@ constexpr OwnOption kOwnOptions[] = {
 constexpr std::array<std::string_view, 5> kCacheModes = {"auto", "readonly", "sealed", "refresh",
                                                          "off"};
 
+constexpr char kCpuHint[] = "x86-64-v2, x86-64-v3 or x86-64-v4";
 constexpr char kMainGroup[] = "Options";  // CLI11's own.
 constexpr char kWorkersGroup[] = "Workers";
 
@@ -138,10 +139,7 @@ class OwnParser {
     AddSwitch("--image", &options_.image);
     AddSwitch("--image-build", &options_.image_build);
     AddSwitch("--shared", &options_.image_shared)->group("");  // Shown with --image-build.
-    AddValue("--cpu", &cpu_)
-        ->group("")
-        ->check(  // Likewise.
-            CLI::IsMember(std::vector<std::string>{"x86-64-v2", "x86-64-v3", "x86-64-v4"}));
+    AddValue("--cpu", &cpu_)->group("");                       // Likewise.
     AddValue("--image-allow", &image_allow_);
     AddValue("--record", &options_.record)->option_text("| --report");
     AddValue("--report", &options_.report)->group("");  // Shown with --record.
@@ -198,7 +196,11 @@ class OwnParser {
     if (absl::Status status = ParseWorkerWords(workers_, &options_.workers); !status.ok()) {
       return Refused(std::string(status.message()), words, twin, "see 'pylaunch --help-workers'");
     }
-    if (!cpu_.empty()) options_.cpu = image::ParseCpuLevel(cpu_).value_or(options_.cpu);
+    if (!cpu_.empty()) {
+      const std::optional<image::CpuLevel> level = image::ParseCpuLevel(cpu_);
+      if (!level) return Refused("--cpu: no level: " + cpu_, words, twin, kCpuHint);
+      options_.cpu = *level;
+    }
     if (image_allow_.find('=') != image_allow_.npos) {
       return Refused("--image-allow: wants the names of variables, not their values", words, twin);
     }
