@@ -25,6 +25,7 @@
 
 #include "cache/descriptor.h"
 #include "image/kernel_files.h"
+#include "image/processor_words.h"
 #define XXH_INLINE_ALL
 #include "xxhash.h"
 
@@ -124,7 +125,7 @@ std::string Vdso() {
 // What libraries choose their code by; travel.cc reads it. EBX of leaf 1 holds the number of the
 // processor that we happen to run on.
 std::string Processor() {
-  std::vector<unsigned> words;
+  std::vector<uint32_t> words;
   const auto ask = [&words](unsigned leaf, unsigned subleaf) {
     unsigned a = 0, b = 0, c = 0, d = 0;
     __get_cpuid_count(leaf, subleaf, &a, &b, &c, &d);
@@ -136,13 +137,7 @@ std::string Processor() {
   unsigned low = 0, high = 0;
   if ((words[4 + 2] & bit_OSXSAVE) != 0) asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   words.insert(words.end(), {low, high});
-  std::string text;
-  for (const unsigned word : words) {
-    std::array<char, 10> digits;
-    std::snprintf(digits.data(), digits.size(), text.empty() ? "%x" : " %x", word);
-    text += digits.data();
-  }
-  return text;
+  return ProcessorFact(words);
 }
 
 std::string Affinity() {
@@ -218,6 +213,16 @@ std::string Umask() {
 }
 
 }  // namespace
+
+std::string ProcessorFact(const std::vector<uint32_t>& words) {
+  std::string text;
+  for (const uint32_t word : words) {
+    std::array<char, 10> digits;
+    std::snprintf(digits.data(), digits.size(), text.empty() ? "%x" : " %x", word);
+    text += digits.data();
+  }
+  return text;
+}
 
 std::string TerminalFact(int stream) {
   return "whether stream " + std::to_string(stream) + " is a terminal";

@@ -46,8 +46,10 @@ inline constexpr char kProcessor[] = "processor";
 inline constexpr char kOnlineProcessors[] = "online processors";
 inline constexpr char kAffinity[] = "processor affinity";
 
-// Asked, not a fact: how many processors there are, or how many may be used.
+// Asked, not facts: how many processors there are, or how many may be used; and what the parts of
+// their state are that must be saved (travel.cc).
 inline constexpr char kProcessors[] = "number of processors";
+inline constexpr char kExtendedState[] = "extended state of the processor";
 
 // Of who runs it. The first counts for an image that others may use only if preloading asked.
 inline constexpr char kUser[] = "user";

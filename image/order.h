@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "image/baseline.h"
 #include "image/key.h"
 #include "image/late.h"
 
@@ -21,6 +22,7 @@ struct ImageOrder {
   std::vector<std::string> allowed;  // Secret variables whose values it may hold.
   std::string hooks;                 // Folder of resume.py.
   bool shared = false;               // It is for other users, too.
+  CpuLevel cpu = CpuLevel::kOwn;     // Which processors it is for.
   uint64_t stack_limit = 0;          // The soft RLIMIT_STACK, which the front end has lifted.
   int64_t started_ns = 0;            // CLOCK_REALTIME before anything was read.
 };

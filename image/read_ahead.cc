@@ -1,7 +1,6 @@
 #include "image/read_ahead.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -12,7 +11,6 @@
 
 #include "cache/descriptor.h"
 #include "image/format.h"
-#include "image/own_file.h"
 
 namespace pylaunch::image {
 namespace {
@@ -45,28 +43,30 @@ void AskFor(int fd, const std::vector<PageRun>& runs) {
   }
 }
 
-void AskForAll(const PageList& list, const std::string& image) {
+void AskForAll(const PageList& list, int image) {
   for (const PageList::File& file : list.files) {
-    const std::string& path = file.path.empty() ? image : file.path;
+    if (file.path.empty()) {
+      AskFor(image, file.runs);
+      continue;
+    }
     // A pipe that has taken its place would never let go of who opens it.
-    const cache::Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    const cache::Descriptor fd(
+        open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (fd.ok()) AskFor(fd.get(), file.runs);
   }
 }
 
 }  // namespace
 
-ReadingAhead::ReadingAhead(const std::string& image, bool always) : image_(image) {
-  struct stat st;
-  const cache::Descriptor fd = OpenOwn(image, &st);
-  std::optional<PageList> list = fd.ok() ? ReadPageList(fd.get()) : std::nullopt;
+ReadingAhead::ReadingAhead(int image, bool always) {
+  std::optional<PageList> list = ReadPageList(image);
   if (!list || list->files.empty()) return;
-  if (!always && AllInMemory(fd.get(), list->files.front().runs)) return;
+  if (!always && AllInMemory(image, list->files.front().runs)) return;
   list_ = *std::move(list);
   try {
-    thread_ = std::thread([this] { AskForAll(list_, image_); });
+    thread_ = std::thread([this, image] { AskForAll(list_, image); });
   } catch (const std::system_error&) {
-    AskForAll(list_, image_);
+    AskForAll(list_, image);
   }
 }
 

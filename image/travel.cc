@@ -4,9 +4,10 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
-#include <initializer_list>
 #include <iterator>
 #include <vector>
+
+#include "image/processor_words.h"
 
 namespace pylaunch::image {
 namespace {
@@ -16,39 +17,12 @@ constexpr const char* kOfHost[] = {
 
 constexpr size_t kHostDigits = 16;
 
-// Where the words stand that facts.cc's Processor gives: four of each leaf, then XCR0.
-enum Word : size_t {
-  kVendorB = 1,
-  kVendorC = 2,
-  kVendorD = 3,
-  kLeaf1C = 6,
-  kLeaf1D = 7,
-  kLeaf7B = 9,
-  kLeaf7C = 10,
-  kLeaf7D = 11,
-  kExtendedC = 18,
-  kExtendedD = 19,
-  kLeaf7_1A = 20,
-  kLeaf7_1B = 21,
-  kLeaf7_1C = 22,
-  kLeaf7_1D = 23,
-  kXsaveA = 24,  // Of leaf 0xd, subleaf 1.
-  kXcr0Low = 28,
-  kXcr0High = 29,
-  kWords = 30
-};
-
 // Bits of features that no program has a use for, or that only the kernel may use, so that a
 // processor (or a hypervisor) without them will do. All others count, those that nobody has heard
 // of yet, too. Intel's Software Developer's Manual, volume 2A, CPUID; AMD's Architecture
 // Programmer's Manual, volume 3, appendix E.
-constexpr uint32_t Bits(std::initializer_list<int> bits) {
-  uint32_t mask = 0;
-  for (const int bit : bits) mask |= uint32_t{1} << bit;
-  return mask;
-}
 struct Features {
-  Word word;
+  ProcessorWord word;
   uint32_t of_no_use;
 };
 constexpr Features kFeatures[] = {
@@ -67,7 +41,8 @@ constexpr Features kFeatures[] = {
     {kLeaf7D, Bits({10, 13, 15, 18, 19, 26, 27, 28, 29, 30, 31})},
     // SVM, extended APIC, OSVW, IBS, SKINIT, WDT, TCE, performance counters.
     {kExtendedC, Bits({2, 3, 9, 10, 12, 13, 17, 23, 24, 28})},
-    {kExtendedD, 0},
+    // Those of leaf 1 that are the kernel's, NX, 1 GiB pages.
+    {kExtendedD, Bits({1, 2, 3, 5, 6, 7, 9, 12, 13, 14, 16, 17, 20, 26})},
     {kLeaf7_1A, 0},
     {kLeaf7_1B, 0},
     {kLeaf7_1C, 0},
@@ -78,25 +53,15 @@ constexpr Features kFeatures[] = {
 
 // Components of the extended state that the dynamic loader does not save when it binds a function
 // late: PKRU and AMX's tiles (glibc's sysdeps/x86/cpu-features.h, STATE_SAVE_MASK). How much room
-// it takes for the others, it has found out where the image was made.
+// it takes for the others, it has found out where the image was made; a restored process tells it
+// anew, if preloading's dynamic loader was one that can be told (kExtendedState).
 constexpr uint32_t kUnsavedState = Bits({9, 17, 18});
 
-std::vector<uint32_t> WordsOf(const std::string& text) {
-  std::vector<uint32_t> words;
-  for (const char* at = text.c_str(); *at != '\0';) {
-    char* end;
-    words.push_back(static_cast<uint32_t>(std::strtoul(at, &end, 16)));
-    if (end == at) return {};
-    at = *end == ' ' ? end + 1 : end;
-  }
-  return words;
-}
-
 // The words of a fact that says by an order whether it will do.
-std::string WhyNotProcessor(const std::string& made, const std::string& now) {
-  const std::vector<uint32_t> had = WordsOf(made), has = WordsOf(now);
-  if (had.size() != kWords || has.size() != kWords) return "processor changed";
-  for (const Word word : {kVendorB, kVendorC, kVendorD}) {
+std::string WhyNotProcessor(const std::string& made, const std::string& now, bool same_state) {
+  const std::vector<uint32_t> had = ProcessorWords(made), has = ProcessorWords(now);
+  if (had.empty() || has.empty()) return "processor changed";
+  for (const ProcessorWord word : {kVendorB, kVendorC, kVendorD}) {
     if (had[word] != has[word]) return "processor is of another vendor";
   }
   for (const Features& features : kFeatures) {
@@ -104,11 +69,9 @@ std::string WhyNotProcessor(const std::string& made, const std::string& now) {
       return "processor has less features";
     }
   }
-  const bool saved_alike = ((had[kXcr0Low] ^ has[kXcr0Low]) & ~kUnsavedState) == 0;
-  const bool has_all = (had[kXcr0Low] & ~has[kXcr0Low]) == 0;
-  return saved_alike && has_all && had[kXcr0High] == has[kXcr0High]
-             ? ""
-             : "processor has another extended state";
+  const uint32_t lost = had[kXcr0Low] & ~has[kXcr0Low], more = has[kXcr0Low] & ~had[kXcr0Low];
+  const bool fits = lost == 0 && (!same_state || (more & ~kUnsavedState) == 0);
+  return fits && had[kXcr0High] == has[kXcr0High] ? "" : "processor has another extended state";
 }
 
 // "6.1.0-28-amd64 #1 SMP ..." -> 6, 1, 0
@@ -154,6 +117,17 @@ bool HasAsked(const KeyHead& head, std::string_view question) {
 
 }  // namespace
 
+std::vector<uint32_t> ProcessorWords(const std::string& fact) {
+  std::vector<uint32_t> words;
+  for (const char* at = fact.c_str(); *at != '\0';) {
+    char* end;
+    words.push_back(static_cast<uint32_t>(std::strtoul(at, &end, 16)));
+    if (end == at) return {};
+    at = *end == ' ' ? end + 1 : end;
+  }
+  return words.size() == kProcessorWords ? words : std::vector<uint32_t>();
+}
+
 bool IsOfHost(std::string_view name) {
   return std::find(std::begin(kOfHost), std::end(kOfHost), name) != std::end(kOfHost);
 }
@@ -174,7 +148,8 @@ Facts WithoutTravelling(const Facts& facts, const KeyHead& head) {
 
 std::string WhyNotHere(const KeyHead& made, const Facts& now) {
   const Facts& facts = made.facts;
-  std::string why = WhyNotProcessor(ValueOf(facts, kProcessor), ValueOf(now, kProcessor));
+  std::string why = WhyNotProcessor(ValueOf(facts, kProcessor), ValueOf(now, kProcessor),
+                                    HasAsked(made, kExtendedState));
   if (why.empty()) why = WhyNotKernel(ValueOf(facts, kKernel), ValueOf(now, kKernel));
   if (!why.empty() || !HasAsked(made, kProcessors)) return why;
   for (const char* processors : {kOnlineProcessors, kAffinity}) {

@@ -136,6 +136,11 @@ class Environment {
     Set(name, old == nullptr ? std::string(value)
                              : absl::StrCat(value, ":", old->substr(name.size() + 1)));
   }
+  // What stands later counts.
+  void Append(const std::string& name, const std::string& value) {
+    std::string* old = Find(name);
+    Set(name, old == nullptr ? value : absl::StrCat(old->substr(name.size() + 1), ":", value));
+  }
   std::vector<char*> Block() {
     std::vector<char*> block;
     for (std::string& e : entries_) block.push_back(e.data());
@@ -425,6 +430,9 @@ int Launch(const PythonHome& home, const std::string& engine, int engine_fd, int
   if (image.fd >= 0) {
     environment.Set(kHandoffVariable, ForImage(fd, image, home.executable));
     Exec(handoff.LibraryFile(image::kRestorer), options.python_argv, environment);
+  }
+  if (const image::CpuLevel cpu = handoff.image.cpu; cpu != image::CpuLevel::kOwn) {
+    environment.Append(image::kTunablesVariable, image::TunablesFor(cpu));
   }
   environment.Set(kHandoffVariable, ForEngine(fd, engine_fd));
   return Exec(home.executable, options.python_argv, environment);

@@ -26,10 +26,12 @@ constexpr OwnOption kOwnOptions[] = {
      "import this first: @FILE, DIR/FILE, *.txt or 'import M'"},
     {"--image", nullptr, "PYLAUNCH_IMAGE", "start from an image of what was preloaded"},
     {"--image-build", nullptr, "PYLAUNCH_IMAGE_BUILD",
-     "make that image now, and end (--shared: for all users)", false, nullptr,
+     "make that image now, end (--shared, --cpu: for others)", false, nullptr,
      "make that image now, and end"},
     {"--shared", nullptr, "PYLAUNCH_SHARED", "", false, nullptr,
      "with --image-build: an image for all users"},
+    {"--cpu", "LEVEL", "PYLAUNCH_CPU", "", false, "x86-64-v2 x86-64-v3 x86-64-v4",
+     "with --image-build: an image for all processors of LEVEL"},
     {"--image-allow", "NAMES", "PYLAUNCH_IMAGE_ALLOW",
      "secret variables (A,B) whose values an image may hold"},
     {"--python", "PYTHON", "PYLAUNCH_PYTHON",
@@ -94,6 +96,7 @@ constexpr OwnOption kOwnOptions[] = {
 constexpr std::array<std::string_view, 5> kCacheModes = {"auto", "readonly", "sealed", "refresh",
                                                          "off"};
 
+constexpr char kCpuHint[] = "x86-64-v2, x86-64-v3 or x86-64-v4";
 constexpr char kMainGroup[] = "Options";  // CLI11's own.
 constexpr char kWorkersGroup[] = "Workers";
 
@@ -136,6 +139,7 @@ class OwnParser {
     AddSwitch("--image", &options_.image);
     AddSwitch("--image-build", &options_.image_build);
     AddSwitch("--shared", &options_.image_shared)->group("");  // Shown with --image-build.
+    AddValue("--cpu", &cpu_)->group("");                       // Likewise.
     AddValue("--image-allow", &image_allow_);
     AddValue("--record", &options_.record)->option_text("| --report");
     AddValue("--report", &options_.report)->group("");  // Shown with --record.
@@ -174,6 +178,7 @@ class OwnParser {
     preload_.clear();
     cache_mode_.clear();
     cache_size_.clear();
+    cpu_.clear();
     image_allow_.clear();
     exit_.clear();
     init_.clear();
@@ -190,6 +195,11 @@ class OwnParser {
     }
     if (absl::Status status = ParseWorkerWords(workers_, &options_.workers); !status.ok()) {
       return Refused(std::string(status.message()), words, twin, "see 'pylaunch --help-workers'");
+    }
+    if (!cpu_.empty()) {
+      const std::optional<image::CpuLevel> level = image::ParseCpuLevel(cpu_);
+      if (!level) return Refused("--cpu: no level: " + cpu_, words, twin, kCpuHint);
+      options_.cpu = *level;
     }
     if (image_allow_.find('=') != image_allow_.npos) {
       return Refused("--image-allow: wants the names of variables, not their values", words, twin);
@@ -272,6 +282,7 @@ class OwnParser {
   std::vector<std::string> preload_;
   std::string cache_mode_;
   std::string cache_size_;
+  std::string cpu_;
   std::string image_allow_;
   std::string exit_;
   std::string init_;
@@ -349,6 +360,9 @@ absl::Status CheckActions(const Options& options) {
   if (options.image_shared && !options.image_build && options.export_to.empty()) {
     return Problem("--shared goes with --image-build or --export",
                    "pylaunch --image-build --shared ...");
+  }
+  if (options.cpu != image::CpuLevel::kOwn && !options.image_build) {
+    return Problem("--cpu goes with --image-build", "pylaunch --image-build --cpu x86-64-v3 ...");
   }
   if (actions.empty()) {
     return options.json && !options.workers.wanted()

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "image/baseline.h"
 #include "launcher/command_line/command_words.h"
 #include "launcher/command_line/worker_options.h"
 #include "launcher/contract/preload_plan.h"
@@ -47,9 +48,10 @@ struct Options {
   // Instead of running a program; one of them at most.
   bool build = false;
   bool image_build = false;
-  bool image_shared = false;  // --shared: for other users, too.
-  std::string export_to;      // --export: the file to write; empty: none.
-  std::string import_from;    // --import: the file to read; empty: none.
+  bool image_shared = false;                    // --shared: for other users, too.
+  image::CpuLevel cpu = image::CpuLevel::kOwn;  // --cpu: the processors that the image is for.
+  std::string export_to;                        // --export: the file to write; empty: none.
+  std::string import_from;                      // --import: the file to read; empty: none.
   bool stats = false;
   bool verify = false;
   bool prune = false;

@@ -76,6 +76,7 @@ void Write(WireWriter* out, const image::ImageOrder& order) {
   out->List(order.allowed, [out](const std::string& name) { out->String(name); });
   out->String(order.hooks);
   out->Number(order.shared);
+  out->Number(order.cpu);
   out->Number(order.stack_limit);
   out->Number(order.started_ns);
 }
@@ -92,6 +93,7 @@ void Read(WireReader* in, image::ImageOrder* order) {
   in->List(&order->allowed, [in](std::string* name) { in->String(name); });
   in->String(&order->hooks);
   in->Number(&order->shared);
+  in->Number(&order->cpu);
   in->Number(&order->stack_limit);
   in->Number(&order->started_ns);
 }

@@ -28,6 +28,7 @@
 #include "launcher/engine/environment/environment_watch.h"
 #include "launcher/engine/exit/exit.h"
 #include "launcher/engine/imaging/image_builder.h"
+#include "launcher/engine/imaging/processor_mask.h"
 #include "launcher/engine/imaging/trial_pages.h"
 #include "launcher/engine/journal/journal.h"
 #include "launcher/engine/journal/journal_report.h"
@@ -286,6 +287,7 @@ int Run(int argc, char** argv) {
   // Both stay: a restored process returns into this function.
   const image::LateEntries& late = *new image::LateEntries(g.handoff->image.late);
   EntryWatch& watch = *new EntryWatch;
+  if (g.handoff->image.cpu != image::CpuLevel::kOwn) MaskProcessor(g.handoff->image.cpu);
   if (!g.handoff->plan.entries.empty()) {
     NotePreload();
     done = PreloadEarly(CurrentProgram(), &watch);

@@ -55,7 +55,7 @@ OpenImage AdoptImage(const image::KeyFile& file, const image::KeyHead& head,
     result.why = absl::StrCat(path, ": ", std::strerror(errno));
     return result;
   }
-  std::optional<image::ReadingAhead> ahead(std::in_place, path, /*always=*/true);
+  std::optional<image::ReadingAhead> ahead(std::in_place, opened.get(), /*always=*/true);
   if (mode == CacheMode::kSealed) {
     if (!IsOnlyOurs(cache::FolderOf(path))) {
       result.why = absl::StrCat(cache::FolderOf(path), ": others can write there");

@@ -122,7 +122,13 @@ Facts AllFacts(const ImageQuery& query, const Facts& command) {
     const std::set<std::string> allowed(names.begin(), names.end());
     facts.push_back({image::kAllowedSecrets, absl::StrJoin(allowed, ",")});
   }
-  for (Fact& fact : image::MachineFacts()) facts.push_back(std::move(fact));
+  for (Fact& fact : image::MachineFacts()) {
+    if (const image::CpuLevel cpu = query.options.cpu;
+        cpu != image::CpuLevel::kOwn && fact.name == image::kProcessor) {
+      fact.value = image::Baseline(fact.value, cpu);
+    }
+    facts.push_back(std::move(fact));
+  }
   return facts;
 }
 
@@ -209,15 +215,16 @@ OpenImage Open(const image::KeyFile& file, const image::KeyHead& head, CacheMode
   const bool renew = mode != CacheMode::kSealed && mode != CacheMode::kReadonly;
   OpenImage result;
   const std::string path = image::ImageOf(file.path());
-  const image::ReadingAhead ahead(path, /*always=*/false);
+  struct stat st;
+  cache::Descriptor opened = image::OpenOwn(path, &st);
+  const int error = errno;
+  const image::ReadingAhead ahead(opened.get(), /*always=*/false);
   result.inodes = head.inodes;
   result.moved = head.moved;
   result.why = mode == CacheMode::kSealed ? "" : WhatChanged(file);
   if (!result.why.empty()) return result;
-  struct stat st;
-  cache::Descriptor opened = image::OpenOwn(path, &st);
   if (!opened.ok()) {
-    result.why = path + ": " + std::strerror(errno);
+    result.why = path + ": " + std::strerror(error);
     return result;
   }
   const image::FileState now = image::StateOf(st);
@@ -255,6 +262,12 @@ class Search {
     std::string difference = image::Difference(head->facts, now);
     const bool made = !image::IsAdopted(key_path);
     if (order_.shared && !head->shared) return {};
+    // One for another level is not what --cpu asks for.
+    if (order_.cpu != image::CpuLevel::kOwn && !difference.empty() &&
+        image::ValueOf(head->facts, image::kProcessor) !=
+            image::ValueOf(order_.facts, image::kProcessor)) {
+      return {};
+    }
     if (difference.empty()) {
       path_ = key_path;
       OpenImage image = Open(file, *head, mode_);
@@ -370,8 +383,13 @@ ImageAnswer FindImage(const ImageQuery& query, char** environment) {
     answer.why = "nothing tells this boot from another: neither /proc/sys nor /proc/stat";
     return answer;
   }
+  if (image::ValueOf(order.facts, image::kProcessor).empty()) {
+    answer.why = "this processor has not all that the level of --cpu demands";
+    return answer;
+  }
   order.started_ns = cache::NanosecondsOf(now);
   order.shared = query.options.image_shared;
+  order.cpu = query.options.cpu;
   order.environment = image::EnvironmentFacts(environment);
   order.askable = AskableFacts(query.options);
   const CacheMode mode = query.options.cache_mode;

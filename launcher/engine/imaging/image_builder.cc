@@ -34,6 +34,7 @@
 #include "launcher/engine/exit/exit_handlers.h"
 #include "launcher/engine/imaging/key_maker.h"
 #include "launcher/engine/imaging/memory_policy.h"
+#include "launcher/engine/imaging/processor_mask.h"
 #include "launcher/engine/imaging/resume.h"
 #include "launcher/engine/record/argument_reads.h"
 #include "launcher/engine/record/clock_reads.h"
@@ -58,6 +59,7 @@ constinit struct {
   const ReadRecord* read = nullptr;
   const image::VariableReads* variables = nullptr;
   ClockReads clocks;
+  const std::string* unmasked = nullptr;  // Why what the processor can was not hidden; or empty.
 } g;
 
 // Writes and publishes what the capturing process has made; in that process.
@@ -207,6 +209,7 @@ class Publisher {
 };
 
 std::string WhyNot(const Handoff& handoff, const ReadRecord& read) {
+  if (!g.unmasked->empty()) return "it would be for this processor alone: " + *g.unmasked;
   if (!read.unknown.empty()) return "what preloading read is not known: " + read.unknown;
   if (std::string why = ShortSecretRead(handoff.image.allowed); !why.empty()) return why;
   auto made = cache::PosixFileEnv().MakeFolders(handoff.image.folder);
@@ -277,6 +280,7 @@ void PrepareForImage(const image::ImageOrder& order, int argc, char** argv) {
 }
 
 void EndOfPreload() {
+  g.unmasked = new std::string(UnmaskProcessor());
   StopOutputRecord();
   g.clocks = StopClockReads();
   StopRandomDraws();
@@ -334,6 +338,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
       }
       std::string why = g.resumption->Prepare(handoff->image.hooks);
       maker->Renewed(g.resumption->renewed_files());
+      if (!g.resumption->knows_save_area()) maker->Ask(image::kExtendedState);
       for (const OpenFile& file : open_files) maker->Add(file.path);
       // What Python has written out by now, and what not, depends on that.
       if (HasPrinted(STDOUT_FILENO) || g.resumption->has_output()) {

@@ -12,11 +12,14 @@ namespace {
 constexpr int kGetPermission = 0x1022;      // ARCH_GET_XCOMP_PERM
 constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
 
+// AMX's tiles. All other components are permitted wherever there are any.
+constexpr uint64_t kOnRequest = uint64_t{1} << 17 | uint64_t{1} << 18;
+
 }  // namespace
 
 uint64_t PermittedState() {
   uint64_t mask = 0;
-  return syscall(SYS_arch_prctl, kGetPermission, &mask) == 0 ? mask : 0;
+  return syscall(SYS_arch_prctl, kGetPermission, &mask) == 0 ? mask & kOnRequest : 0;
 }
 
 bool RequestState(uint64_t wanted) {

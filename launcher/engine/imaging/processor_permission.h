@@ -9,7 +9,7 @@
 
 namespace pylaunch::engine {
 
-// A mask of the components that this process may use; 0 where the kernel does not tell
+// Of these components a mask of those that this process may use; 0 where the kernel does not tell
 // (Linux 5.16).
 uint64_t PermittedState();
 

@@ -194,6 +194,7 @@ std::string Resumption::Prepare(const std::string& folder) {
   }
   sigaltstack(nullptr, &signal_stack_);
   processor_state_ = PermittedState();
+  save_area_ = SaveArea::Now();
   registrations_ = KernelRegistrations::Now();
   libraries_ = LibraryIds::Now();
   if (std::string why = PrepareModules(folder); !why.empty()) return why;
@@ -257,6 +258,7 @@ bool Resumption::RepeatPrinted() const {
 }
 
 bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
+  save_area_.Renew();
   TracingPause pause;
   ArchivePath back(restored);
   const sigset_t ignored = IgnoredSignals();  // The starter's.

@@ -15,6 +15,7 @@
 #include "launcher/engine/imaging/image_environment.h"
 #include "launcher/engine/imaging/kernel_registrations.h"
 #include "launcher/engine/imaging/library_ids.h"
+#include "launcher/engine/imaging/save_area.h"
 #include "launcher/engine/record/open_files.h"
 
 namespace pylaunch::engine {
@@ -40,6 +41,9 @@ class Resumption {
   // out.
   bool has_output() const { return has_output_; }
 
+  // Likewise: whether a processor with more state than this one will do.
+  bool knows_save_area() const { return save_area_.known(); }
+
   // In a restored process, whose thread is that which captured: makes it a started interpreter that
   // has not run anything yet, for the command line in `restored`, and puts the new handoff in
   // `handoff`. Where that fails, the process takes the archive path (archive_path.h) and this does
@@ -64,6 +68,7 @@ class Resumption {
   bool terminals_[3] = {};
   // At its end.
   uint64_t processor_state_ = 0;
+  SaveArea save_area_;
   KernelRegistrations registrations_;
   LibraryIds libraries_;
   std::vector<std::pair<int, struct sigaction>> signals_;

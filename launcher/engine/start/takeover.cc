@@ -13,6 +13,7 @@ namespace pylaunch::engine {
 namespace {
 
 constexpr std::string_view kPreloadVariable = "LD_PRELOAD";
+constexpr std::string_view kTunablesVariable = image::kTunablesVariable;
 
 // The whole "NAME=value" string of a variable in `environ`; null: not there.
 char** FindVariable(std::string_view name) {
@@ -60,6 +61,15 @@ int RestorePreload() {
   return fd;
 }
 
+// Of "GLIBC_TUNABLES=<the user's>:<ours>", which has had its effect, what was the user's.
+void RestoreTunables(const std::string& ours) {
+  char** variable = FindVariable(kTunablesVariable);
+  if (variable == nullptr || !std::string_view(*variable).ends_with(ours)) return;
+  const size_t users = std::strlen(*variable) - ours.size();
+  if (users == kTunablesVariable.size() + 1) return Remove(variable);
+  Wipe(*variable, users - 1);  // With the colon.
+}
+
 std::string ReadAll(int fd) {
   std::string bytes;
   lseek(fd, 0, SEEK_SET);
@@ -93,7 +103,11 @@ std::optional<Handoff> TakeHandoff(std::vector<int>* open) {
     if (taken < 0) continue;
     open == nullptr ? static_cast<void>(close(taken)) : open->push_back(taken);
   }
-  return Handoff::Parse(bytes);
+  std::optional<Handoff> handoff = Handoff::Parse(bytes);
+  if (handoff && handoff->image.cpu != image::CpuLevel::kOwn) {
+    RestoreTunables(image::TunablesFor(handoff->image.cpu));
+  }
+  return handoff;
 }
 
 }  // namespace pylaunch::engine

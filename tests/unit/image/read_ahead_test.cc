@@ -64,6 +64,13 @@ class ReadingAheadTest : public testing::Test {
     close(fd);
   }
 
+  // As a start does, to the end.
+  void Read(bool always) const {
+    const int fd = open(image_.c_str(), O_RDONLY);
+    { ReadingAhead ahead(fd, always); }
+    close(fd);
+  }
+
   // From kFirst on.
   static std::vector<bool> InMemory(const std::string& path) {
     const int fd = open(path.c_str(), O_RDONLY);
@@ -95,7 +102,7 @@ class ReadingAheadTest : public testing::Test {
 
 TEST_F(ReadingAheadTest, WhatIsListedIsReadAndNothingElse) {
   Put(List().Serialize());
-  { ReadingAhead ahead(image_, false); }
+  Read(/*always=*/false);
   EXPECT_EQ(CountWhenRead(image_, 101), 101u);
   const std::vector<bool> there = InMemory(image_);
   for (size_t page = 0; page < there.size(); ++page) {
@@ -106,24 +113,24 @@ TEST_F(ReadingAheadTest, WhatIsListedIsReadAndNothingElse) {
 
 TEST_F(ReadingAheadTest, WhereTheImageIsInMemoryNothingIsRead) {
   Put(List().Serialize());
-  { ReadingAhead first(image_, false); }
+  Read(/*always=*/false);
   ASSERT_EQ(CountWhenRead(image_, 101), 101u);
   ASSERT_EQ(CountWhenRead(library_, 2), 2u);
   Forget(library_, 0, 0);
-  { ReadingAhead second(image_, false); }
+  Read(/*always=*/false);
   usleep(100'000);
   EXPECT_EQ(CountInMemory(library_), 0u);
-  { ReadingAhead third(image_, true); }
+  Read(/*always=*/true);
   EXPECT_EQ(CountWhenRead(library_, 2), 2u);
 }
 
 TEST_F(ReadingAheadTest, APartThatIsNotInMemoryIsEnough) {
   Put(List().Serialize());
-  { ReadingAhead first(image_, false); }
+  Read(/*always=*/false);
   ASSERT_EQ(CountWhenRead(image_, 101), 101u);
   Forget(image_, 2000, 1);
   ASSERT_EQ(CountInMemory(image_), 100u);
-  { ReadingAhead second(image_, false); }
+  Read(/*always=*/false);
   EXPECT_EQ(CountWhenRead(image_, 101), 101u);
 }
 
@@ -131,15 +138,14 @@ TEST_F(ReadingAheadTest, WithoutAListNothingIsRead) {
   std::string damaged = List().Serialize();
   damaged.back() ^= 1;
   Put(damaged);
-  { ReadingAhead ahead(image_, true); }
+  Read(/*always=*/true);
   usleep(100'000);
   EXPECT_EQ(CountInMemory(image_) + CountInMemory(library_), 0u);
 }
 
-TEST_F(ReadingAheadTest, WhatOthersCanWriteIsNotFollowed) {
+TEST_F(ReadingAheadTest, WithoutAnImageNothingIsRead) {
   Put(List().Serialize());
-  chmod(image_.c_str(), 0622);
-  { ReadingAhead ahead(image_, true); }
+  { ReadingAhead ahead(-1, true); }
   usleep(100'000);
   EXPECT_EQ(CountInMemory(image_) + CountInMemory(library_), 0u);
 }
@@ -148,10 +154,8 @@ TEST_F(ReadingAheadTest, WhatIsGoneIsLeftOut) {
   Put(List().Serialize());
   fs::remove(library_);
   ASSERT_EQ(mkfifo(library_.c_str(), 0600), 0);
-  { ReadingAhead first(image_, false); }
+  Read(/*always=*/false);
   EXPECT_EQ(CountWhenRead(image_, 101), 101u);
-  fs::remove(image_);
-  { ReadingAhead second(image_, false); }
 }
 
 }  // namespace

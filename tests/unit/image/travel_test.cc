@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <sstream>
+#include <utility>
 #include <vector>
+
+#include "image/processor_words.h"
 
 namespace pylaunch::image {
 namespace {
@@ -32,7 +35,7 @@ class TravelTest : public testing::Test {
   std::string Why(const std::string& name, const std::string& made, const std::string& now) {
     KeyHead head;
     head.facts = With(here_, name, made);
-    head.asked = {kProcessors};
+    head.asked = {kProcessors, kExtendedState};
     return WhyNotHere(head, With(here_, name, now));
   }
 };
@@ -121,14 +124,27 @@ TEST_F(TravelTest, AProcessorMustHaveAllThatTheImagesHad) {
 TEST_F(TravelTest, WhatOnlyTheKernelHasAUseForDoesNotCount) {
   const std::string here = ValueOf(here_, kProcessor);
   for (const auto& [word, bit] :
-       std::vector<std::pair<size_t, int>>{{6, 31}, {6, 5}, {9, 20}, {11, 10}, {4, 3}, {5, 8}}) {
+       std::vector<std::pair<size_t, int>>{{6, 31}, {6, 5}, {9, 20}, {11, 10}, {4, 3}, {5, 8}, {19, 1}}) {
     const std::string other = OtherProcessor(here, word, 1u << bit);
     EXPECT_EQ(Why(kProcessor, here, other), "") << word << " " << bit;
     EXPECT_EQ(Why(kProcessor, other, here), "") << word << " " << bit;
   }
 }
 
-TEST_F(TravelTest, TheExtendedStateThatTheLoaderSavesMustBeTheSame) {
+TEST_F(TravelTest, MoreExtendedStateWillDoWhereTheLoaderCanBeTold) {
+  const std::string here = ValueOf(here_, kProcessor);
+  const std::string other = OtherProcessor(here, 28, 1u << 5);  // XCR0: opmask.
+  const bool more = ProcessorWords(other)[kXcr0Low] > ProcessorWords(here)[kXcr0Low];
+  const auto& [less, most] = more ? std::pair(here, other) : std::pair(other, here);
+  KeyHead head;
+  head.facts = With(here_, kProcessor, less);
+  EXPECT_EQ(WhyNotHere(head, With(here_, kProcessor, most)), "");
+  head.facts = With(here_, kProcessor, most);
+  EXPECT_EQ(WhyNotHere(head, With(here_, kProcessor, less)),
+            "processor has another extended state");
+}
+
+TEST_F(TravelTest, ElseTheExtendedStateThatTheLoaderSavesMustBeTheSame) {
   const std::string here = ValueOf(here_, kProcessor);
   const std::string avx = OtherProcessor(here, 28, 1u << 5);  // XCR0: opmask.
   EXPECT_EQ(Why(kProcessor, here, avx), "processor has another extended state");

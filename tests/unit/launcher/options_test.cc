@@ -175,6 +175,11 @@ TEST(Options, ImageBuildIsForTheCommandLineAfterIt) {
   EXPECT_THAT(Error({"p", "--image-build", "--cache-mode=off", "x.py"}),
               StartsWith("--image-build writes what --cache-mode off does not"));
   EXPECT_THAT(Error({"p", "--image-build", "--build"}), StartsWith("only one of"));
+  EXPECT_EQ(Parse("p --image-build --cpu x86-64-v3 x.py").cpu, image::CpuLevel::kV3);
+  EXPECT_EQ(Parse("p --image-build x.py").cpu, image::CpuLevel::kOwn);
+  EXPECT_THAT(Error({"p", "--cpu=x86-64-v3", "x.py"}), StartsWith("--cpu goes with --image-build"));
+  EXPECT_THAT(Error({"p", "--image-build", "--cpu=haswell", "x.py"}),
+              StartsWith("--cpu: no level: haswell"));
   EXPECT_TRUE(Parse("p --image-build --shared x.py").image_shared);
   EXPECT_FALSE(Parse("p --image-build x.py").image_shared);
   EXPECT_THAT(Error({"p", "--shared", "x.py"}),
