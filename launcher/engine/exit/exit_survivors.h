@@ -1,6 +1,8 @@
 #ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_SURVIVORS_H_
 #define PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_SURVIVORS_H_
 
+#include <set>
+#include <string>
 #include <unordered_set>
 #include <vector>
 
@@ -13,7 +15,12 @@
 namespace pylaunch::engine {
 
 struct Survivors {
-  PyTypeObject* noticed = nullptr;  // The type of one whose end somebody could notice.
+  // The types of those because of which CPython must take everything apart, in words.
+  std::set<std::string> noticed;
+  // Likewise, unless these objects of extensions' types go when the program's modules are wiped:
+  // their end may be noticed, but nothing of Python's runs there.
+  std::set<std::string> unread;
+  std::vector<PyObject*> finalizable;  // IsOursToFinalise()
   std::vector<PyObject*> weakly_referenced;
   std::unordered_set<PyObject*> globals;  // Of functions.
 };
@@ -21,8 +28,8 @@ struct Survivors {
 Survivors FindSurvivors();
 
 // What CPython would have done with everything in sight: another collection, then what is still
-// alive is wiped. `type`: the survivor's because of which it is done.
-void TakeAllApart(PyTypeObject* type);
+// alive is wiped. `types`: the survivors' because of which it is done.
+void TakeAllApart(const std::set<std::string>& types);
 
 // What it would have done with these alone.
 void LetGo(const Survivors& survivors);

@@ -24,6 +24,11 @@ std::string ListBesideEngine() {
 
 }  // namespace
 
+std::string CodeFile(const void* address) {
+  const char* library = LibraryOf(address);
+  return library == nullptr ? "" : library;
+}
+
 QuietTypes::QuietTypes() : libraries_(KnownList::Read(ListBesideEngine())) {}
 
 bool QuietTypes::Contain(PyTypeObject* type) {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 
 #include "launcher/engine/base/known_list.h"
 
@@ -14,6 +15,9 @@ namespace pylaunch::engine {
 // the interpreter's own library and of those for which launcher/python/resume/quiet_types.txt
 // vouches, and classes made from these. One of another extension may close or write something then
 // (sqlite3.Connection), with no finalizer to tell it by.
+// The file of the library that an address lies in; empty: in none.
+std::string CodeFile(const void* address);
+
 class QuietTypes {
  public:
   QuietTypes();

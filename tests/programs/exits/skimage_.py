@@ -1,0 +1,6 @@
+# preload: import skimage; import skimage.filters
+import numpy
+import skimage
+import skimage.filters
+
+print(skimage.filters.gaussian(numpy.eye(5)).shape)
