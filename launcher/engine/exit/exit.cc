@@ -411,8 +411,8 @@ void OnProgramWiped(PyObject*) {
     LetGo(survivors);
     CollectAlone();
     survivors = FindSurvivors();
+    JudgeUnread(&survivors);
   }
-  survivors.noticed.merge(survivors.unread);
   if (survivors.noticed.empty()) {
     LeavePreloadedIntact(survivors);
   } else {

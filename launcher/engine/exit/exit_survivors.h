@@ -17,15 +17,17 @@ namespace pylaunch::engine {
 struct Survivors {
   // The types of those because of which CPython must take everything apart, in words.
   std::set<std::string> noticed;
-  // Likewise, unless these objects of extensions' types go when the program's modules are wiped:
-  // their end may be noticed, but nothing of Python's runs there.
-  std::set<std::string> unread;
+  // Objects of extensions' types of which nobody knows whether their end is noticed. Nothing of
+  // Python's runs there, so it may come after the wiping of the program's modules.
+  std::vector<PyObject*> unread;
   std::vector<PyObject*> finalizable;  // IsOursToFinalise()
   std::vector<PyObject*> weakly_referenced;
   std::unordered_set<PyObject*> globals;  // Of functions.
 };
 
 Survivors FindSurvivors();
+// Judges the unread ones of `survivors`. REQUIRES: the program's modules have been wiped.
+void JudgeUnread(Survivors* survivors);
 
 // What CPython would have done with everything in sight: another collection, then what is still
 // alive is wiped. `types`: the survivors' because of which it is done.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "launcher/engine/base/known_list.h"
 
@@ -32,6 +33,7 @@ class QuietTypes {
 
  private:
   bool IsQuiet(PyTypeObject* type);
+  bool IsCythons(std::string_view name) const;
 
   struct Known {
     PyTypeObject* type = nullptr;
