@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 
@@ -160,6 +161,16 @@ bool IsOfInstalledCode(PyTypeObject* type) {
   return true;
 }
 
+// sock_finalize in Modules/socketmodule.c warns, and closes what the process's end closes.
+bool IsSocket(PyTypeObject* type) {
+  const auto* finalizer = reinterpret_cast<const void*>(type->tp_finalize);
+  while (type != nullptr && std::string_view(type->tp_name) != "_socket.socket") {
+    type = type->tp_base;
+  }
+  return type != nullptr && reinterpret_cast<const void*>(type->tp_finalize) == finalizer &&
+         g_exit->quiet_types.ContainCode(finalizer);
+}
+
 PyRef DelOf(PyTypeObject* type) {
   PyRef method = PyRef::Steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__del__"));
   PyErr_Clear();
@@ -182,6 +193,8 @@ bool IsHarmless(PyObject* object) {
 bool IsOursToFinalise(PyObject* object) {
   if (IsQuietFile(object)) return true;
   if (PyGen_CheckExact(object)) return !IsRunning(object) && IsInstalledCode(object, "gi_code");
+  if (IsSocket(Py_TYPE(object)))
+    return AreResourceWarningsIgnored() && IsOfInstalledCode(Py_TYPE(object));
   PyRef method = DelOf(Py_TYPE(object));
   return method && PyFunction_Check(method.get()) && IsOfInstalledCode(Py_TYPE(object));
 }

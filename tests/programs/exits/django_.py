@@ -2,7 +2,9 @@
 import django
 from django.conf import settings
 
-settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+)
 django.setup()
 from django.db import connection
 
