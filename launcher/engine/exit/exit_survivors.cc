@@ -1,6 +1,5 @@
 #include "launcher/engine/exit/exit_survivors.h"
 
-#include <algorithm>
 #include <string>
 
 #include "launcher/engine/base/report.h"
@@ -25,33 +24,6 @@ bool IsFreeingNoticed(PyObject* object) {
 bool IsUnread(PyObject* object) {
   return !g_exit->quiet_types.Contain(Py_TYPE(object)) ||
          (IsFreeingNoticed(object) && !g_exit->preloaded.Contains(object));
-}
-
-// A value that stands for itself, with nothing outside of it.
-bool IsPlain(PyObject* value) {
-  return value == Py_None || PyBool_Check(value) || PyLong_CheckExact(value) ||
-         PyFloat_CheckExact(value) || PyUnicode_CheckExact(value) || PyBytes_CheckExact(value) ||
-         PyType_Check(value);
-}
-
-int Collect(PyObject* object, void* found) {
-  static_cast<std::vector<PyObject*>*>(found)->push_back(object);
-  return 0;
-}
-
-// True for an object that consists of nothing but plain values, as far as it shows them: no handle
-// of anything that its end could close or write.
-bool IsOfPlainValues(PyObject* object) {
-  const PyTypeObject* type = Py_TYPE(object);
-  if (type->tp_itemsize != 0 || type->tp_traverse == nullptr) return false;
-  std::vector<PyObject*> shown;
-  type->tp_traverse(object, Collect, &shown);
-  if (!std::all_of(shown.begin(), shown.end(), IsPlain)) return false;
-  const auto* begin = reinterpret_cast<PyObject* const*>(object + 1);
-  const auto* end = begin + (type->tp_basicsize - sizeof(PyObject)) / sizeof(PyObject*);
-  return std::all_of(begin, end, [&shown](PyObject* part) {
-    return part == nullptr || std::find(shown.begin(), shown.end(), part) != shown.end();
-  });
 }
 
 // A preloaded object whose class (`__class__`) has become one of these, or null.
@@ -115,8 +87,7 @@ void JudgeUnread(Survivors* survivors) {
   if (survivors->unread.empty()) return;
   const std::unordered_set<PyObject*> forever = HeldForever(g_exit->fence);
   for (PyObject* object : survivors->unread) {
-    if (forever.count(object) == 0 && !IsOfPlainValues(object))
-      survivors->noticed.insert(Py_TYPE(object)->tp_name);
+    if (forever.count(object) == 0) survivors->noticed.insert(Py_TYPE(object)->tp_name);
   }
 }
 

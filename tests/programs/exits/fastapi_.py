@@ -1,4 +1,5 @@
-# preload: import fastapi; import fastapi.testclient
+# preload: import fastapi
+# preload: import fastapi.testclient
 import fastapi
 import fastapi.testclient
 import pydantic

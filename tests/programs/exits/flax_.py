@@ -1,4 +1,5 @@
-# preload: import jax; import flax.linen
+# preload: import jax
+# preload: import flax.linen
 import flax.linen as nn
 import jax
 

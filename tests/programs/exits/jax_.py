@@ -1,4 +1,5 @@
-# preload: import jax; import jax.numpy
+# preload: import jax
+# preload: import jax.numpy
 import jax
 import jax.numpy as jnp
 

@@ -1,4 +1,7 @@
-# preload: from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, pipeline
+# preload: from transformers import BertConfig
+# preload: from transformers import BertForSequenceClassification
+# preload: from transformers import BertTokenizerFast
+# preload: from transformers import pipeline
 import json
 import pathlib
 

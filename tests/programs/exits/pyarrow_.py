@@ -1,4 +1,5 @@
-# preload: import pyarrow; import pyarrow.parquet
+# preload: import pyarrow
+# preload: import pyarrow.parquet
 import io
 
 import pyarrow

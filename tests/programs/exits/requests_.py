@@ -1,4 +1,5 @@
-# preload: import requests; import http.server
+# preload: import requests
+# preload: import http.server
 import http.server
 import threading
 

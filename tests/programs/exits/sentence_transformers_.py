@@ -1,4 +1,5 @@
-# preload: from sentence_transformers import SentenceTransformer, models; from transformers import BertConfig, BertModel, BertTokenizerFast
+# preload: from sentence_transformers import SentenceTransformer, models
+# preload: from transformers import BertConfig, BertModel, BertTokenizerFast
 import pathlib
 
 from sentence_transformers import SentenceTransformer, models

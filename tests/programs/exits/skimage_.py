@@ -1,4 +1,5 @@
-# preload: import skimage; import skimage.filters
+# preload: import skimage
+# preload: import skimage.filters
 import numpy
 import skimage
 import skimage.filters

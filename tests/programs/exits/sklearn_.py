@@ -1,4 +1,5 @@
-# preload: from sklearn.linear_model import LogisticRegression; from sklearn.ensemble import RandomForestClassifier
+# preload: from sklearn.linear_model import LogisticRegression
+# preload: from sklearn.ensemble import RandomForestClassifier
 import numpy
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression

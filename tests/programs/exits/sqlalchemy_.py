@@ -1,4 +1,5 @@
-# preload: import sqlalchemy; import sqlalchemy.orm
+# preload: import sqlalchemy
+# preload: import sqlalchemy.orm
 import sqlalchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 

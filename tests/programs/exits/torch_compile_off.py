@@ -1,4 +1,5 @@
-# preload: import torch; import torch._dynamo
+# preload: import torch
+# preload: import torch._dynamo
 import torch
 
 

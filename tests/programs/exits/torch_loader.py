@@ -1,4 +1,5 @@
-# preload: import torch; import torch.utils.data
+# preload: import torch
+# preload: import torch.utils.data
 import torch
 import torch.utils.data
 

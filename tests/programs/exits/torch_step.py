@@ -1,4 +1,5 @@
-# preload: import torch; import torch._dynamo
+# preload: import torch
+# preload: import torch._dynamo
 import torch
 
 model = torch.nn.Linear(3, 1)

@@ -1,4 +1,7 @@
-# preload: from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+# preload: from transformers import BertConfig
+# preload: from transformers import BertForSequenceClassification
+# preload: from transformers import Trainer
+# preload: from transformers import TrainingArguments
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
