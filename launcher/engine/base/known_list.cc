@@ -19,7 +19,7 @@ namespace {
 
 constexpr size_t kMaxSize = size_t{1} << 20;
 constexpr std::string_view kBuildId = "build-id", kCPython = "cpython", kOtherwise = "otherwise",
-                           kReads = "reads:";
+                           kReads = "reads:", kTypes = "types:";
 
 std::string_view LibraryName(std::string_view path) {
   const std::string_view file = cache::BaseOf(path);
@@ -145,7 +145,7 @@ void KnownList::AddLine(std::string_view line) {
     return;
   }
   std::string_view key = fields[0];
-  Entry entry{std::string(key), {}, {}};
+  Entry entry{std::string(key), {}, {}, {}};
   if (key.find('/') != key.npos) {
     key = cache::BaseOf(key);
   } else {
@@ -156,6 +156,12 @@ void KnownList::AddLine(std::string_view line) {
     if (fields[i].starts_with(kReads)) {
       for (std::string_view prefix : Split(fields[i].substr(kReads.size()), ",")) {
         entry.reads.emplace_back(prefix);
+      }
+      continue;
+    }
+    if (fields[i].starts_with(kTypes)) {
+      for (std::string_view type : Split(fields[i].substr(kTypes.size()), ",")) {
+        entry.types.emplace(type);
       }
       continue;
     }
@@ -203,6 +209,21 @@ bool KnownList::HasLibrary(std::string_view path) {
 
 const std::vector<std::string>& KnownList::ReadBy(std::string_view path) const {
   return verdicts_.find(path)->second->reads;
+}
+
+bool KnownList::HasTypeOf(std::string_view path, std::string_view type) const {
+  const auto& types = verdicts_.find(path)->second->types;
+  return types.empty() || types.count(type) != 0;
+}
+
+bool KnownList::HasProof(std::string_view name, std::string_view what,
+                         std::string_view version) const {
+  const auto [begin, end] = entries_.equal_range(name);
+  return std::any_of(begin, end, [&](const auto& entry) {
+    return std::any_of(entry.second.proofs.begin(), entry.second.proofs.end(), [&](const Proof& p) {
+      return p.what == what && p.versions.count(version) != 0;
+    });
+  });
 }
 
 bool KnownList::HasModule(std::string_view name, std::string_view file) {

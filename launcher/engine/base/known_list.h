@@ -14,7 +14,7 @@ namespace pylaunch::engine {
 // docs/lists.md tells which lists there are. A line vouches for the versions that were read and for
 // no other: one of another version, or whose version nothing proves, is not in the list.
 //
-//   NAME [reads:PREFIX[,PREFIX...]] [WHAT==VERSION[,VERSION...]]...   # comment
+//   NAME [reads:PREFIX[,PREFIX...]] [types:TYPE[,TYPE...]] [WHAT==VERSION[,VERSION...]]...  # why
 //   otherwise WORDS
 //
 // NAME:  of a library: its file up to the version, the ABI tag or the digest that auditwheel puts
@@ -25,6 +25,9 @@ namespace pylaunch::engine {
 //        build-id      the GNU build-id of the loaded library.
 //        cpython       the minor version whose standard library the file lies in.
 //        DISTRIBUTION  as the one DISTRIBUTION-VERSION.dist-info or .egg-info beside it tells.
+//        cython-abi    for a type that all libraries share which one version of Cython has made:
+//        that version, as the name of the type's module has it.
+// TYPE:   the line is about types of this name only (tp_name).
 // PREFIX: it reads variables of the environment whose names begin so, and no others.
 // WORDS: what is done where the list does not vouch.
 //
@@ -39,6 +42,10 @@ class KnownList {
   bool HasLibrary(std::string_view path);
   // The prefixes that the line has which vouches for the library; REQUIRES: HasLibrary(path).
   const std::vector<std::string>& ReadBy(std::string_view path) const;
+  // True if it vouches for that type of the library; REQUIRES: HasLibrary(path).
+  bool HasTypeOf(std::string_view path, std::string_view type) const;
+  // True if the line for that name has this proof.
+  bool HasProof(std::string_view name, std::string_view what, std::string_view version) const;
   // True if it vouches for the module, or the function of one, whose file that is.
   bool HasModule(std::string_view name, std::string_view file);
   // True if there is a line for that name, whatever it vouches for.
@@ -58,6 +65,7 @@ class KnownList {
     std::string path;  // As far as it is known, without what LibraryName() cuts off.
     std::vector<Proof> proofs;
     std::vector<std::string> reads;
+    std::set<std::string, std::less<>> types;  // Empty: all.
   };
   void AddLine(std::string_view line);
   // The one that vouches, or null.

@@ -53,6 +53,17 @@ void GiveBack() {
   g_exit->thread_locals = PyRef();
 }
 
+void CollectAlone() {
+  PyObject* callbacks = g_exit->callbacks.get();
+  PyRef kept = PyRef::Steal(PyList_GetSlice(callbacks, 0, PyList_GET_SIZE(callbacks)));
+  if (kept) PyList_SetSlice(callbacks, 0, PyList_GET_SIZE(callbacks), nullptr);
+  const int enabled = PyGC_Enable();
+  PyGC_Collect();
+  if (!enabled) PyGC_Disable();
+  if (kept) PyList_SetSlice(callbacks, 0, 0, kept.get());
+  PyErr_Clear();
+}
+
 namespace {
 
 constexpr char kName[] = "pylaunch exit";
@@ -71,8 +82,10 @@ bool Prepare(FastExit* exit) {
   PyRef signal = BuiltinModule("_signal");
   PyRef io = BuiltinModule("_io");
   PyRef atexit = BuiltinModule("atexit");
+  exit->warnings = PyRef::Steal(PyImport_ImportModule("warnings"));
   PyObject* modules = PyImport_GetModuleDict();
-  if (!gc || !signal || !io || !atexit || modules == nullptr || !PyDict_CheckExact(modules))
+  if (!gc || !signal || !io || !atexit || !exit->warnings || modules == nullptr ||
+      !PyDict_CheckExact(modules))
     return false;
   exit->callbacks = PyRef::Steal(PyObject_GetAttrString(gc.get(), "callbacks"));
   exit->get_debug = PyRef::Steal(PyObject_GetAttrString(gc.get(), "get_debug"));
@@ -82,6 +95,8 @@ bool Prepare(FastExit* exit) {
                                    {"StringIO", &exit->string_io},
                                    {"TextIOWrapper", &exit->text_io},
                                    {"BufferedWriter", &exit->writer},
+                                   {"BufferedReader", &exit->reader},
+                                   {"BufferedRandom", &exit->random},
                                    {"FileIO", &exit->file_io}}) {
     *type = PyRef::Steal(PyObject_GetAttrString(io.get(), name));
     if (!*type) return false;
@@ -180,6 +195,16 @@ void KeepFirstDicts() {
 // ------------------------------------------------------------------------------------------------
 // OnSignalSet
 
+// A collection calls them as it does in stock, once, with the same words.
+bool AreCallbacksInstalled() {
+  PyObject* callbacks = g_exit->callbacks.get();
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(callbacks); ++i) {
+    PyObject* function = PyList_GET_ITEM(callbacks, i);
+    if (!PyFunction_Check(function) || !IsInstalledCode(function, "__code__")) return false;
+  }
+  return true;
+}
+
 // Empty, or why this program gets the full teardown; but for finalizers of preloaded objects.
 const char* StateObstacle() {
   if (g_exit->full) return "it was asked for";
@@ -191,7 +216,7 @@ const char* StateObstacle() {
   if (_Py_GetConfig()->dev_mode || options == nullptr || PyObject_IsTrue(options) != 0)
     return "warnings are asked for";
   if (g_exit->fence.HasFrozen()) return "objects are frozen";
-  if (PyList_GET_SIZE(g_exit->callbacks.get()) != 0) return "gc.callbacks is not empty";
+  if (!AreCallbacksInstalled()) return "gc.callbacks has a function of the program";
   PyRef debug = PyRef::Steal(PyObject_CallNoArgs(g_exit->get_debug.get()));
   if (!debug || PyLong_AsLong(debug.get()) != 0) return "gc's debugging flags are set";
   return nullptr;
@@ -240,6 +265,7 @@ bool AreStreamsFlushed() {
 
 void OnCollected(PyObject*);
 void OnModulesRemoved(PyObject*);
+void OnProgramWiped(PyObject*);
 void OnSysWiped(PyObject*);
 void OnBuiltinsWiped(PyObject*);
 void OnInterpreterCleared(PyObject*);
@@ -291,13 +317,24 @@ void WipeSpecialNames() {
   PyErr_Clear();
 }
 
-// The last of sys.modules, so that it is wiped first.
-bool AddOurModule(PyObject* modules) {
+// A module to which `call` comes when it is wiped, or null.
+PyObject* ModuleThatCalls(PyCapsule_Destructor call) {
   PyObject* module = PyModule_New(kName);  // Never let go.
-  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, OnModulesRemoved));
-  return module != nullptr && capsule &&
-         PyDict_SetItemString(PyModule_GetDict(module), "exit", capsule.get()) == 0 &&
-         PyDict_SetItemString(modules, kName, module) == 0;
+  PyRef capsule = PyRef::Steal(PyCapsule_New(g_exit, nullptr, call));
+  if (module == nullptr || !capsule ||
+      PyDict_SetItemString(PyModule_GetDict(module), "exit", capsule.get()) != 0) {
+    return nullptr;
+  }
+  return module;
+}
+
+// The last of sys.modules is wiped first. The other one SortModules() makes the first.
+bool AddOurModules(PyObject* modules) {
+  PyObject* at_first = ModuleThatCalls(OnModulesRemoved);
+  PyObject* at_last = ModuleThatCalls(OnProgramWiped);
+  return at_first != nullptr && at_last != nullptr &&
+         PyDict_SetItemString(modules, kWipedLast, at_last) == 0 &&
+         PyDict_SetItemString(modules, kName, at_first) == 0;
 }
 
 void SetPreloadedAside() {
@@ -305,7 +342,7 @@ void SetPreloadedAside() {
   const auto keys = [modules] { return reinterpret_cast<PyDictObject*>(modules)->ma_keys; };
   const auto* before = keys();
   bool as_noted = g_exit->preloaded.IsAsNoted(modules);
-  if (!AddOurModule(modules)) return GiveBack();
+  if (!AddOurModules(modules)) return GiveBack();
   as_noted = as_noted && keys() == before;  // A resized dict may have its entries elsewhere.
   PyObject* main = PyDict_GetItemString(modules, "__main__");
   if (SortModules(modules, main, as_noted) && g_exit->explain) {
@@ -326,7 +363,7 @@ void OnCollected(PyObject*) {
   if (enabled) PyGC_Enable();
   if (obstacle != nullptr) {
     LeaveAllToCPython(obstacle);
-    PyGC_Collect();
+    CollectAlone();
   }
   PyErr_Restore(type, value, traceback);
 }
@@ -346,14 +383,40 @@ void LeavePreloadedIntact(const Survivors& survivors) {
   if (capsule) PySys_SetObject(kName, capsule.get());
 }
 
+// Objects of extensions' types that only modules of the program hold, or what was imported late
+// into preloaded packages, go when those are wiped. So they are judged after that.
 void OnModulesRemoved(PyObject*) {
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   Survivors survivors = FindSurvivors();
-  if (survivors.noticed != nullptr) {
+  g_exit->judged = survivors.unread.empty() || !survivors.noticed.empty();
+  if (!survivors.noticed.empty()) {
     TakeAllApart(survivors.noticed);
-  } else {
+  } else if (g_exit->judged) {
     LeavePreloadedIntact(survivors);
+  }
+  PyErr_Restore(type, value, traceback);
+}
+
+// ------------------------------------------------------------------------------------------------
+// OnProgramWiped
+
+void OnProgramWiped(PyObject*) {
+  if (g_exit->judged) return;
+  g_exit->judged = true;
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  Survivors survivors = FindSurvivors();
+  if (survivors.noticed.empty()) {
+    LetGo(survivors);
+    CollectAlone();
+    survivors = FindSurvivors();
+    JudgeUnread(&survivors);
+  }
+  if (survivors.noticed.empty()) {
+    LeavePreloadedIntact(survivors);
+  } else {
+    TakeAllApart(survivors.noticed);
   }
   PyErr_Restore(type, value, traceback);
 }

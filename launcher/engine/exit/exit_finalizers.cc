@@ -2,12 +2,23 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 
 #include "launcher/engine/base/weak_reference.h"
 
 namespace pylaunch::engine {
+
+bool IsInstalledCode(PyObject* owner, const char* attribute) {
+  PyRef code = PyRef::Steal(PyObject_GetAttrString(owner, attribute));
+  PyRef name = code ? PyRef::Steal(PyObject_GetAttrString(code.get(), "co_filename")) : PyRef();
+  std::string file;
+  FileSystemBytes(name.get(), &file);
+  PyErr_Clear();
+  return !file.empty() && IsInstalledFile(g_exit->library, file);
+}
+
 namespace {
 
 const void* FinalizerPlace(PyObject* type) {
@@ -71,6 +82,29 @@ std::unordered_set<PyObject*> StandardStreams() {
   return found;
 }
 
+// True if the filters that CPython goes by ignore every ResourceWarning: of one filter after the
+// other (category second, action first; Python/_warnings.c, get_filter) the first that can match.
+bool AreResourceWarningsIgnored() {
+  PyRef filters = PyRef::Steal(PyObject_GetAttrString(g_exit->warnings.get(), "filters"));
+  PyErr_Clear();
+  if (!filters || !PyList_Check(filters.get())) return false;
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(filters.get()); ++i) {
+    PyObject *filter = PyList_GET_ITEM(filters.get(), i), *action, *message, *category, *module;
+    int line;
+    if (!PyArg_ParseTuple(filter, "UOOOi", &action, &message, &category, &module, &line))
+      return PyErr_Clear(), false;
+    if (!PyType_Check(category) ||
+        !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(PyExc_ResourceWarning),
+                          reinterpret_cast<PyTypeObject*>(category))) {
+      continue;
+    }
+    const bool ignore = PyUnicode_CompareWithASCIIString(action, "ignore") == 0;
+    if (!ignore) return false;
+    if (message == Py_None && module == Py_None && line == 0) return true;
+  }
+  return false;
+}
+
 // A program may end inside a generator, when C code that it calls comes upon SystemExit.
 bool IsRunning(PyObject* object) {
   const char* attribute = PyGen_CheckExact(object)              ? "gi_running"
@@ -83,36 +117,87 @@ bool IsRunning(PyObject* object) {
   return running && PyObject_IsTrue(running.get()) == 1;
 }
 
-bool IsInstalledCode(PyObject* owner, const char* attribute) {
-  PyRef code = PyRef::Steal(PyObject_GetAttrString(owner, attribute));
-  PyRef name = code ? PyRef::Steal(PyObject_GetAttrString(code.get(), "co_filename")) : PyRef();
-  std::string file;
-  FileSystemBytes(name.get(), &file);
+// What a `closed` or a `raw` of these tells is C code's: nobody notices the question.
+PyRef Part(PyObject* file, const char* attribute) {
+  PyRef part = PyRef::Steal(PyObject_GetAttrString(file, attribute));
   PyErr_Clear();
-  return !file.empty() && IsInstalledFile(g_exit->library, file);
+  return part;
 }
 
-// Whose end nobody outside notices. Not of a class made from these, which may have its own close().
-bool IsFileInMemory(PyObject* object) {
-  return IsExactly(object, g_exit->bytes_io) || IsExactly(object, g_exit->string_io);
+// Of an io.FileIO: closed, or only read from, where closing it warns of nothing.
+bool IsQuietDescriptor(PyObject* file) {
+  if (Part(file, "closed").get() == Py_True) return true;
+  PyRef writable = PyRef::Steal(PyObject_CallMethod(file, "writable", nullptr));
+  PyErr_Clear();
+  return writable.get() == Py_False && AreResourceWarningsIgnored();
+}
+
+// A file whose end nobody outside notices: in memory, closed, or only read from. Not of a class
+// made from these, which may have its own close().
+bool IsQuietFile(PyObject* object) {
+  if (IsExactly(object, g_exit->bytes_io) || IsExactly(object, g_exit->string_io)) return true;
+  if (IsExactly(object, g_exit->file_io)) return IsQuietDescriptor(object);
+  const bool text = IsExactly(object, g_exit->text_io);
+  if (!text && !IsExactly(object, g_exit->writer) && !IsExactly(object, g_exit->reader) &&
+      !IsExactly(object, g_exit->random)) {
+    return false;
+  }
+  PyRef below = Part(object, text ? "buffer" : "raw");
+  return below && IsQuietFile(below.get());
+}
+
+// True if all of the class, and of those that it is made from, is code of installed libraries.
+bool IsOfInstalledCode(PyTypeObject* type) {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(type->tp_mro); ++i) {
+    PyObject* base = PyTuple_GET_ITEM(type->tp_mro, i);
+    if (!IsHeapType(base)) continue;
+    Py_ssize_t position = 0;
+    PyObject *name, *value;
+    PyObject* names = reinterpret_cast<PyTypeObject*>(base)->tp_dict;
+    while (PyDict_Next(names, &position, &name, &value)) {
+      if (PyFunction_Check(value) && !IsInstalledCode(value, "__code__")) return false;
+    }
+  }
+  return true;
+}
+
+// sock_finalize in Modules/socketmodule.c warns, and closes what the process's end closes.
+bool IsSocket(PyTypeObject* type) {
+  const auto* finalizer = reinterpret_cast<const void*>(type->tp_finalize);
+  while (type != nullptr && std::string_view(type->tp_name) != "_socket.socket") {
+    type = type->tp_base;
+  }
+  return type != nullptr && reinterpret_cast<const void*>(type->tp_finalize) == finalizer &&
+         g_exit->quiet_types.ContainCode(finalizer);
+}
+
+PyRef DelOf(PyTypeObject* type) {
+  PyRef method = PyRef::Steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__del__"));
+  PyErr_Clear();
+  return method;
 }
 
 // True if we may finalise this preloaded object, a little later than CPython might have: a closed
 // file, one in memory, or what runs code of an installed library. An open file must be closed in
 // its turn.
 bool IsHarmless(PyObject* object) {
-  if (IsFileInMemory(object)) return true;
+  if (IsQuietFile(object)) return true;
   if (PyGen_CheckExact(object)) return IsInstalledCode(object, "gi_code");
-  PyRef closed = PyRef::Steal(PyObject_GetAttrString(object, "closed"));
-  if (closed && closed.get() == Py_True) return true;
-  PyErr_Clear();
-  PyRef method =
-      PyRef::Steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), "__del__"));
-  PyErr_Clear();
+  if (Part(object, "closed").get() == Py_True) return true;
+  PyRef method = DelOf(Py_TYPE(object));
   return method && IsInstalledCode(method.get(), "__code__");
 }
 
 }  // namespace
+
+bool IsOursToFinalise(PyObject* object) {
+  if (IsQuietFile(object)) return true;
+  if (PyGen_CheckExact(object)) return !IsRunning(object) && IsInstalledCode(object, "gi_code");
+  if (IsSocket(Py_TYPE(object)))
+    return AreResourceWarningsIgnored() && IsOfInstalledCode(Py_TYPE(object));
+  PyRef method = DelOf(Py_TYPE(object));
+  return method && PyFunction_Check(method.get()) && IsOfInstalledCode(Py_TYPE(object));
+}
 
 bool IsEndNoticed(FastExit* exit, PyObject* object) {
   return HasFinalizer(object) || !exit->quiet_types.Contain(Py_TYPE(object));

@@ -10,9 +10,17 @@ namespace pylaunch::engine {
 
 // True if it makes a difference whether and when the object is freed.
 bool IsEndNoticed(FastExit* exit, PyObject* object);
+// True if the code object that `attribute` of `owner` is comes from an installed library.
+bool IsInstalledCode(PyObject* owner, const char* attribute);
 // True for one of those that were there before the program: the collector may have moved it across
 // the line.
 bool WasBefore(PyObject* object);
+
+// Of an object of the program that has a finalizer: true if nobody notices when that is called, and
+// what it does is code of installed libraries. A file in memory, one closed or only read from, a
+// generator or a `__del__` of a library in a class where all is a library's. Runs no code of the
+// program's.
+bool IsOursToFinalise(PyObject* object);
 
 // Before the program: fills `exit`->noticed. REQUIRES: the fence is drawn.
 void NoteNoticed(FastExit* exit);

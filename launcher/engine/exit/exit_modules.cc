@@ -58,7 +58,9 @@ bool SortModules(PyObject* modules, PyObject* main, bool as_noted) {
   const auto sort = [&](PyObject* key, PyObject* value) {
     return SortModule(key, value, main, rest.get());
   };
-  if (!rest || !g_exit->preloaded.Visit(modules, as_noted, sort)) return false;
+  PyObject* last = PyDict_GetItemString(modules, kWipedLast);
+  if (!rest || PyDict_SetItemString(rest.get(), kWipedLast, last) != 0) return false;
+  if (!g_exit->preloaded.Visit(modules, as_noted, sort)) return false;
   while (PyDict_Next(rest.get(), &position, &name, &module)) {
     if (PyDict_DelItem(modules, name) < 0) return false;
   }

@@ -36,7 +36,10 @@ struct FastExit {
   PyRef string_io;   // io.StringIO
   PyRef text_io;     // io.TextIOWrapper
   PyRef writer;      // io.BufferedWriter
+  PyRef reader;      // io.BufferedReader
+  PyRef random;      // io.BufferedRandom
   PyRef file_io;     // io.FileIO
+  PyRef warnings;    // The module.
   PyRef thread_locals;
   PyRef interactive_hook;  // What stood in sys where our capsule stands.
 
@@ -60,6 +63,7 @@ struct FastExit {
   bool all_watched = false;
   bool resumed = false;         // This process is restored from an image.
   image::WrittenPages written;  // Where that is so.
+  bool judged = false;          // What becomes of survivors is decided.
   bool nothing_to_say = false;  // What Py_FinalizeEx ends with, nobody would notice.
   ModuleIndex module_index;
   std::vector<PyRef> tables;  // OwnTables() and KeepFirstDicts()
@@ -97,6 +101,9 @@ inline bool IsHeapType(PyObject* object) {
 inline bool GivesFinalizer(PyObject* type) {
   return reinterpret_cast<PyTypeObject*>(type)->tp_finalize != nullptr;
 }
+
+// A collection without what gc.callbacks has: CPython has none here.
+void CollectAlone();
 
 inline bool IsExactly(PyObject* object, const PyRef& type) {
   return reinterpret_cast<PyObject*>(Py_TYPE(object)) == type.get();

@@ -5,15 +5,25 @@
 #include "launcher/engine/base/report.h"
 #include "launcher/engine/exit/exit_finalizers.h"
 #include "launcher/engine/exit/exit_modules.h"
+#include "launcher/engine/exit/held_forever.h"
 
 namespace pylaunch::engine {
 namespace {
 
-// An extension's function that is called when the module is freed.
+// An extension's function that is called when the module is freed; but not one of an installed
+// library: a preloaded module's is not called, nor is that of one imported into a preloaded
+// package.
 bool IsFreeingNoticed(PyObject* object) {
   const PyModuleDef* definition = PyModule_CheckExact(object) ? PyModule_GetDef(object) : nullptr;
-  return definition != nullptr && definition->m_free != nullptr &&
-         !g_exit->quiet_types.ContainCode(reinterpret_cast<const void*>(definition->m_free));
+  if (definition == nullptr || definition->m_free == nullptr) return false;
+  const auto* function = reinterpret_cast<const void*>(definition->m_free);
+  return !g_exit->quiet_types.ContainCode(function) &&
+         !IsInstalledFile(g_exit->library, CodeFile(function));
+}
+
+bool IsUnread(PyObject* object) {
+  return !g_exit->quiet_types.Contain(Py_TYPE(object)) ||
+         (IsFreeingNoticed(object) && !g_exit->preloaded.Contains(object));
 }
 
 // A preloaded object whose class (`__class__`) has become one of these, or null.
@@ -54,9 +64,8 @@ Survivors FindSurvivors() {
   std::unordered_set<PyTypeObject*> finalizing_types;
   g_exit->quiet_types.Forget();  // Types have come and gone since, and their addresses with them.
   g_exit->fence.VisitAfter([&](PyObject* object) {
-    if ((IsEndNoticed(g_exit, object) && !WasBefore(object)) ||
-        (IsFreeingNoticed(object) && !g_exit->preloaded.Contains(object)))
-      found.noticed = Py_TYPE(object);
+    if (HasFinalizer(object) && !WasBefore(object)) found.finalizable.push_back(object);
+    if (IsUnread(object) && !WasBefore(object)) found.unread.push_back(object);
     if (IsHeapType(object) && GivesFinalizer(object))
       finalizing_types.insert(reinterpret_cast<PyTypeObject*>(object));
     if (PyFunction_Check(object)) {
@@ -66,14 +75,28 @@ Survivors FindSurvivors() {
         found.weakly_referenced.push_back(object);
     }
   });
-  if (PyObject* object = FindInstance(finalizing_types)) found.noticed = Py_TYPE(object);
+  for (PyObject* object : found.finalizable) {
+    if (!IsOursToFinalise(object)) found.noticed.insert(Py_TYPE(object)->tp_name);
+  }
+  if (PyObject* object = FindInstance(finalizing_types))
+    found.noticed.insert(Py_TYPE(object)->tp_name);
   return found;
 }
 
-void TakeAllApart(PyTypeObject* type) {
+void JudgeUnread(Survivors* survivors) {
+  if (survivors->unread.empty()) return;
+  const std::unordered_set<PyObject*> forever = HeldForever(g_exit->fence);
+  for (PyObject* object : survivors->unread) {
+    if (forever.count(object) == 0) survivors->noticed.insert(Py_TYPE(object)->tp_name);
+  }
+}
+
+void TakeAllApart(const std::set<std::string>& types) {
   if (g_exit->explain) {
-    Explain(std::string("exit: full teardown, preloaded modules hold objects of the program, a ") +
-            type->tp_name + " among them");
+    std::string names;
+    for (const std::string& name : types) names.append(names.empty() ? "" : ", a ").append(name);
+    Explain("exit: full teardown, preloaded modules hold objects of the program, a " + names +
+            " among them");
     for (const std::string& line : g_exit->quiet_types.list().ToReadAgain()) {
       Explain("exit: " + line);
     }
@@ -87,16 +110,17 @@ void TakeAllApart(PyTypeObject* type) {
   g_exit->held.clear();
   g_exit->finalizable_now.clear();
   g_exit->streams.clear();
-  const int enabled = PyGC_Enable();
-  PyGC_Collect();
-  if (!enabled) PyGC_Disable();
+  CollectAlone();
   WipeListed();
 }
 
 void LetGo(const Survivors& survivors) {
   std::vector<PyRef> orphans = OrphanedNames(survivors);
   for (PyObject* object : survivors.weakly_referenced) ForgetCallbacks(object);
+  std::vector<PyRef> finalizable;
+  for (PyObject* object : survivors.finalizable) finalizable.push_back(PyRef::Share(object));
   for (const PyRef& object : g_exit->finalizable_now) PyObject_CallFinalizer(object.get());
+  for (const PyRef& object : finalizable) PyObject_CallFinalizer(object.get());
   for (const PyRef& names : orphans) WipeNames(names.get());
 }
 

@@ -1,6 +1,8 @@
 #ifndef PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_SURVIVORS_H_
 #define PYLAUNCH_LAUNCHER_ENGINE_EXIT_EXIT_SURVIVORS_H_
 
+#include <set>
+#include <string>
 #include <unordered_set>
 #include <vector>
 
@@ -13,16 +15,23 @@
 namespace pylaunch::engine {
 
 struct Survivors {
-  PyTypeObject* noticed = nullptr;  // The type of one whose end somebody could notice.
+  // The types of those because of which CPython must take everything apart, in words.
+  std::set<std::string> noticed;
+  // Objects of extensions' types of which nobody knows whether their end is noticed. Nothing of
+  // Python's runs there, so it may come after the wiping of the program's modules.
+  std::vector<PyObject*> unread;
+  std::vector<PyObject*> finalizable;  // IsOursToFinalise()
   std::vector<PyObject*> weakly_referenced;
   std::unordered_set<PyObject*> globals;  // Of functions.
 };
 
 Survivors FindSurvivors();
+// Judges the unread ones of `survivors`. REQUIRES: the program's modules have been wiped.
+void JudgeUnread(Survivors* survivors);
 
 // What CPython would have done with everything in sight: another collection, then what is still
-// alive is wiped. `type`: the survivor's because of which it is done.
-void TakeAllApart(PyTypeObject* type);
+// alive is wiped. `types`: the survivors' because of which it is done.
+void TakeAllApart(const std::set<std::string>& types);
 
 // What it would have done with these alone.
 void LetGo(const Survivors& survivors);

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <string>
+#include <string_view>
 
 #include "launcher/engine/base/interpreter_object.h"
 
@@ -24,6 +25,11 @@ std::string ListBesideEngine() {
 
 }  // namespace
 
+std::string CodeFile(const void* address) {
+  const char* library = LibraryOf(address);
+  return library == nullptr ? "" : library;
+}
+
 QuietTypes::QuietTypes() : libraries_(KnownList::Read(ListBesideEngine())) {}
 
 bool QuietTypes::Contain(PyTypeObject* type) {
@@ -36,13 +42,29 @@ bool QuietTypes::Contain(PyTypeObject* type) {
 bool QuietTypes::ContainCode(const void* function) {
   if (IsInterpreters(function)) return true;
   const char* library = LibraryOf(function);
-  return library != nullptr && libraries_.HasLibrary(library);
+  return library != nullptr && libraries_.HasLibrary(library) && libraries_.HasTypeOf(library, "");
+}
+
+// "_cython_3_2_4.cython_function_or_method": of the libraries that one version of Cython has made,
+// the first to be imported makes it for all.
+bool QuietTypes::IsCythons(std::string_view name) const {
+  constexpr std::string_view kModule = "_cython_";
+  const size_t dot = name.find('.');
+  if (!name.starts_with(kModule) || dot == name.npos) return false;
+  return libraries_.HasProof(name.substr(dot + 1), "cython-abi",
+                             name.substr(kModule.size(), dot - kModule.size()));
 }
 
 // A class's tp_dealloc is subtype_dealloc, which calls that of the first base with another one.
 bool QuietTypes::IsQuiet(PyTypeObject* type) {
   for (; type != nullptr; type = type->tp_base) {
-    if (!ContainCode(reinterpret_cast<const void*>(type->tp_dealloc))) return false;
+    const auto* function = reinterpret_cast<const void*>(type->tp_dealloc);
+    if (IsInterpreters(function) || IsCythons(type->tp_name)) continue;
+    const char* library = LibraryOf(function);
+    if (library == nullptr || !libraries_.HasLibrary(library) ||
+        !libraries_.HasTypeOf(library, type->tp_name)) {
+      return false;
+    }
   }
   return true;
 }

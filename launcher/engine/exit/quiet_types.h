@@ -5,6 +5,8 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
+#include <string_view>
 
 #include "launcher/engine/base/known_list.h"
 
@@ -14,6 +16,9 @@ namespace pylaunch::engine {
 // the interpreter's own library and of those for which launcher/python/resume/quiet_types.txt
 // vouches, and classes made from these. One of another extension may close or write something then
 // (sqlite3.Connection), with no finalizer to tell it by.
+// The file of the library that an address lies in; empty: in none.
+std::string CodeFile(const void* address);
+
 class QuietTypes {
  public:
   QuietTypes();
@@ -28,6 +33,7 @@ class QuietTypes {
 
  private:
   bool IsQuiet(PyTypeObject* type);
+  bool IsCythons(std::string_view name) const;
 
   struct Known {
     PyTypeObject* type = nullptr;

@@ -55,6 +55,22 @@ TEST_F(KnownListTest, TellsWhatVariablesALibraryReads) {
   EXPECT_THAT(list.ReadBy(In("torch/lib/libtorch.so")), IsEmpty());
 }
 
+TEST_F(KnownListTest, VouchesForSomeTypesOfALibrary) {
+  KnownList list("list.txt",
+                 "torch/lib/libc10 types:a.Row,Cell torch==2.13.0\n"
+                 "torch/lib/libtorch torch==2.13.0\nfunction cython-abi==3_2_4,3_3_1\n");
+  Install("torch-2.13.0.dist-info");
+  ASSERT_TRUE(list.HasLibrary(In(kLibC10)));
+  EXPECT_TRUE(list.HasTypeOf(In(kLibC10), "a.Row"));
+  EXPECT_TRUE(list.HasTypeOf(In(kLibC10), "Cell"));
+  EXPECT_FALSE(list.HasTypeOf(In(kLibC10), "Row"));
+  ASSERT_TRUE(list.HasLibrary(In("torch/lib/libtorch.so")));
+  EXPECT_TRUE(list.HasTypeOf(In("torch/lib/libtorch.so"), "Row")) << "all of them";
+  EXPECT_TRUE(list.HasProof("function", "cython-abi", "3_3_1"));
+  EXPECT_FALSE(list.HasProof("function", "cython-abi", "3_3_2"));
+  EXPECT_FALSE(list.HasProof("generator", "cython-abi", "3_3_1"));
+}
+
 TEST_F(KnownListTest, SaysWhichVersionHasToBeRead) {
   KnownList list("list.txt", "otherwise all of it\ntorch/lib/libc10 torch==2.12.0,2.13.0\n");
   Install("torch-2.13.1.dist-info");

@@ -208,6 +208,33 @@ HELD = {
     "settrace": "import sys\nsys.settrace(lambda *a: None)\nclass E:\n    def __del__(self): print('traced')\ne = E()",
 }
 
+# A preloaded module holds something of the program whose end nobody notices: fast, and as stock does.
+QUIET = {
+    "file in memory": "import io, logging\nlogging.Formatter.held = io.BytesIO(b'x'); logging.Formatter.text = io.TextIOWrapper(io.BytesIO()); logging.Formatter.text.write('lost')",
+    "closed file": "import logging\nwith open('f', 'w') as f: f.write('data')\nlogging.Formatter.held = f",
+    "file that is only read": "import logging\nlogging.Formatter.held = [open('p.py'), open('p.py', 'rb', buffering=0)]; logging.Formatter.held[0].read(1)",
+    "handler that logging closed": "import logging\nlogging.basicConfig(filename='f'); logging.warning('x')",
+    "generator of a library": "import logging, os\nlogging.Formatter.held = os.walk('.'); next(logging.Formatter.held)",
+    "object of a library with __del__": "import logging, multiprocessing\nlogging.Formatter.held = multiprocessing.Pipe(); logging.Formatter.held[0].send(1); print(logging.Formatter.held[1].recv())",
+    "socket": "import logging, socket\nlogging.Formatter.held = socket.socketpair()",
+    "function of a library in gc.callbacks": "import copy, gc\ngc.callbacks.append(copy._deepcopy_atomic)",
+    "class and function of an extension's module": "import logging, sqlite3\nlogging.Formatter.held = sqlite3",
+    "spawned process and its queue": "import multiprocessing as m\ndef f(q): q.put(1)\nif __name__ == '__main__':\n    c = m.get_context('spawn'); q = c.Queue(); p = c.Process(target=f, args=(q,)); p.start(); print(q.get()); p.join()",
+}
+
+# Like those, but somebody would notice.
+LOUD = {
+    "file in memory of a class with close": "import io, logging\nclass B(io.BytesIO):\n    def close(self): print('closed'); super().close()\nlogging.Formatter.held = B()",
+    "file that is only read, with warnings": "import logging, warnings\nwarnings.simplefilter('always'); logging.Formatter.held = open('p.py')",
+    "file that is written": "import logging\nlogging.Formatter.held = open('f', 'w'); logging.Formatter.held.write('data')",
+    "file that is read and written": "import logging\nlogging.Formatter.held = open('p.py', 'r+')",
+    "generator of the program": "import logging\ndef g():\n    try: yield\n    finally: print('closed')\nlogging.Formatter.held = g(); next(logging.Formatter.held)",
+    "class made from a library's with __del__": "import logging, multiprocessing.connection as c, os\nclass C(c.Connection):\n    def _close(self): print('closed'); super()._close()\nlogging.Formatter.held = C(os.open('p.py', os.O_RDONLY))",
+    "socket, with warnings": "import logging, socket, warnings\nwarnings.simplefilter('always'); logging.Formatter.held = socket.socket()",
+    "function of the program in gc.callbacks": "import gc\ngc.callbacks.append(lambda phase, info: print(phase))",
+    "database": "import logging, sqlite3\nlogging.Formatter.held = sqlite3.connect('db'); logging.Formatter.held.execute('pragma journal_mode=wal'); logging.Formatter.held.execute('create table t (x)'); logging.Formatter.held.commit()",
+}
+
 # The program's state is not one that fast is proved for.
 FULL = {
     "gc.callbacks": (
@@ -401,6 +428,26 @@ def test_what_a_preloaded_module_holds_ends_as_in_stock(ends, name):
     ends(HELD[name])
 
 
+@pytest.mark.parametrize("name", QUIET)
+def test_what_nobody_notices_does_not_keep_a_program_from_a_fast_end(ends, lab, name):
+    told = ends(QUIET[name])
+    assert FAST in told
+    if lab.version < (3, 14) or name != "spawned process and its queue":
+        assert "full teardown" not in told
+
+
+@pytest.mark.parametrize("name", LOUD)
+def test_what_somebody_notices_gets_the_full_teardown(ends, name):
+    assert "full teardown" in ends(LOUD[name])
+
+
+def test_database_that_a_late_module_holds_goes_with_that_module(ends):
+    """Only the module itself is held by a preloaded one, and CPython wipes it."""
+    program = LOUD["database"].replace("logging.Formatter.held", "sqlite3.held")
+    told = ends(program + "; logging.Formatter.held = sqlite3", preload="logging")
+    assert FAST in told and "full teardown" not in told
+
+
 @pytest.mark.every_python
 @pytest.mark.parametrize("name", FULL)
 def test_state_that_is_not_proved_gets_the_full_teardown(ends, name):
@@ -408,9 +455,9 @@ def test_state_that_is_not_proved_gets_the_full_teardown(ends, name):
     assert "full teardown" in ends(program, *options)
 
 
-@pytest.mark.parametrize("name", [*FREE, *HELD])
+@pytest.mark.parametrize("name", [*FREE, *HELD, *QUIET, *LOUD])
 def test_restored_program_ends_as_in_stock(ends, image, name):
-    ends({**FREE, **HELD}[name], image=image)
+    ends({**FREE, **HELD, **QUIET, **LOUD}[name], image=image)
 
 
 @pytest.mark.parametrize("name", OUTPUT_FAILS)
@@ -514,6 +561,20 @@ def test_twin_and_wrong_value(lab, tmp_path):
     assert FAST in runner.again("-I", "-c", "pass", flags=flags, env=env).err
     wrong = runner.again("-c", "pass", flags=["--exit=slow"])
     assert (wrong.code, wrong.out) == (2, "") and "--exit" in wrong.err
+
+
+WITH_NUMPY = {
+    "numpy.random, imported into numpy": "import numpy\nprint(numpy.random.rand().is_integer())",
+    "array over a file": "import numpy, json\nnumpy.arange(4).tofile('f'); numpy.held = numpy.memmap('f', mode='r+'); numpy.held[0] = 7; numpy.held.flush()",
+}
+
+
+@pytest.mark.parametrize("name", WITH_NUMPY)
+def test_with_numpy_preloaded(ends, name):
+    if importlib.util.find_spec("numpy") is None:
+        pytest.skip("numpy is not installed")
+    told = ends(WITH_NUMPY[name], preload="numpy", python=Path(sys.executable), inline=True)
+    assert FAST in told and "full teardown" not in told
 
 
 TRANSFORMERS = "transformers transformers.models.bert.configuration_bert torch numpy"

@@ -111,3 +111,34 @@ def test_what_a_hook_renews_is_in_the_image(plan, package):  # noqa: F811
     assert not any(late(run) for run in runs)
     assert len({run.out.split()[0] for run in runs}) == 3
     assert {tuple(run.out.split()[1:]) for run in runs} == {("AuthenticationString", "True")}
+
+
+# Modules that keep a generator of their own, as they are made, and what shows it.
+GENERATORS = {
+    "gensim.utils": (
+        "import numpy as np\ndefault_prng = np.random.default_rng()\n",
+        "m.default_prng.random(), m.default_prng.bit_generator.seed_seq.entropy, m.default_prng.spawn(1)[0].random()",
+    ),
+    "more_itertools.recipes": (
+        "import random\n_private_randrange = random.Random().randrange\n",
+        "m._private_randrange(10**9)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generator_of_a_module_is_seeded_anew(plan, name):  # noqa: F811
+    text, shown = GENERATORS[name]
+    if "numpy" in text and not has("numpy"):
+        pytest.skip("no numpy")
+    package = name.partition(".")[0]
+    files = {f"{package}/__init__.py": "", f"{name.replace('.', '/')}.py": text}
+    start = plan(files, [f"import {name}"], f"import {name} as m; print(*({shown},))")
+    known = (HOOKS / f"{name}.py").read_text().splitlines()[0].rpartition("==")[2]
+    (start.lib / f"{package}-{known}.dist-info").mkdir()
+    runs = [start(), start(), start()]
+    assert [restored(run) for run in runs] == [False, True, True], [run.err for run in runs]
+    assert not any(late(run) for run in runs)
+    assert all(
+        len(set(values)) == 3 for values in zip(*(run.out.split() for run in runs), strict=True)
+    )
