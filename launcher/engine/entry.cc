@@ -42,6 +42,7 @@
 #include "launcher/engine/record/signal_reads.h"
 #include "launcher/engine/record/variable_record.h"
 #include "launcher/engine/shield/import_shield.h"
+#include "launcher/engine/start/frame_memory.h"
 #include "launcher/engine/start/interpreter.h"
 #include "launcher/engine/start/takeover.h"
 
@@ -314,6 +315,7 @@ int Run(int argc, char** argv) {
 }
 
 int EngineMain(int argc, char** argv, char**) {
+  KeepFrameMemory();
   if (g.handoff->image_turn >= 0) fcntl(g.handoff->image_turn, F_SETFD, FD_CLOEXEC);
   if (!g.handoff->image.folder.empty()) {
     g.argc = argc;
