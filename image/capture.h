@@ -33,8 +33,8 @@ struct CaptureRequest {
   // Times that this process was told (clock_search.h). They are copied before `prepare` is called,
   // which may take them away, so that they are not found themselves.
   std::span<const int64_t> times_ns;
-  // A descriptor that stays open in the capturing process until it ends, for who waits for that;
-  // all others are closed. -1: none does.
+  // A descriptor that stays open in the capturing process, for who waits for that, until it ends or
+  // `finish` closes it; all others are closed. -1: none does.
   int kept = -1;
   // What is written goes to the disk at once and is not kept in memory (room.h).
   bool tight = false;

@@ -43,6 +43,7 @@
 #include "launcher/engine/record/signal_reads.h"
 #include "launcher/engine/record/variable_record.h"
 #include "launcher/engine/shield/import_shield.h"
+#include "launcher/engine/start/arena_memory.h"
 #include "launcher/engine/start/interpreter.h"
 #include "launcher/engine/start/memory_ahead.h"
 #include "launcher/engine/start/takeover.h"
@@ -280,7 +281,8 @@ std::optional<int> PreloadLate(const image::LateEntries& late) {
 
 int Run(int argc, char** argv) {
   if (!g.handoff->image.folder.empty()) StartImageReads();
-  TakeMemoryAhead();
+  TakeDataAhead();
+  ServeArenas();
   std::optional<int> done = StartInterpreter(argc, argv, g.handoff->python, OnPath);
   if (done) return *done;
   if (!g.handoff->export_to.empty() || !g.handoff->import_from.empty()) return MoveArchive();

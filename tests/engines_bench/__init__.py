@@ -47,7 +47,8 @@ class Engine:
     requirements: tuple[str, ...] = ()  # Installed into an environment of its own.
     needs: tuple[str, ...] = ()  # Modules that .venv has: without them it is not tested.
     tools: tuple[str, ...] = ()  # Programs on PATH, likewise.
-    detached: bool = False  # Workers are no children of the command: their seconds are not known.
+    # Workers are no children of the command: only what each took to its first line is known.
+    detached: bool = False
     workers: int = 2  # How many processes call tell.first_line().
     env: Mapping[str, str] = field(default_factory=dict)
     mend: Callable[[str], str] = str  # Takes from its output what differs from run to run.
@@ -70,6 +71,7 @@ class Worker:
     private: int  # Bytes that it shares with nobody while all workers are idle.
     preloaded: bool  # The useful import had been done when the user's code began.
     restored: bool  # It runs in a restored process, or in a child of one.
+    cpu: float  # Seconds of processors that it has taken itself until then.
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ class Outcome:
     @property
     def seconds(self) -> float:
         return statistics.median(x.seconds for x in self.workers)
+
+    @property
+    def worker_cpu(self) -> float:
+        return statistics.median(x.cpu for x in self.workers)
 
     @property
     def private(self) -> float:
@@ -225,6 +231,7 @@ class Place:
                 private.get(x["pid"], 0),
                 x["preloaded"],
                 x["restored"],
+                x["cpu"],
             )
             for x in lines
             if "at" in x

@@ -114,6 +114,7 @@ class Publisher {
       return;
     }
     ForgetNote();
+    LetOthersStart();
     (void)image::PruneCache(cache::PosixFileEnv(), handoff_.cache_folder, handoff_.cache_size,
                             files_.image, /*thoroughly=*/false);
     LetTravel(key);
@@ -125,6 +126,12 @@ class Publisher {
     if (times == 0) return "";
     return "it keeps " + std::to_string(times) + (times == 1 ? " time" : " times") +
            " of a clock that begins with the boot";
+  }
+
+  // Those who wait for this image rather than import (`--workers`) need nothing of what comes
+  // after.
+  void LetOthersStart() const {
+    if (handoff_.image_turn >= 0) close(handoff_.image_turn);
   }
 
   // For other hosts and boots; this one can use the image already, so nobody is in a hurry.
@@ -299,7 +306,9 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
                                     const EntryWatch& watch) {
   TracingPause pause;
   const ReadRecord& read = *g.read;
-  Publisher publisher(*handoff);
+  // Never freed, here and below, like g.read: each block that a restored process frees is a page
+  // that it has to copy, and then the place of an object of its own.
+  auto& publisher = *new Publisher(*handoff);
   // It is what this attempt is judged by; another's under way says nothing yet.
   if (handoff->image_only && !image::IsBeingMade(handoff->image.folder)) publisher.ForgetNote();
   image::Room room;
@@ -311,16 +320,15 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
   }
   bool separated = false;
   if (refusal.empty()) {
-    const ProcessState now = ProcessState::Now();
-    const auto left = WhatWasLeft(*g.before, now);
-    const auto open_files = FilesLeftOpen(g.before->descriptors, now.descriptors);
+    const auto& now = *new ProcessState(ProcessState::Now());
+    const auto& left = *new auto(WhatWasLeft(*g.before, now));
+    const auto& open_files = *new auto(FilesLeftOpen(g.before->descriptors, now.descriptors));
     g.resumption->KeepOpen(open_files);
-    // Never freed, like g.read.
     const auto& modules = *new std::set<std::string>(ModuleFiles());
     const std::string young = TooYoung(*handoff, read, modules);
     KeyMaker* maker = nullptr;
     Progress progress(handoff->image_only);
-    image::CaptureRequest request;
+    auto& request = *new image::CaptureRequest;
     request.path = publisher.temp();
     request.allowed_secrets = handoff->image.allowed;
     request.threads_only = !left.empty() || !young.empty();

@@ -204,6 +204,9 @@ std::string Resumption::Prepare(const std::string& folder) {
     MarkQuietLibraries(folder);
   }
   environment_.Scrub();
+  // Its entries hold references to names, each of which would be a copied page when a restored
+  // process looks for another one.
+  PyType_ClearCache();
   TakeFreeMemory();
   return "";
 }
@@ -221,7 +224,7 @@ bool Resumption::Renew(const image::Restored& restored, const sigset_t& ignored,
   NameProgram(restored.argv[0]);
   environ = restored.envp;
   if (std::optional<Handoff> taken = TakeHandoff(back->descriptors())) {
-    *handoff = std::move(*taken);
+    new Handoff(std::exchange(*handoff, std::move(*taken)));  // Not freed: see CaptureImage.
   }
   environment_.Resume(environ);
   if (!permitted) {

@@ -7,57 +7,19 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <iterator>
 
 namespace pylaunch::engine {
 namespace {
 
 constexpr uintptr_t kPage = 4096;
-constexpr size_t kArena = 1 << 20;  // ARENA_SIZE, Include/internal/pycore_obmalloc.h.
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, which Debian 11's headers lack.
-
-void Populate(void* start, size_t size) {
-  const int error = errno;
-  madvise(start, size, kPopulateWrite);
-  errno = error;
-}
-
-// How much of the first arenas is written when a program starts, in the order they are asked for.
-#if PY_VERSION_HEX < 0x030D0000
-constexpr size_t kFirstArenas[] = {kArena};
-#else
-constexpr size_t kFirstArenas[] = {kArena, kArena * 3 / 8};
-#endif
-
-// CPython calls AllocateArena with nothing of ours.
-constinit struct {
-  PyObjectArenaAllocator arenas = {};
-  size_t taken = 0;  // Of kFirstArenas.
-} g;
-
-// From 3.11 on the interpreter's stack comes from here as well, in smaller pieces.
-void* AllocateArena(void* context, size_t size) {
-  void* arena = g.arenas.alloc(context, size);
-  if (size != kArena) return arena;
-  const size_t written = kFirstArenas[g.taken];
-  if (++g.taken == std::size(kFirstArenas)) PyObject_SetArenaAllocator(&g.arenas);
-  if (arena != nullptr) Populate(arena, written);
-  return arena;
-}
-
-void TakeFirstArenasAhead() {
-  PyObject_GetArenaAllocator(&g.arenas);
-  PyObjectArenaAllocator ours = g.arenas;
-  ours.alloc = AllocateArena;
-  PyObject_SetArenaAllocator(&ours);
-}
 
 // Up to 3.11 nearly all of CPython's own data are objects whose references are counted; from 3.12
 // on those are immortal (PEP 683), and more than a third of it is never written.
 #if PY_VERSION_HEX < 0x030C0000
 // dl_iterate_phdr's: the first is the executable. One that is moved, or whose Python is a library,
 // has been written all over by the dynamic loader.
-int TakeDataAhead(dl_phdr_info* executable, size_t, void*) {
+int TakeExecutable(dl_phdr_info* executable, size_t, void*) {
   uintptr_t read_only_end = 0;
   uintptr_t start = 0, end = 0;
   for (int i = 0; i < executable->dlpi_phnum; ++i) {
@@ -78,11 +40,16 @@ int TakeDataAhead(dl_phdr_info* executable, size_t, void*) {
 
 }  // namespace
 
-void TakeMemoryAhead() {
+void Populate(void* start, size_t size) {
+  const int error = errno;
+  madvise(start, size, kPopulateWrite);
+  errno = error;
+}
+
+void TakeDataAhead() {
 #if PY_VERSION_HEX < 0x030C0000
-  dl_iterate_phdr(TakeDataAhead, nullptr);
+  dl_iterate_phdr(TakeExecutable, nullptr);
 #endif
-  TakeFirstArenasAhead();
 }
 
 }  // namespace pylaunch::engine

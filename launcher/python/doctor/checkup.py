@@ -10,8 +10,10 @@ from . import (
     compilers,
     entries,
     environments,
+    interpreter,
     leftovers,
     native,
+    owners,
     records,
     report,
     requirements,
@@ -22,12 +24,22 @@ from . import model as model
 from .distributions import Inventory
 from .model import FAILURE, OK, WARNING, Finding, Surroundings
 
+
+def _files(s: Surroundings, inventory: Inventory) -> list[Finding]:
+    contested = owners.contested(inventory)
+    found = records.check(s, inventory, contested)
+    if contested:
+        found = [f for f in found if f.status != OK]
+    return owners.check(s, inventory) + found
+
+
 FAMILIES = (
     ("environment", lambda s, i: environments.check(s)),
+    ("interpreter", lambda s, i: interpreter.check(s)),
     ("variables", lambda s, i: variables.check(s)),
     ("shadowing", shadowing.check),
     ("installations", leftovers.check),
-    ("files", records.check),
+    ("files", _files),
     ("requirements", requirements.check),
     ("native code", native.check),
     ("compilers", compilers.check),

@@ -73,6 +73,12 @@ class Distribution:
         return importlib.metadata.Distribution.at(self.info).requires or []
 
     @cached_property
+    def required_keys(self) -> set[str]:
+        """Of all distributions that it may require, those of its extras, too."""
+        names = (re.match(r"[\w.-]+", text) for text in self.requires)
+        return {normalized(name.group()) for name in names if name}
+
+    @cached_property
     def record(self) -> list[Row] | None:
         """None: there is no RECORD."""
         text = self.text("RECORD")
@@ -164,3 +170,12 @@ class Inventory:
     def library_names(self) -> set[str]:
         """Of the shared objects of all distributions: one may be loaded before others need it."""
         return {os.path.basename(path) for dist in self.all for path in dist.libraries()}
+
+    @cached_property
+    def library_owners(self) -> dict[str, Distribution]:
+        """Who has the shared object of that name."""
+        found: dict[str, Distribution] = {}
+        for dist in self.by_key.values():
+            for path in dist.libraries():
+                found.setdefault(os.path.basename(path), dist)
+        return found

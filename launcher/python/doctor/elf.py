@@ -269,3 +269,26 @@ class Loader:
                         found.append(Problem(library, path, version, file))
             found += [p for p in self.problems(file, inherited) if p not in found]
         return found
+
+    def closure(self, path: str, inherited: tuple[str, ...] = ()) -> set[str]:
+        """`path` and all that the loader loads for it, as far as it finds it."""
+        found: set[str] = set()
+
+        def visit(path: str, inherited: tuple[str, ...]) -> None:
+            if path in found:
+                return
+            try:
+                elf = read(path)
+            except (OSError, NotElf):
+                return
+            found.add(path)
+            own = () if elf.runpath else self.expand(elf.rpath, path)
+            passed = tuple(dict.fromkeys((*own, *inherited)))
+            searched = () if elf.runpath else (*passed, *self.executable_rpath)
+            for library in elf.needed:
+                file = self.find(library, path, elf, searched)
+                if file is not None:
+                    visit(file, passed)
+
+        visit(path, inherited)
+        return found

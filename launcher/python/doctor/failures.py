@@ -13,11 +13,14 @@ from . import (
     compilers,
     cycles,
     environments,
+    interpreter,
     leftovers,
     native,
+    owners,
     records,
     requirements,
     shadowing,
+    system_packages,
 )
 from .distributions import Distribution, Inventory
 from .elf import NotElf
@@ -58,6 +61,10 @@ class Case:
         return list(found.values())
 
     # One method a kind of illness, the surest first.
+
+    def incomplete(self) -> Explanation | None:
+        """An extension of the standard library that this interpreter was built without."""
+        return interpreter.explain(self.s, self.missing)
 
     def shadowed(self) -> Explanation | None:
         files = {f.file for f in self.frames}
@@ -124,7 +131,10 @@ class Case:
         half = leftovers.half_installed(self.s, dist)
         if half:
             yield half
-        yield from records.check_one(self.s, dist)
+        conflicts = owners.of(self.s, self.inventory, dist)
+        yield from conflicts
+        contested = {path for f in conflicts for path in f.details["files"]}
+        yield from records.check_one(self.s, dist, contested)
         yield from native.check_one(self.s, dist, self.inventory)
         yield from requirements.broken(self.s, dist, self.inventory)
 
@@ -166,13 +176,11 @@ class Case:
                     return cause, "install a build for this system, or use a newer system"
                 if p.version:
                     cause = f"{p.needed_by} needs {p.version}, which {p.found} lacks"
-                    return cause, f"use a newer {p.library}"
+                    newer = system_packages.newer_libstdcxx(p.version)
+                    return cause, newer or f"use a newer {p.library}"
                 if p.library == found.group("library"):
                     cause = f"{p.needed_by} needs {p.library}, which is not found"
-                    return (
-                        cause,
-                        f"install what has {p.library}, or add its folder to LD_LIBRARY_PATH",
-                    )
+                    return cause, native.get_library([p.library])
         if found.group("symbol"):
             cause = (
                 f"{found.group('file')} was built against other versions of its libraries "
@@ -214,6 +222,7 @@ def _entries(folder: str) -> list[str]:
 
 def explain_case(case: Case) -> Explanation | None:
     kinds = (
+        case.incomplete,
         case.attribute,
         case.shadowed,
         case.cycle,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib.machinery
+import mmap
 import os
 import platform
 import re
 import sys
 from functools import cache
 
+from . import symbols, system_packages
 from .distributions import Distribution, Inventory
 from .elf import Loader, NotElf, Problem, read
 from .model import FAILURE, OK, WARNING, Finding, Surroundings
@@ -22,6 +24,7 @@ TAGGED = re.compile(
 CUDA = re.compile(
     r"^(libcudart|libcublas(Lt)?|libcudnn|libnvrtc|libcusparse|libcufft)\.so\.(\d+)|^lib(torch|c10)_cuda\.so"
 )
+INTEL_OPENMP = re.compile(r"^lib(iomp5|omp)(-[0-9a-f]+)?\.so")
 DRIVER = ("libcuda.so", "libnvidia-ml.so")  # Of the graphics driver: missing where there is none.
 SHOWN = 4
 
@@ -141,6 +144,12 @@ def _and(words: list[str], limit: int) -> str:
     return " and ".join([*words[:limit], *more])
 
 
+def get_library(names: list[str]) -> str:
+    command = system_packages.install(names)
+    debian = f" (Debian: {command})" if command else ""
+    return f"install what has {' and '.join(names)}{debian}, or add its folder to LD_LIBRARY_PATH"
+
+
 def system_glibc() -> str:
     return " ".join(part for part in platform.libc_ver() if part)
 
@@ -148,10 +157,13 @@ def system_glibc() -> str:
 def _advice(problems: list[Problem], dist: Distribution) -> str:
     if any(p.version.startswith("GLIBC_") for p in problems):
         return f"install a {dist.name} for this system ({system_glibc()}), or use a newer system"
-    libraries = " and ".join(dict.fromkeys(p.library for p in problems if not p.version))
-    if libraries:
-        way = "add its folder to LD_LIBRARY_PATH"
-        return f"install what has {libraries}, {way}, or reinstall {dist.name}"
+    for p in problems:
+        if newer := system_packages.newer_libstdcxx(p.version):
+            way = "put its folder into LD_LIBRARY_PATH"
+            return f"{newer} (a newer system's, or conda's: {way}), or an older {dist.name}"
+    missing = list(dict.fromkeys(p.library for p in problems if not p.version))
+    if missing:
+        return f"{get_library(missing)}, or reinstall {dist.name}"
     return f"install a build of {dist.name} for this system"
 
 
@@ -226,6 +238,121 @@ def libraries_of(s: Surroundings, dist: Distribution, inventory: Inventory) -> l
     return [Finding(FAMILY, WARNING, what, cause, _advice(problems, dist), details)]
 
 
+# ------------------------------------------------------------ built against other versions
+
+
+def _lent(dist: Distribution, path: str, inventory: Inventory) -> list[Distribution]:
+    """Other distributions that have libraries which `path` needs."""
+    found: dict[str, Distribution] = {}
+    for library in read(path).needed:
+        other = inventory.library_owners.get(library)
+        if other is not None and other is not dist:
+            found.setdefault(other.key, other)
+    return list(found.values())
+
+
+def built_for(dist: Distribution, other: Distribution) -> str:
+    """What a build tag says of `other`: "2.4" in flash_attn's 2.6.3+cu123torch2.4cxx11abiFALSE."""
+    tags = re.findall(r"^Build: *(.+)$", dist.text("WHEEL") or "", re.MULTILINE)
+    said = re.compile(rf"{re.escape(other.key)}[-_.]?(\d+\.\d+)")
+    found = [m for tag in (dist.version.partition("+")[2], *tags) if (m := said.search(tag))]
+    return found[0].group(1) if found else ""
+
+
+def other_build_of(s: Surroundings, dist: Distribution, inventory: Inventory) -> list[Finding]:
+    """A shared object with symbols that none of the libraries defines which another one lends it,
+    or that was built for another version of it, by its own words.
+    """
+    for other in filter(None, map(inventory.by_key.get, sorted(dist.required_keys))):
+        tag = built_for(dist, other)
+        if tag and not f"{other.version}.".startswith(f"{tag}."):
+            return [_other_build(dist, other, f"its build tag says {other.name} {tag}")]
+    for path in dist.libraries():
+        try:
+            lenders = _lent(dist, path, inventory)
+        except (OSError, NotElf):
+            continue
+        left = _undefined(s, path, lenders, inventory) if lenders else None
+        if left:
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+            needs = f"{os.path.relpath(path, dist.root)} needs {min(left)}{more}"
+            return [_other_build(dist, lenders[0], f"{needs}, which nothing there defines")]
+    return []
+
+
+def _undefined(s, path: str, lenders: list[Distribution], inventory: Inventory) -> set[str] | None:
+    """Symbols of `path` that nothing defines: not what is loaded for it, nor Python, nor any
+    library of `lenders`, since one of those may have been loaded for all to see.
+    """
+    look = loader(s, inventory)
+    files = look.closure(path) | look.closure(os.path.realpath(s.python))
+    for lender in lenders:
+        for library in lender.libraries():
+            files |= look.closure(library)
+    return symbols.not_defined(symbols.wanted(path), sorted(files - {path}))
+
+
+def _other_build(dist: Distribution, other: Distribution, how: str) -> Finding:
+    what = f"{dist} was built for the {other.name} that is installed"
+    cause = f"{dist} was built for another {other.name} than {other.version}: {how}"
+    hint = f"install a {dist.name} that was built for {other.name} {other.version}"
+    return Finding(FAMILY, FAILURE, what, cause, hint, {"other": other.name})
+
+
+def numpy_1_of(s: Surroundings, dist: Distribution, inventory: Inventory) -> list[Finding]:
+    """Extension modules built with NumPy 1's headers, which NumPy 2 refuses.
+
+    numpy/core/include/numpy/__multiarray_api.h: `import_array` imports
+    numpy.core._multiarray_umath; NumPy 2's tries numpy._core._multiarray_umath first.
+    """
+    numpy = inventory.by_key.get("numpy")
+    old = numpy is None or numpy.version.startswith(("0.", "1."))
+    if old or dist.key == "numpy" or "numpy" not in dist.required_keys:
+        return []
+    built = [p for p in dist.libraries() if is_loadable(os.path.basename(p)) and _uses_numpy_1(p)]
+    if not built:
+        return []
+    hard = [path for path in built if not is_optional(dist, path)]
+    shown = [os.path.relpath(path, dist.root) for path in hard or built]
+    what = f"{dist} was built for NumPy {numpy.version.partition('.')[0]}"
+    cause = f"{_and(shown, 2)} built with NumPy 1's headers, and {numpy} is installed"
+    hint = f"{s.pip('install --upgrade')} {dist.name}, or {s.pip('install')} 'numpy<2'"
+    status = FAILURE if hard else WARNING
+    verb = "were" if len(shown) > 1 else "was"
+    cause = cause.replace(" built with", f" {verb} built with", 1)
+    return [Finding(FAMILY, status, what, cause, hint, {"modules": shown})]
+
+
+def _uses_numpy_1(path: str) -> bool:
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            old = data.find(b"numpy.core._multiarray_umath\0") >= 0
+            return old and data.find(b"numpy._core._multiarray_umath\0") < 0
+    except (OSError, ValueError):
+        return False
+
+
+# ------------------------------------------------------------ two OpenMP runtimes
+
+
+def openmp_of_two(inventory: Inventory) -> list[Finding]:
+    """LLVM's and Intel's OpenMP are one program, which ends a process that has two of it."""
+    owners: dict[str, str] = {}
+    for dist in inventory.by_key.values():
+        for path in dist.libraries():
+            if INTEL_OPENMP.match(os.path.basename(path)):
+                owners.setdefault(dist.key, path)
+    if len(owners) < 2:
+        return []
+    cause = " and ".join(
+        f"{inventory.by_key[k]} ({path})" for k, path in sorted(owners.items())[:3]
+    )
+    what = "no two distributions bring an OpenMP runtime of LLVM or Intel each"
+    cause = f"{cause} do; a process that loads both ends with 'OMP: Error #15'"
+    hint = "use one of them in a process, or install builds that share one runtime"
+    return [Finding(FAMILY, WARNING, what, cause, hint, {"files": sorted(owners.values())})]
+
+
 # ------------------------------------------------------------ other Pythons
 
 
@@ -282,12 +409,14 @@ def check_one(s: Surroundings, dist: Distribution, inventory: Inventory) -> list
     return [
         *foreign_of(s, dist),
         *machine_of(s, dist, inventory),
-        *libraries_of(s, dist, inventory),
+        *(libraries_of(s, dist, inventory) or other_build_of(s, dist, inventory)),
+        *numpy_1_of(s, dist, inventory),
     ]
 
 
 def check(s: Surroundings, inventory: Inventory) -> list[Finding]:
     found = [f for dist in inventory.by_key.values() for f in check_one(s, dist, inventory)]
+    found += openmp_of_two(inventory)
     count = sum(len(dist.libraries()) for dist in inventory.by_key.values())
     if any(f.status == FAILURE for f in found):
         return found

@@ -71,11 +71,11 @@ def compare(dist: Distribution) -> tuple[list[str], list[str]]:
     return missing, altered
 
 
-def _only_extras(paths: list[str]) -> bool:
+def is_extra(path: str) -> bool:
     """Tests, type stubs and documents, which slim container images leave out on purpose."""
     extras = ("/tests/", "/test/", "/doc/", "/docs/", "/examples/", "/licenses/", "/man/")
     suffixes = (".pyi", ".h", ".hpp", ".pxd", ".pyx", ".md", ".rst", ".txt", ".a", ".lib")
-    return all(path.endswith(suffixes) or any(e in f"/{path}" for e in extras) for path in paths)
+    return path.endswith(suffixes) or any(extra in f"/{path}" for extra in extras)
 
 
 def _some(paths: list[str]) -> str:
@@ -83,19 +83,21 @@ def _some(paths: list[str]) -> str:
     return ", ".join(paths[:SHOWN]) + more
 
 
-def check_one(s: Surroundings, dist: Distribution) -> list[Finding]:
-    missing, altered = compare(dist)
+def check_one(s: Surroundings, dist: Distribution, contested=frozenset()) -> list[Finding]:
+    """`contested`: files that another one has overwritten, about which owners.py speaks."""
+    missing, altered = ([x for x in paths if x not in contested] for paths in compare(dist))
     hint = f"{s.pip('install --force-reinstall --no-deps')} {dist.name}=={dist.version}"
     found = []
     if missing:
-        status = WARNING if _only_extras(missing) else FAILURE
+        status = WARNING if all(map(is_extra, missing)) else FAILURE
         cause = f"missing under {dist.root}: {_some(missing)}"
         found.append(
             Finding(FAMILY, status, f"{dist} has all its files", cause, hint, {"missing": missing})
         )
     if altered:
         # A bundle of certificates, say, that this machine's owner has replaced.
-        code = any(path.endswith((".py", ".so")) or ".so." in path for path in altered)
+        used = [path for path in altered if not is_extra(path)]
+        code = any(path.endswith((".py", ".so")) or ".so." in path for path in used)
         status = FAILURE if code else WARNING
         cause = f"altered under {dist.root} since they were installed: {_some(altered)}"
         found.append(
@@ -104,7 +106,11 @@ def check_one(s: Surroundings, dist: Distribution) -> list[Finding]:
     return found
 
 
-def check(s: Surroundings, inventory: Inventory) -> list[Finding]:
-    found = [f for dist in inventory.by_key.values() for f in check_one(s, dist)]
+def check(s: Surroundings, inventory: Inventory, contested: dict) -> list[Finding]:
+    """`contested`: files by the keys of their distributions."""
+    found = []
+    for dist in inventory.by_key.values():
+        others = {x for keys, paths in contested.items() if dist.key in keys for x in paths}
+        found += check_one(s, dist, others)
     count = sum(len(dist.record or []) for dist in inventory.by_key.values())
     return found or [Finding(FAMILY, OK, f"{count} installed files are as their RECORD says")]

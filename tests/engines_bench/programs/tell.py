@@ -40,7 +40,7 @@ def first_line(*_) -> bool:
     what workers share might have been its own, since it was the first."""
     preloaded = os.environ["ENGINES_MODULE"] in sys.modules
     exec(os.environ["ENGINES_USE"], {})
-    record = {"pid": os.getpid(), "at": _now(), "preloaded": preloaded}
+    record = {"pid": os.getpid(), "at": _now(), "preloaded": preloaded, "cpu": time.process_time()}
     restored = os.readlink("/proc/self/exe").endswith("/pylaunch-restore")
     _write({**record, "restored": restored})
     _wait("at")

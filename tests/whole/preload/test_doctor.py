@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import ctypes.util
+import hashlib
 import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -828,3 +832,186 @@ def test_truncated_and_scrambled_files_are_told_as_such(elf, tmp_path, size):
         other.write_bytes(scrambled)
         with contextlib.suppress(elf.NotElf):
             elf.read(str(other))
+
+
+# ---------------------------------------------------------------------------------------------- 9: of two builds
+
+
+def put(venv: Venv, name: str, version: str, files: dict[str, str | Path], *requires: str) -> None:
+    """Installs a distribution as pip would, over what is there; a path is a file to be copied."""
+    rows = []
+    for path, content in files.items():
+        data = content.read_bytes() if isinstance(content, Path) else content.encode()
+        (venv.site / path).parent.mkdir(parents=True, exist_ok=True)
+        (venv.site / path).write_bytes(data)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        rows.append(f"{path},sha256={digest},{len(data)}")
+    info = venv.site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    (info / "METADATA").write_text(
+        "\n".join([*lines, *(f"Requires-Dist: {x}" for x in requires), ""])
+    )
+    (info / "INSTALLER").write_text("pip\n")
+    (info / "RECORD").write_text(
+        "\n".join([*rows, f"{info.name}/METADATA,,", f"{info.name}/RECORD,,", ""])
+    )
+
+
+def test_two_distributions_that_own_one_file(venv, work):
+    """As opencv-python and opencv-python-headless: one line names both, and which to remove."""
+    put(
+        venv,
+        "sight",
+        "4.10",
+        {
+            "sight/__init__.py": "from .core import x\n",
+            "sight/core.py": "x = 1\n",
+            "sight/LICENSE.txt": "a",
+        },
+    )
+    put(
+        venv,
+        "sight-headless",
+        "4.9",
+        {
+            "sight/__init__.py": "import sight.none\n",
+            "sight/core.py": "y = 2\n",
+            "sight/LICENSE.txt": "bc",
+        },
+    )
+    put(venv, "packaging", "1", {})
+    report = venv.doctor("--preload", "sight", cwd=work)
+    check = report.failure("files")
+    assert check["what"] == "sight 4.10 and sight-headless 4.9 have files of their own"
+    assert "both own sight/__init__.py, sight/core.py and 1 more" in check["cause"]
+    assert "those of sight-headless 4.9 are there" in check["cause"]
+    assert "uninstall -y sight," in check["hint"]
+    assert "--force-reinstall --no-deps sight-headless==4.9" in check["hint"]
+    assert report.failure("entries")["cause"].startswith(check["cause"])
+    assert not report.of_status("warning", "files")
+
+
+def test_the_one_of_two_owners_that_others_require_is_kept(venv, work):
+    put(venv, "sight", "4.10", {"sight/__init__.py": "x = 1\n"})
+    put(venv, "sight-headless", "4.9", {"sight/__init__.py": "x = 22\n"})
+    put(venv, "user", "1", {"user.py": ""}, "sight>=4")
+    check = venv.doctor(cwd=work).failure("files")
+    assert "uninstall -y sight-headless," in check["hint"] and "sight==4.10" in check["hint"]
+
+
+def test_owners_of_the_same_content_are_healthy(venv, work):
+    """Namespaces, documents and tests of careless distributions."""
+    same = {"space/__init__.py": "", "README.md": "of all"}
+    put(venv, "one", "1", {**same, "tests/test_it.py": "1", "space/one.py": ""})
+    put(venv, "other", "1", {**same, "tests/test_it.py": "22", "space/other.py": ""})
+    assert not venv.doctor(cwd=work).of_status("failure", "files")
+
+
+old_wheels = pytest.mark.skipif(
+    not "3.10" <= VERSION <= "3.11", reason="wheels of their time are for no newer Python"
+)
+
+
+@old_wheels
+@has("torch")
+def test_an_extension_built_for_another_torch(session_venv, work):
+    venv = session_venv("torchtext", "torchtext==0.18.0", linked=True)
+    report = venv.doctor("--preload", "torchtext", cwd=work)
+    for cause in (report.failure("native code")["cause"], report.failure("entries")["cause"]):
+        assert cause.startswith("torchtext 0.18.0 was built for another torch than 2.")
+        assert re.search(
+            r"torchtext/\S+\.so needs _ZN\w+ and \d+ more, which nothing there defines", cause
+        )
+    assert "a torchtext that was built for torch 2" in report.failure("native code")["hint"]
+    assert "undefined symbol" in venv.preload("torchtext", cwd=work)
+
+
+def test_a_build_tag_that_names_another_version(venv, work):
+    put(venv, "torch", "2.8.0", {"torch/__init__.py": ""})
+    put(
+        venv,
+        "flash_attn",
+        "2.6.3+cu123torch2.4cxx11abiFALSE",
+        {"flash_attn/__init__.py": ""},
+        "torch",
+    )
+    check = venv.doctor(cwd=work).failure("native code")
+    assert "another torch than 2.8.0: its build tag says torch 2.4" in check["cause"]
+    assert "built for torch 2.8.0" in check["hint"]
+
+
+@old_wheels
+@has("numpy")
+def test_an_extension_built_for_numpy_1(session_venv, work):
+    venv = session_venv("numexpr", "numexpr==2.8.4", linked=True)
+    report = venv.doctor("--preload", "numexpr", cwd=work)
+    for check in (report.failure("native code"), report.failure("entries")):
+        assert re.match(
+            r"numexpr/interpreter\S+ was built with NumPy 1's headers, and numpy 2\S+ is",
+            check["cause"],
+        )
+        assert "pip install --upgrade numexpr" in check["hint"]
+
+
+def test_two_openmp_runtimes(venv, work, tmp_path):
+    put(venv, "intel-openmp", "2024.2", {"../../libiomp5.so": "1"})
+    put(venv, "translate", "4.4", {"translate.libs/libiomp5-0ab1c2.so": "2"})
+    put(venv, "gnu", "1", {"gnu.libs/libgomp-a34b3233.so.1.0.0": "3"})
+    (check,) = venv.doctor(cwd=work).of_status("warning", "native code")
+    assert "intel-openmp 2024.2 (" in check["cause"] and "translate 4.4 (" in check["cause"]
+    assert "OMP: Error #15" in check["cause"] and "gnu" not in check["cause"]
+
+
+# ---------------------------------------------------------------------------------------------- 10: what the system lacks
+
+
+@needs_gcc
+def test_a_library_that_slim_containers_lack_names_its_package(empty, work, tmp_path):
+    (tmp_path / "lib.c").write_text("void deep(void) {}\n")
+    (tmp_path / "newer.c").write_text(INIT % ("void deep(void);", "deep();"))
+    names = {
+        "libzbar.so.0": "libzbar0",
+        "libmpi.so.40": "libopenmpi3",
+        "libportaudio.so.2": "libportaudio2",
+    }
+    library = next(x for x in names if not ctypes.util.find_library(x[3:].partition(".")[0]))
+    gcc("-o", tmp_path / library, f"-Wl,-soname,{library}", tmp_path / "lib.c")
+    gcc("-o", work / "newer.so", tmp_path / "newer.c", tmp_path / library)
+    said = empty.preload("newer", cwd=work)
+    assert f"needs {library}, which is not found" in said
+    assert f"(Debian: apt-get install {names[library]})" in said
+
+
+@needs_gcc
+def test_an_extension_for_a_newer_libstdcxx(empty, work, tmp_path):
+    (tmp_path / "stub.c").write_text("void from_the_future(void) {}\n")
+    (tmp_path / "stub.map").write_text("GLIBCXX_3.4.99 { global: from_the_future; };\n")
+    stub = tmp_path / "libstdc++.so.6"
+    script = f"-Wl,--version-script={tmp_path}/stub.map"
+    gcc("-nostdlib", "-Wl,-soname,libstdc++.so.6", script, "-o", stub, tmp_path / "stub.c")
+    (tmp_path / "newer.c").write_text(INIT % ("void from_the_future(void);", "from_the_future();"))
+    gcc("-o", work / "newer.so", tmp_path / "newer.c", stub)
+    said = empty.preload("newer", cwd=work)
+    assert re.search(r"needs GLIBCXX_3.4.99, which \S+libstdc\+\+.so.6 lacks", said)
+    assert "use a libstdc++.so.6" in said
+
+
+@pytest.mark.skipif(sys.base_prefix == "/usr", reason="needs a Python with a folder of its own")
+def test_an_interpreter_built_without_lzma(lab, work, tmp_path):
+    """As CPython's build leaves it where the headers were not there: without the module's file."""
+    lab.need_pylaunch()
+    base, copy = Path(sys.base_prefix), tmp_path / "python"
+    stdlib = f"lib/python{VERSION}"
+    left_out = shutil.ignore_patterns("_lzma.*", "test", "site-packages", "config-*", "__pycache__")
+    shutil.copytree(base / stdlib, copy / stdlib, ignore=left_out)
+    (copy / "bin").mkdir()
+    python = shutil.copy(os.path.realpath(base / f"bin/python{VERSION}"), copy / "bin/python3")
+    whole = Venv(Path(python), lab)
+    report = whole.doctor("--preload", "lzma", cwd=work)
+    (check,) = report.of_status("warning", "interpreter")
+    assert check["cause"].endswith("was built without _lzma (lzma)")
+    assert check["details"] == {"missing": ["_lzma"]}
+    for hint in (check["hint"], report.failure("entries")["hint"]):
+        assert "no pip command helps" in hint and "apt-get install liblzma-dev)" in hint
+    assert "was built without _lzma" in report.failure("entries")["cause"]
