@@ -6,6 +6,7 @@
 
 #include "launcher/engine/base/own_modules.h"
 #include "launcher/engine/base/py_ref.h"
+#include "launcher/engine/start/arena_memory.h"
 
 // Exported by CPython 3.10 to 3.15, declared only in internal headers
 // (Include/internal/pycore_initconfig.h).
@@ -90,6 +91,7 @@ PyStatus InitializeCore(int argc, char** argv, const std::string& program_name) 
   PyPreConfig_InitPythonConfig(&preconfig);
   const PyStatus status = Py_PreInitializeFromBytesArgs(&preconfig, argc, argv);
   if (PyStatus_Exception(status)) return status;
+  KeepFramePieces();
   return Initialize(argc, argv, program_name, /*core_only=*/true);
 }
 
