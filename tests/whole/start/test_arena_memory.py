@@ -1,4 +1,4 @@
-"""Frames take their memory from the kernel in pieces; a call at the end of one costs no system call."""
+"""Frames take their memory in pieces; a call at the end of one costs no system call."""
 
 import shutil
 
@@ -41,7 +41,7 @@ def test_calls_at_the_end_of_a_piece_of_frames(ours):
 
 @pytest.mark.every_python
 def test_frames_of_many_threads_and_deep_ones(run):
-    """More pieces than are kept, taken and given back by threads that begin, end and recurse at once."""
+    """More pieces than are kept: of threads that begin, end and recurse at once."""
     program = """
 import sys, threading
 sys.setrecursionlimit(20000)
