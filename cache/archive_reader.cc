@@ -50,19 +50,22 @@ Result<format::Header> ReadHeader(const MappedFile& file, const std::string& pat
 
 }  // namespace
 
-bool PackedNames::Contains(std::string_view name) const {
+uint32_t PackedNames::LowerBound(std::string_view name) const {
   uint32_t low = 0, high = count_;
   while (low < high) {
     const uint32_t middle = low + (high - low) / 2;
-    const int order = (*this)[middle].compare(name);
-    if (order == 0) return true;
-    if (order < 0) {
+    if ((*this)[middle] < name) {
       low = middle + 1;
     } else {
       high = middle;
     }
   }
-  return false;
+  return low;
+}
+
+bool PackedNames::Contains(std::string_view name) const {
+  const uint32_t i = LowerBound(name);
+  return i < count_ && (*this)[i] == name;
 }
 
 std::string_view PackedNames::operator[](uint32_t i) const {

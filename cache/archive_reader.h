@@ -37,8 +37,9 @@ class PackedNames {
   // `offsets` has count + 1 little-endian uint32 offsets into `bytes`.
   PackedNames(const char* offsets, const char* bytes, uint32_t count)
       : offsets_(offsets), bytes_(bytes), count_(count) {}
-  // O(log n), no allocation.
+  // Both O(log n), no allocation. LowerBound: the first that is not before `name`, or size().
   bool Contains(std::string_view name) const;
+  uint32_t LowerBound(std::string_view name) const;
   uint32_t size() const { return count_; }
   std::string_view operator[](uint32_t i) const;
 

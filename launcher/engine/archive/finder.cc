@@ -6,7 +6,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <utility>
 
 #include "launcher/engine/archive/code_source.h"
@@ -23,8 +22,6 @@ struct Suffix {
   PyTypeObject* loader;
 };
 
-class KnownStems;
-
 // One finder a process; sub-interpreters have stock's importlib alone. importlib calls its methods
 // with nothing of ours.
 struct FinderState {
@@ -34,7 +31,6 @@ struct FinderState {
   PyObject* standard_loaders = nullptr;  // FileFinder._loaders as CPython itself sets it up.
   std::string cached_suffix;             // ".cpython-311.opt-1.pyc"
   PyObject* self = nullptr;              // The finder, as it stands in sys.meta_path.
-  KnownStems* known_stems = nullptr;     // Never destroyed: it holds references.
 };
 FinderState g;
 
@@ -79,9 +75,9 @@ Outcome FindInFolder(const std::string& folder, std::string_view tail,
   std::string package = folder + "/" + std::string(tail);
   if (names->Contains(tail)) {
     struct stat st;
-    if (g.session->folders().HoldsUnasked(package) ||
-        (stat(package.c_str(), &st) == 0 && S_ISDIR(st.st_mode))) {
-      const Folder* inside = g.session->folders().Get(package);
+    const bool unasked = g.session->folders().HoldsUnasked(package);
+    if (unasked || (stat(package.c_str(), &st) == 0 && S_ISDIR(st.st_mode))) {
+      const Folder* inside = g.session->folders().Get(package, unasked ? nullptr : &st);
       if (inside == nullptr) return Outcome::kLeaveToStock;
       *out = FindWithSuffix(*inside, package, "__init__");
       if (*out) {
@@ -130,9 +126,8 @@ void StripSlashes(std::string* folder) {
   while (!folder->empty() && folder->back() == '/') folder->pop_back();
 }
 
-// `folders`: gets the folder that was looked into.
 Outcome FindInEntry(PyObject* entry, std::string_view tail, std::vector<std::string>* portions,
-                    std::vector<std::string>* folders, std::optional<Found>* out) {
+                    std::optional<Found>* out) {
   if (!PyUnicode_CheckExact(entry)) return Outcome::kLeaveToStock;
   PyRef importer = ImporterFor(entry);
   if (!importer) return Outcome::kLeaveToStock;
@@ -140,9 +135,7 @@ Outcome FindInEntry(PyObject* entry, std::string_view tail, std::vector<std::str
   std::string folder;
   if (!IsPlainFileFinder(importer.get(), &folder)) return Outcome::kLeaveToStock;
   StripSlashes(&folder);
-  Outcome outcome = FindInFolder(folder, tail, portions, out);
-  folders->push_back(std::move(folder));
-  return outcome;
+  return FindInFolder(folder, tail, portions, out);
 }
 
 // True if the entry after ours in sys.meta_path is PathFinder, untouched: only then do we answer in
@@ -239,49 +232,29 @@ bool Tail(PyObject* fullname, std::string* tail) {
          tail->find('\0') == std::string::npos;
 }
 
-// Spares names that are not there our own look at every folder: PathFinder is asked about them in
-// any case, so that this may be out of date and still do no harm.
-class KnownStems {
- public:
-  // True if no folder of `entries` held a module or package called `tail` when last looked at.
-  bool Lacks(PyObject* entries, const std::string& tail) const {
-    if (entries_.empty() || static_cast<size_t>(PyList_GET_SIZE(entries)) != entries_.size()) {
-      return false;
-    }
-    for (size_t i = 0; i < entries_.size(); ++i) {
-      if (PyList_GET_ITEM(entries, static_cast<Py_ssize_t>(i)) != entries_[i].get()) return false;
-    }
-    return stems_.find(tail) == stems_.end();
+// The names that a folder of `entries` had when last looked at, now or for the archive; null: not
+// known.
+const Folder* LastNames(PyObject* entry) {
+  std::string folder;
+  if (!PyUnicode_CheckExact(entry) || !FileSystemBytes(entry, &folder)) return nullptr;
+  StripSlashes(&folder);
+  return g.session->folders().Last(folder);
+}
+
+// True if no folder of `entries` held a module or package called `tail` when last looked at. Spares
+// our own look at them what PathFinder, which is asked next, asks of the disk in any case; so that
+// this may be out of date and still do no harm.
+bool Lacked(PyObject* entries, const std::string& tail) {
+  PyObject* importers = PySys_GetObject("path_importer_cache");
+  if (importers == nullptr || !PyDict_CheckExact(importers)) return false;
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries); ++i) {
+    PyObject* entry = PyList_GET_ITEM(entries, i);
+    if (PyDict_GetItemWithError(importers, entry) == Py_None) continue;
+    const Folder* names = PyErr_Occurred() ? nullptr : LastNames(entry);
+    if (names == nullptr || names->ContainsStem(tail)) return false;
   }
-
-  // Called when none of `entries`, which look into `folders`, had a name. Learning takes as long as
-  // some such look-ups, so the first ones teach nothing.
-  void NoteMiss(PyObject* entries, const std::vector<std::string>& folders) {
-    constexpr int kFirst = 4;
-    if (++misses_ < kFirst) return;
-    misses_ = 0;
-    entries_.clear();
-    stems_.clear();
-    for (const std::string& path : folders) {
-      const Folder* folder = g.session->folders().Get(path);
-      if (folder == nullptr) return;
-      for (uint32_t i = 0; i < folder->size(); ++i) {
-        std::string_view name = (*folder)[i];
-        stems_.emplace(name.substr(0, name.find('.')));
-      }
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries); ++i) {
-      entries_.push_back(PyRef::Share(PyList_GET_ITEM(entries, i)));
-    }
-  }
-
-  void Forget() { entries_.clear(); }
-
- private:
-  std::vector<PyRef> entries_;  // Of sys.path.
-  std::unordered_set<std::string> stems_;
-  int misses_ = 0;
-};
+  return true;
+}
 
 // New reference to a spec or None.
 PyObject* Find(PyObject* fullname, PyObject* path) {
@@ -292,12 +265,13 @@ PyObject* Find(PyObject* fullname, PyObject* path) {
     PyErr_Clear();  // PathFinder meets the same error and raises it as stock does.
     Py_RETURN_NONE;
   }
-  if (path == Py_None && g.known_stems->Lacks(entries.get(), tail)) Py_RETURN_NONE;
-  std::vector<std::string> portions, folders;
+  if (Lacked(entries.get(), tail)) Py_RETURN_NONE;
+  PyErr_Clear();
+  std::vector<std::string> portions;
   std::optional<Found> found;
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries.get()); ++i) {
     PyRef entry = PyRef::Share(PyList_GET_ITEM(entries.get(), i));
-    Outcome outcome = FindInEntry(entry.get(), tail, &portions, &folders, &found);
+    Outcome outcome = FindInEntry(entry.get(), tail, &portions, &found);
     if (PyErr_Occurred()) {
       PyErr_Clear();  // As above.
       Py_RETURN_NONE;
@@ -306,7 +280,6 @@ PyObject* Find(PyObject* fullname, PyObject* path) {
     if (outcome == Outcome::kFound) return MakeSpec(fullname, *found);
   }
   if (!portions.empty()) return MakeNamespaceSpec(fullname, portions);
-  if (path == Py_None) g.known_stems->NoteMiss(entries.get(), folders);
   Py_RETURN_NONE;
 }
 
@@ -324,7 +297,6 @@ PyObject* FindSpec(PyObject*, PyObject* args, PyObject* kwargs) {
 
 PyObject* InvalidateCaches(PyObject*, PyObject*) {
   g.session->folders().Invalidate();
-  g.known_stems->Forget();
   Py_RETURN_NONE;
 }
 
@@ -378,7 +350,6 @@ bool InsertBeforePathFinder(PyObject* finder) {
 
 bool InstallFinder(ArchiveSession* session, int optimize) {
   g.session = session;
-  g.known_stems = new KnownStems();
   if (!g.types.Load()) return false;
   g.cached_suffix =
       "." + g.types.cache_tag + (optimize > 0 ? ".opt-" + std::to_string(optimize) : "") + ".pyc";

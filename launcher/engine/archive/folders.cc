@@ -16,12 +16,15 @@ bool Folder::Contains(std::string_view name) const {
   return std::binary_search(listed_.begin(), listed_.end(), name);
 }
 
-uint32_t Folder::size() const {
-  return from_archive_ ? archived_.size() : static_cast<uint32_t>(listed_.size());
-}
-
-std::string_view Folder::operator[](uint32_t i) const {
-  return from_archive_ ? archived_[i] : std::string_view(listed_[i]);
+bool Folder::ContainsStem(std::string_view stem) const {
+  if (Contains(stem)) return true;
+  const std::string start = std::string(stem) + ".";
+  if (from_archive_) {
+    const uint32_t i = archived_.LowerBound(start);
+    return i < archived_.size() && archived_[i].starts_with(start);
+  }
+  auto name = std::lower_bound(listed_.begin(), listed_.end(), start);
+  return name != listed_.end() && name->starts_with(start);
 }
 
 void Folders::Init(std::vector<std::string> suffixes, const cache::Archive* archive, bool unasked) {
@@ -34,7 +37,20 @@ bool Folders::HoldsUnasked(const std::string& path) const {
   return unasked_ && archive_->FindFolder(path).has_value();
 }
 
-const Folder* Folders::Get(const std::string& path) {
+const Folder* Folders::Last(const std::string& path) {
+  if (auto known = folders_.find(path); known != folders_.end()) {
+    return known->second.known_ ? &known->second : nullptr;
+  }
+  if (archive_ == nullptr) return nullptr;
+  std::optional<cache::FolderEntry> entry = archive_->FindFolder(path);
+  if (!entry) return nullptr;
+  unproved_ = Folder();
+  unproved_.archived_ = entry->names;
+  unproved_.from_archive_ = true;
+  return &unproved_;
+}
+
+const Folder* Folders::Get(const std::string& path, const struct stat* just_stated) {
   Folder& folder = folders_[path];
   if (unasked_ && folder.from_archive_) return &folder;
   if (unasked_ && !folder.known_) {
@@ -46,7 +62,12 @@ const Folder* Folders::Get(const std::string& path) {
   }
   struct stat st;
   int64_t now = RealtimeNs();
-  if (stat(path.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) {
+  if (just_stated != nullptr) {
+    st = *just_stated;
+  } else if (stat(path.c_str(), &st) != 0) {
+    st.st_mode = 0;
+  }
+  if (!S_ISDIR(st.st_mode)) {
     folder = Folder();
     return &folder;
   }

@@ -1,6 +1,8 @@
 #ifndef PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_FOLDERS_H_
 #define PYLAUNCH_LAUNCHER_ENGINE_ARCHIVE_FOLDERS_H_
 
+#include <sys/stat.h>
+
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -16,8 +18,9 @@ namespace pylaunch::engine {
 class Folder {
  public:
   bool Contains(std::string_view name) const;
-  uint32_t size() const;
-  std::string_view operator[](uint32_t i) const;
+  // True if it has a name that a module or package called `stem` could have: `stem` itself, or
+  // `stem` and a suffix.
+  bool ContainsStem(std::string_view stem) const;
 
  private:
   friend class Folders;
@@ -40,8 +43,13 @@ class Folders {
 
   // The folder's present names; an absent or unreadable folder has none, as in
   // FileFinder._fill_cache. nullptr: an error that FileFinder would raise. Valid until the next
-  // call for the same path.
-  const Folder* Get(const std::string& path);
+  // call for the same path. `just_stated`: what stat() of this path has said a moment ago, so that
+  // it need not be asked again.
+  const Folder* Get(const std::string& path, const struct stat* just_stated = nullptr);
+
+  // What Get last gave for the path, or the archive has, without asking the disk: they may have
+  // changed. Valid until the next call of any. nullptr: neither.
+  const Folder* Last(const std::string& path);
 
   // True if the archive vouches for it that `path` is a folder.
   bool HoldsUnasked(const std::string& path) const;
@@ -65,6 +73,7 @@ class Folders {
   const cache::Archive* archive_ = nullptr;
   bool unasked_ = false;
   std::unordered_map<std::string, Folder> folders_;
+  Folder unproved_;  // What Last gave.
 };
 
 }  // namespace pylaunch::engine

@@ -237,17 +237,23 @@ PyObject* CallAndKeep(const Kept& kept, const std::string& key, PyObject* const*
   return result;
 }
 
+const Kept* KeptFor(PyObject* function) {
+  for (const auto& kept : *g.kept) {
+    if (kept->function == function) return kept.get();
+  }
+  return nullptr;
+}
+
 // The wrapped function's vectorcall slot.
 PyObject* Call(PyObject* function, PyObject* const* args, size_t flags_and_count, PyObject* names) {
-  auto kept = std::find_if(g.kept->begin(), g.kept->end(),
-                           [function](const auto& k) { return k->function == function; });
+  const Kept* kept = KeptFor(function);
   const size_t count = static_cast<size_t>(PyVectorcall_NARGS(flags_and_count));
   std::optional<std::string> key;
-  if (MayAnswer(**kept)) key = Key(**kept, args, count, names);
+  if (MayAnswer(*kept)) key = Key(*kept, args, count, names);
   PyErr_Clear();
-  if (!key) return (*kept)->original(function, args, flags_and_count, names);
+  if (!key) return kept->original(function, args, flags_and_count, names);
   if (PyObject* result = FromArchive(*key)) return result;
-  return CallAndKeep(**kept, *key, args, flags_and_count, names);
+  return CallAndKeep(*kept, *key, args, flags_and_count, names);
 }
 
 // The file that the module was loaded from, provided that it is a source.
@@ -284,7 +290,7 @@ void SetVectorcall(PyObject* function, vectorcallfunc call) {
 
 void Install(const KnownFunction& listed, PyObject* module) {
   PyRef function = CachedFunction(module, listed.name);
-  if (!function) return;
+  if (!function || KeptFor(function.get()) != nullptr) return;
   auto kept = std::make_unique<Kept>();
   kept->listed = listed;
   kept->function = function.get();

@@ -716,6 +716,31 @@ def test_sealed_mode_asks_the_disk_for_nothing(cached, tree):
     assert library_sources(sealed) == {"os.py"}
 
 
+METADATA = "stat,lstat,newfstatat,statx,access,faccessat,faccessat2,readlink,getdents64,openat"
+
+
+@pytest.mark.parametrize("absent", ["", "import absent{0}", "from p{0} import absent"])
+@pytest.mark.parametrize("count", [3, 100])
+def test_a_long_path_costs_no_more_calls_than_stock(ours, tree, count, absent):
+    """A hundred packages in twenty folders, all of them imported or the first of them; some try what is not there."""
+    tree.write({f"d{i % 20}/p{i}/__init__.py": f"X = {i}\n" for i in range(100)})
+    env = {
+        "PYTHONPATH": ":".join(str(tree / f"d{i}") for i in range(20)),
+        "PYLAUNCH_SEAL": "wait",
+    }
+    one = "import p{0}\ntry:\n    %s\nexcept ImportError: pass\n" % (absent or "pass")
+    program = ours.base / "program.py"
+    program.write_text("".join(one.format(i) for i in range(count)))
+    ours.stock(program, env=env)
+    ours.again(program, env=env)
+    stock_trace = ours.base / "stock"
+    wrap = ["strace", "-f", "-e", f"trace={METADATA}", "-o", stock_trace]
+    mine = calls(ours, METADATA, program, env=env)
+    assert ours.stock(program, env=env, wrap=wrap).code == 0
+    stock = stock_trace.read_text().splitlines()
+    assert len(mine) <= len(stock)
+
+
 def library_sources(trace: list[str]) -> set[str]:
     return {found[1] for x in trace if (found := re.search(r'/lib/python3\.\d+/([\w/]+\.py)"', x))}
 
