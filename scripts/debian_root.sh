@@ -11,7 +11,7 @@ make_debian_root() {
   install_debian_packages debootstrap
   as_root rm -rf "$root"
   mkdir -p build
-  say "making a root of Debian $2"
+  say "making a root of $suite"
   as_root debootstrap --variant=minbase --include="$packages" "${before[@]}" "$suite" "$root" "${@:2}" >"$root.log" || return 1
   as_root sh -c "rm -rf '$root'/var/cache/apt/archives/*.deb; echo '$packages' >'$root/complete'"
 }

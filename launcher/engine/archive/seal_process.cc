@@ -2,16 +2,22 @@
 
 #include <sys/wait.h>
 
+#include <utility>
+#include <vector>
+
 #include "launcher/engine/base/child_process.h"
 
 namespace pylaunch::engine {
 
 std::string RunSealer(const std::string& sealer, const cache::SealJob& job, SealWait wait) {
   char* const environment[] = {nullptr};
-  ChildProcess child{sealer, {"pylaunch-sealer"}, environment, wait != SealWait::kEnding};
-  if (wait == SealWait::kNot) child.arguments.push_back("--detach");
-  child.session = wait != SealWait::kUntilDone;
-  child.arguments.push_back(std::to_string(kJobFd));
+  std::vector<std::string> arguments;
+  arguments.reserve(3);  // Where it grows, GCC 14 sees it beyond its end (-Warray-bounds).
+  arguments.push_back("pylaunch-sealer");
+  if (wait == SealWait::kNot) arguments.push_back("--detach");
+  arguments.push_back(std::to_string(kJobFd));
+  const ChildProcess child{sealer, std::move(arguments), environment, wait != SealWait::kEnding,
+                           wait != SealWait::kUntilDone};
   int status;
   std::string error = RunChild(child, job.Serialize(), &status);
   if (!error.empty()) return error;

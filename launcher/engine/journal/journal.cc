@@ -259,6 +259,7 @@ int ImportBegins(PyObject* name) {
   event.name = std::move(text);
   const JournalThread& thread = ThisThread();
   event.request = IsRequest(thread, event.name);
+  event.lazy = IsLookedAt();
   if (event.request && g.wants.requests) {
     event.requester = FindRequester();
     if (thread.main) KeepVariables();

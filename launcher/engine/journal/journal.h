@@ -55,10 +55,11 @@ struct JournalEvent {
   std::string origin;    // spec.origin
   std::string loader;    // The name of spec.loader's class; empty: none (a namespace package).
   ArchiveAnswer archive = ArchiveAnswer::kNotAsked;
-  uint64_t code_bytes = 0;    // Of marshal data, where the archive gave it.
-  std::string where;          // Of an entry: "configs.txt:4:1".
-  bool request = false;       // Not part of another module's load, but for the program's own.
-  Requester requester;        // Of a request.
+  uint64_t code_bytes = 0;  // Of marshal data, where the archive gave it.
+  std::string where;        // Of an entry: "configs.txt:4:1".
+  bool request = false;     // Not part of another module's load, but for the program's own.
+  bool lazy = false;        // Somebody looked at a name that an import had left pending (PEP 810).
+  Requester requester;      // Of a request.
   bool symbol_found = false;  // The requester's symbol is there, and is no placeholder.
 };
 

@@ -112,6 +112,7 @@ void WriteEvent(JsonWriter* out, const JournalEvent& event) {
     out->Member("code_bytes", event.code_bytes);
     out->Member("where", event.where);
     out->Member("request", event.request);
+    out->Member("lazy", event.lazy);
     out->Member("file", event.requester.file);
     out->Member("function", event.requester.function);
     out->Member("line", event.requester.line);

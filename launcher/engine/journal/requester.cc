@@ -1,6 +1,7 @@
 #include "launcher/engine/journal/requester.h"
 
 #include <frameobject.h>  // Part of Python.h since 3.11.
+#include <opcode.h>
 
 #include <string_view>
 
@@ -126,6 +127,32 @@ bool IsOwnFile(const std::string& path) {
          !IsInSitePackages(path, folder.size() - 1) &&
          path.find("/lib/python3", folder.size() - 1) == std::string::npos;
 }
+
+#if PY_VERSION_HEX >= 0x030F0000
+bool IsLookedAt() {
+  PyRef frame =
+      PyRef::Steal(reinterpret_cast<PyObject*>(PyThreadState_GetFrame(PyThreadState_Get())));
+  if (!frame) return false;
+  auto* raw = reinterpret_cast<PyFrameObject*>(frame.get());
+  PyRef code = PyRef::Steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(raw)));
+  PyRef bytes = Attribute(code.get(), "co_code");  // As compiled, not as specialised.
+  const Py_ssize_t at = PyFrame_GetLasti(raw);
+  if (!bytes || !PyBytes_Check(bytes.get()) || at < 0 || at >= PyBytes_GET_SIZE(bytes.get())) {
+    return false;
+  }
+  switch (static_cast<unsigned char>(PyBytes_AS_STRING(bytes.get())[at])) {
+    case LOAD_ATTR:
+    case LOAD_FROM_DICT_OR_GLOBALS:
+    case LOAD_GLOBAL:
+    case LOAD_NAME:
+      return true;
+    default:
+      return false;
+  }
+}
+#else
+bool IsLookedAt() { return false; }
+#endif
 
 Requester FindRequester() {
   Requester requester;

@@ -26,6 +26,10 @@ void SetOwnFolder(const std::string& folder);
 // True for the path of a source file of the program's own.
 bool IsOwnFile(const std::string& path);
 
+// True if this thread's Python is at an instruction that takes a name's value: an import that
+// happens then was left pending by a lazy import (PEP 810, from CPython 3.15 on).
+bool IsLookedAt();
+
 // Frames of importlib are looked through. With several lazy symbols one inside the other, the
 // outermost counts, up to the first frame of the program's own. Clears any exception it causes;
 // none may be set.

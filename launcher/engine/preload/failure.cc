@@ -39,7 +39,7 @@ std::string OneLine(const std::string& text) {
     }
   }
   while (!line.empty() && line.back() == ' ') line.pop_back();
-  if (line.size() > kLongestCause) line = line.substr(0, kLongestCause) + "...";
+  if (line.size() > kLongestCause) line.replace(kLongestCause, line.npos, "...");
   return line;
 }
 

@@ -42,6 +42,7 @@ class Event:
     code_bytes: int
     where: str
     request: bool
+    lazy: bool
     file: str
     function: str
     line: int

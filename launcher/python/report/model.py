@@ -56,6 +56,7 @@ class Node:
     outcome: str  # "loaded", "failed", "not found" or "unfinished"
     kind: str  # one of KINDS, "alias" (set by another module), "other", or "" for an entry
     file: str
+    lazy: bool  # Somebody looked at a name that an import had left pending.
     archive: str  # "hit", "miss: why" or "-: why" for what an archive does not hold
     begin_ns: int  # since the start
     end_ns: int
@@ -112,6 +113,7 @@ def _node(log: Journal, event: Event) -> Node:
         outcome=_outcome(event),
         kind=kind,
         file=event.origin if event.body else "",
+        lazy=event.lazy,
         archive=_archive(log, event, kind) if event.body else "",
         begin_ns=event.begin_ns - log.started_ns,
         end_ns=end - log.started_ns,

@@ -21,6 +21,7 @@ COLUMNS = {
     "kind": "kind",
     "archive": "archive",
     "file": "file",
+    "lazy": "lazy",
     "begin": "begin_ms",
     "total": "total_ms",
     "self": "self_ms",

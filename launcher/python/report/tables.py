@@ -90,4 +90,5 @@ def _module(node: Node) -> dict:
         "archive": node.archive,
         "modules": node.modules,
         "file": _text(node.file),
+        "lazy": node.lazy,
     }

@@ -1,6 +1,8 @@
 # ruff: noqa: E501 - programs in strings and tables read better on long lines.
 """Explicit lazy imports (PEP 810, from CPython 3.15 on): what preloading leaves pending, and what threads do with what is."""
 
+import json
+
 import pytest
 
 FILES = {
@@ -57,6 +59,33 @@ def test_preloading_is_eager_where_all_imports_are_lazy(ours, tree):
     program = "import sys; print({'plain', 'colorsys'} <= set(sys.modules))"
     result = ours("-X", "lazy_imports=all", "-c", program, env=env, flags=["--preload=plain"])
     assert (result.out, result.err) == ("True\n", "")
+
+
+@pytest.mark.every_python
+def test_report_and_record_tell_what_was_looked_at(ours, tree, tmp_path):
+    """A name that stays pending is no import; one that is looked at is one, then and there."""
+    env = {"PYTHONPATH": str(tree.write(FILES))}
+    (tmp_path / "here").mkdir()
+    program = tmp_path / "here/program.py"
+    program.write_text(
+        "lazy import top\nimport wave\nlazy import other\nlazy import sched\ntop.part.deep\n"
+    )
+    report, record = tmp_path / "report.json", tmp_path / "record.txt"
+    done = ours(program, env=env, flags=[f"--report={report}", f"--record={record}"])
+    assert (done.code, done.err) == (0, "")
+    modules = json.loads(report.read_text())["modules"]
+    told = {module["name"]: module["lazy"] for module in modules}
+    assert [told.get(x) for x in ("top", "part", "deep", "wave", "other", "sched")] == [
+        True,
+        True,
+        True,
+        False,
+        None,
+        None,
+    ]
+    lines = [x for x in record.read_text().splitlines() if not x.startswith("#")]
+    assert {"top", "wave"} <= {name for x in lines for name in x.replace(",", " ").split()}
+    assert not [x for x in lines if "sched" in x or "other" in x]
 
 
 RACE = """
