@@ -58,10 +58,11 @@ struct OtherThreads {
 
 // The C library calls the fork handler and the restorer OnRestored with nothing of ours.
 constinit struct {
-  bool judging = false;      // The fork under way is a capture's.
-  ucontext_t context = {};   // Where a restored process goes on.
-  sigset_t first_mask = {};  // The starter's...
-  sigset_t last_mask = {};   // ...and what preloading has made of it.
+  bool judging = false;       // The fork under way is a capture's.
+  void (*first)() = nullptr;  // CaptureRequest::restored
+  ucontext_t context = {};    // Where a restored process goes on.
+  sigset_t first_mask = {};   // The starter's...
+  sigset_t last_mask = {};    // ...and what preloading has made of it.
   sigset_t inherited_mask = {};
   const Restored* volatile restored = nullptr;
   OtherThreads threads = {};
@@ -140,6 +141,7 @@ void TakeMask(sigset_t* mask) {
 
 // On the restored process's side of the gap: the restorer's `entry`.
 [[noreturn]] void OnRestored(const Restored* restored) {
+  if (g.first != nullptr) g.first();
   g.restored = restored;
   TakeMask(&g.context.uc_sigmask);
   setcontext(&g.context);
@@ -358,6 +360,7 @@ CaptureResult Capture(const CaptureRequest& request) {
   const bool wait = request.wait || IsReaper();
   const TidOffsets tids = FindTid(nullptr);
   QuietChild child;
+  g.first = request.restored;
   g.last_mask = child.before();
   g.judging = true;
   const pid_t pid = fork();

@@ -47,6 +47,9 @@ struct CaptureRequest {
   // Called in the capturing process before any page is written: last preparations; what must not be
   // in the image goes. Returns why there can be none, or an empty string.
   std::function<std::string()> prepare;
+  // Called in a restored process before anything else; may be null. The dynamic loader cannot bind
+  // a function late yet.
+  void (*restored)() = nullptr;
   // Called in the capturing process when the image is whole (`refusal` empty) or none could be
   // made; `files` are those that the image refers to, `times` how many of `times_ns` it holds that
   // cannot be moved (clock_search.h). It ends with this call.

@@ -136,7 +136,9 @@ std::string Processor() {
   ask(0xd, 1);
   unsigned low = 0, high = 0;
   if ((words[4 + 2] & bit_OSXSAVE) != 0) asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  words.insert(words.end(), {low, high});
+  unsigned a = 0, threads = 0, c = 0, d = 0;  // The others tell which processor this is.
+  __get_cpuid_count(0xb, 0, &a, &threads, &c, &d);
+  words.insert(words.end(), {low, high, threads & 0xffffu});
   return ProcessorFact(words);
 }
 

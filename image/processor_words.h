@@ -10,7 +10,7 @@
 namespace pylaunch::image {
 
 // Where the words stand that the fact kProcessor consists of (facts.cc): four of each leaf, then
-// XCR0.
+// XCR0, then how many threads a core has (leaf 0xb; 0: it does not tell).
 enum ProcessorWord : size_t {
   kVendorB = 1,
   kVendorC = 2,
@@ -29,7 +29,8 @@ enum ProcessorWord : size_t {
   kXsaveA = 24,  // Of leaf 0xd, subleaf 1.
   kXcr0Low = 28,
   kXcr0High = 29,
-  kProcessorWords = 30
+  kThreadsOfCore = 30,
+  kProcessorWords = 31
 };
 
 // None: it is no such fact.

@@ -152,6 +152,11 @@ std::string WhyNotHere(const KeyHead& made, const Facts& now) {
                                     HasAsked(made, kExtendedState));
   if (why.empty()) why = WhyNotKernel(ValueOf(facts, kKernel), ValueOf(now, kKernel));
   if (!why.empty() || !HasAsked(made, kProcessors)) return why;
+  // MKL makes as many threads as there are cores, so torch does.
+  const std::vector<uint32_t> had = ProcessorWords(ValueOf(facts, kProcessor));
+  if (had[kThreadsOfCore] != ProcessorWords(ValueOf(now, kProcessor))[kThreadsOfCore]) {
+    return "number of threads of a core changed";
+  }
   for (const char* processors : {kOnlineProcessors, kAffinity}) {
     if (CountIn(ValueOf(facts, processors)) != CountIn(ValueOf(now, processors))) {
       return std::string("number of ") + processors + " changed";

@@ -354,6 +354,7 @@ const image::Restored* CaptureImage(Handoff* handoff, ArchiveSession* session,
       }
       return why;
     };
+    request.restored = [] { g.resumption->RenewSaveArea(); };
     request.times_ns = g.clocks.values;
     request.finish = [&](const std::string& why, const std::vector<std::string>& mapped,
                          size_t times) { publisher.Publish(why, maker, mapped, times); };

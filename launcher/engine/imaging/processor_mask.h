@@ -21,7 +21,7 @@ namespace pylaunch::engine {
 // for Python itself, which asks when its modules are imported.
 //
 // When a library has been mapped, the dynamic loader calls a function that does nothing, for
-// debuggers (_dl_debug_state; link.h, r_brk): that has an int3, too. From glibc 2.41 on it is
+// debuggers (_dl_debug_state, which r_debug names): that has an int3, too. From glibc 2.41 on it is
 // called after relocations, when resolvers of indirect functions have run: there is no image where
 // a library asks then. The C library has its own way (TunablesFor).
 //

@@ -261,7 +261,6 @@ bool Resumption::RepeatPrinted() const {
 }
 
 bool Resumption::Resume(const image::Restored& restored, Handoff* handoff) {
-  save_area_.Renew();
   TracingPause pause;
   ArchivePath back(restored);
   const sigset_t ignored = IgnoredSignals();  // The starter's.

@@ -44,6 +44,9 @@ class Resumption {
   // Likewise: whether a processor with more state than this one will do.
   bool knows_save_area() const { return save_area_.known(); }
 
+  // In a restored process, first of all.
+  void RenewSaveArea() const { save_area_.Renew(); }
+
   // In a restored process, whose thread is that which captured: makes it a started interpreter that
   // has not run anything yet, for the command line in `restored`, and puts the new handoff in
   // `handoff`. Where that fails, the process takes the archive path (archive_path.h) and this does

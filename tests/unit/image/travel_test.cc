@@ -104,6 +104,15 @@ TEST_F(TravelTest, TheirNumberIsNobodysBusinessWhereNobodyAsked) {
   EXPECT_NE(WhyNotHere(head, With(here_, kAffinity, "0")), "");
 }
 
+TEST_F(TravelTest, AsManyCoresIfSomebodyCounted) {
+  const std::string here = ValueOf(here_, kProcessor);
+  const std::string other = OtherProcessor(here, kThreadsOfCore, 3);
+  EXPECT_EQ(Why(kProcessor, here, other), "number of threads of a core changed");
+  KeyHead head;
+  head.facts = With(here_, kProcessor, other);
+  EXPECT_EQ(WhyNotHere(head, here_), "");
+}
+
 TEST_F(TravelTest, AProcessorMustHaveAllThatTheImagesHad) {
   const std::string less = ValueOf(here_, kProcessor);
   // SSE4.2, AVX2, and what nobody has heard of.

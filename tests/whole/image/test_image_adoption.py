@@ -244,6 +244,27 @@ def test_on_other_processors_and_on_more_if_nobody_counted_them(image, question)
         assert reason(more) == "number of processor affinity changed"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.cpu_count() < 2 or not has("torch"), reason="two processors, torch")
+@pytest.mark.parametrize("made, used", [("1", "3"), ("3", "1"), ("1", "2")])
+def test_libraries_have_as_many_threads_as_under_stock(image, made, used):
+    """Of torch (MKL, OpenMP) and of numpy's OpenBLAS: on more processors, fewer, others."""
+    program = """if True:
+        import ctypes, glob, os, numpy, torch
+        (path,) = glob.glob(os.path.dirname(numpy.__file__) + "/../numpy.libs/libscipy_openblas*")
+        blas = ctypes.CDLL(path)
+        print(torch.get_num_threads(), torch.get_num_interop_threads(), os.cpu_count())
+        print([getattr(blas, f"scipy_openblas_get_num_{x}64_")() for x in ("threads", "procs")])
+        a = numpy.ones((400, 400))
+        print((torch.from_numpy(a) @ torch.from_numpy(a)).sum().item(), (a @ a).sum())
+    """
+    preload = ["import numpy, torch"]
+    image.make("-c", "pass", preload=preload, wrap=["taskset", made])
+    got = image("-c", program, preload=preload, wrap=["taskset", used])
+    assert restored(got) == ((made, used) == ("1", "2")), got.err
+    assert got.out == image.stock("-c", program, wrap=["taskset", used]).out
+
+
 @needs_root
 @pytest.mark.skipif(not has("transformers"), reason="needs transformers")
 def test_transformers_after_a_reboot(image, boot):

@@ -13,7 +13,8 @@ from imaged import RACY, has, reason, restored
 pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler"),
     pytest.mark.skipif(
-        not {"avx2", "fma", "bmi2", "abm", "movbe"} <= set(Path("/proc/cpuinfo").read_text().split()),
+        not {"avx2", "fma", "bmi2", "abm", "movbe"}
+        <= set(Path("/proc/cpuinfo").read_text().split()),
         reason="a processor below x86-64-v3",
     ),
 ]
@@ -52,7 +53,9 @@ ADX = 1 << 19
 
 
 def build(image, *options, program=SHOW, preload=(), env=None):
-    argv = image.argv("--image-build", *options, "-c", program, preload=list(preload), explain=False)
+    argv = image.argv(
+        "--image-build", *options, "-c", program, preload=list(preload), explain=False
+    )
     argv.remove("--image")
     done = subprocess.run(
         argv, env=clean_environment(image.lab.home, **(env or {})), cwd=image.cwd, capture_output=True, text=True
