@@ -217,6 +217,7 @@ QUIET = {
     "generator of a library": "import logging, os\nlogging.Formatter.held = os.walk('.'); next(logging.Formatter.held)",
     "object of a library with __del__": "import logging, multiprocessing\nlogging.Formatter.held = multiprocessing.Pipe(); logging.Formatter.held[0].send(1); print(logging.Formatter.held[1].recv())",
     "socket": "import logging, socket\nlogging.Formatter.held = socket.socketpair()",
+    "finished generator and task": "import asyncio, logging\nasync def f():\n    logging.Formatter.held = asyncio.ensure_future(asyncio.sleep(0)); await logging.Formatter.held\nasyncio.run(f())\ndef g(): yield\nlogging.Formatter.generator = g(); list(logging.Formatter.generator)",
     "function of a library in gc.callbacks": "import copy, gc\ngc.callbacks.append(copy._deepcopy_atomic)",
     "class and function of an extension's module": "import logging, sqlite3\nlogging.Formatter.held = sqlite3",
 }
@@ -228,6 +229,8 @@ LOUD = {
     "file that is written": "import logging\nlogging.Formatter.held = open('f', 'w'); logging.Formatter.held.write('data')",
     "file that is read and written": "import logging\nlogging.Formatter.held = open('p.py', 'r+')",
     "generator of the program": "import logging\ndef g():\n    try: yield\n    finally: print('closed')\nlogging.Formatter.held = g(); next(logging.Formatter.held)",
+    "task whose exception nobody has seen": "import asyncio, logging\nasync def g(): raise ValueError('x')\nasync def f():\n    logging.Formatter.held = asyncio.ensure_future(g()); await asyncio.sleep(.01)\nasyncio.run(f())",
+    "coroutine that nobody has awaited": "import logging\nasync def f(): pass\nlogging.Formatter.held = f()",
     "class made from a library's with __del__": "import logging, multiprocessing.connection as c, os\nclass C(c.Connection):\n    def _close(self): print('closed'); super()._close()\nlogging.Formatter.held = C(os.open('p.py', os.O_RDONLY))",
     "socket, with warnings": "import logging, socket, warnings\nwarnings.simplefilter('always'); logging.Formatter.held = socket.socket()",
     "function of the program in gc.callbacks": "import gc\ngc.callbacks.append(lambda phase, info: print(phase))",
