@@ -1,7 +1,7 @@
 // When what is done at the end, and how we get to do it; what it is, the other files exit_*.cc
 // know.
 //
-// Four places in Py_FinalizeEx (Python/pylifecycle.c, the same in 3.10 to 3.13) call us:
+// Five places in Py_FinalizeEx (Python/pylifecycle.c, the same in 3.10 to 3.13) call us:
 // - OnSignalSet: after atexit callbacks and the flush of the standard streams, no other thread
 //   can run Python any more, and the first collection comes next: _PySignal_Fini gives SIGINT back
 //   (or another signal, see TakeSpareSignal).
@@ -11,6 +11,7 @@
 // - OnModulesRemoved: sys.modules is empty, all garbage has been finalised and freed, and
 //   finalize_modules goes on to wipe the modules that still live, last imported first: the first of
 //   these is a module of ours.
+// - OnProgramWiped: those modules are wiped, the last of them another one of ours.
 // - OnSysWiped: the names in sys are wiped, the last of them ours.
 // And two more in a process restored from an image:
 // - OnBuiltinsWiped: the names in builtins, too. Nothing of Python's runs any more that could look

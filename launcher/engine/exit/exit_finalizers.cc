@@ -161,6 +161,29 @@ bool IsOfInstalledCode(PyTypeObject* type) {
   return true;
 }
 
+// True for a generator or the like that has come to its end: nothing is left to be closed
+// (_PyGen_Finalize in Objects/genobject.c).
+bool IsFinished(PyObject* object) {
+  const char* attribute = PyGen_CheckExact(object)              ? "gi_frame"
+                          : PyCoro_CheckExact(object)           ? "cr_frame"
+                          : Py_TYPE(object) == &PyAsyncGen_Type ? "ag_frame"
+                                                                : nullptr;
+  return attribute != nullptr && Part(object, attribute).get() == Py_None;
+}
+
+// True for a task of asyncio's with a result that nobody missed: TaskObj_finalize in
+// Modules/_asynciomodule.c complains of others.
+bool IsDoneTask(PyObject* object) {
+  const PyTypeObject* type = Py_TYPE(object);
+  if (std::string_view(type->tp_name) != "_asyncio.Task" ||
+      !g_exit->quiet_types.ContainCode(reinterpret_cast<const void*>(type->tp_finalize))) {
+    return false;
+  }
+  PyRef done = PyRef::Steal(PyObject_CallMethod(object, "done", nullptr));
+  PyErr_Clear();
+  return done.get() == Py_True && Part(object, "_log_traceback").get() == Py_False;
+}
+
 // sock_finalize in Modules/socketmodule.c warns, and closes what the process's end closes.
 bool IsSocket(PyTypeObject* type) {
   const auto* finalizer = reinterpret_cast<const void*>(type->tp_finalize);
@@ -191,7 +214,7 @@ bool IsHarmless(PyObject* object) {
 }  // namespace
 
 bool IsOursToFinalise(PyObject* object) {
-  if (IsQuietFile(object)) return true;
+  if (IsQuietFile(object) || IsFinished(object) || IsDoneTask(object)) return true;
   if (PyGen_CheckExact(object)) return !IsRunning(object) && IsInstalledCode(object, "gi_code");
   if (IsSocket(Py_TYPE(object)))
     return AreResourceWarningsIgnored() && IsOfInstalledCode(Py_TYPE(object));
