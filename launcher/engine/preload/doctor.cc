@@ -5,14 +5,9 @@
 #include <fstream>
 #include <iterator>
 
-#include "launcher/engine/base/py_ref.h"
-
 namespace pylaunch::engine {
-namespace {
 
-// The namespace of doctor/__main__.py, which finds the rest of the doctor; null with an exception
-// set or without one. It is compiled here and not imported, so that sys.path has no say.
-PyRef RunMain(const std::string& file) {
+PyRef RunDoctorFile(const std::string& file) {
   std::ifstream in(file);
   std::string source{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
   if (!in || source.empty()) return PyRef();
@@ -29,11 +24,9 @@ PyRef RunMain(const std::string& file) {
   return done ? std::move(globals) : PyRef();
 }
 
-}  // namespace
-
 void AskDoctor(const std::string& folder, const PreloadEntry& entry, Failure* failure) {
   if (folder.empty() || !failure->exception) return;
-  PyRef globals = RunMain(folder + "/__main__.py");
+  PyRef globals = RunDoctorFile(folder + "/__main__.py");
   PyObject* explain = globals ? PyDict_GetItemString(globals.get(), "explain_failure") : nullptr;
   PyRef where = PyRef::Steal(PyUnicode_DecodeFSDefault(folder.c_str()));
   PyRef words;

@@ -13,6 +13,7 @@
 #include "launcher/engine/preload/half_imported.h"
 #include "launcher/engine/preload/lazy_imports.h"
 #include "launcher/engine/preload/main_module.h"
+#include "launcher/engine/preload/state_watch.h"
 #include "launcher/engine/preload/statement.h"
 #include "launcher/engine/preload/surroundings.h"
 #include "launcher/engine/record/variable_record.h"
@@ -141,12 +142,15 @@ std::optional<int> Preload(const PreloadPlan& plan, const std::vector<size_t>& w
     ProgramPath path(program);
     MainModule main(program);
     CollectionHeldBack collection;
+    StateWatch state(explain ? doctor : "");
     for (const size_t i : which) {
       const PreloadEntry& entry = plan.entries[i];
       if (before) before(i);
       const int event = JournalOn() ? EntryBegins(entry) : -1;
       std::optional<Failure> failure = Load(entry, i);
       EntryEnds(event, !failure);
+      const std::string set = state.Changes();
+      if (!set.empty()) Explain(entry.location.ToString() + ": '" + entry.text + "' sets " + set);
       if (!failure) continue;
       interrupted = failure->interrupted;
       stop = interrupted || !Judge(entry, *failure, doctor, explain);

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-from . import backends, chain
+from . import backends, chain, late_settings, state
 from .distributions import Inventory
 from .model import FAILURE, OK, WARNING, Finding, Surroundings
 
@@ -43,6 +43,7 @@ class Tries:
         # `explain` isolates itself; what this method needs was imported before.
         for entry in self.request["entries"]:
             result = {"index": entry["index"]}
+            modules, before = set(sys.modules), state.look(signals=True)
             kept = dict(os.environ)
             for name, value, only_if_unset in entry["env"]:
                 if not only_if_unset or name not in os.environ:
@@ -59,6 +60,8 @@ class Tries:
                 )
             os.environ.clear()
             os.environ.update(kept)
+            result["changed"] = state.changes(before, state.look(signals=True))
+            result["holds"] = state.held_unpatched(set(sys.modules) - modules)
             os.write(self.out, (self.dumps(result) + "\n").encode())
 
     def load(self, entry: dict) -> dict:
@@ -152,8 +155,11 @@ def check(
     entries = [{**entry, "index": i} for i, entry in enumerate(request.get("entries", []))]
     found: dict[int, Finding] = {}
 
+    results: list[tuple[dict, dict]] = []
+
     def told(result: dict) -> None:
         entry = entries[result["index"]]
+        results.append((entry, result))
         found[result["index"]] = _finding(s, inventory, entry, result)
         progress(len(found), len(entries), entry["text"])
 
@@ -168,7 +174,7 @@ def check(
             crashed = left.pop(0)
             result = {"status": "failed", "cause": _ending(code), "hint": _trace_hint(s, crashed)}
             told({"index": crashed["index"], **result})
-    return [found[i] for i in sorted(found)]
+    return [found[i] for i in sorted(found)] + late_settings.check(s, results)
 
 
 def _ending(code: int) -> str:
@@ -184,7 +190,9 @@ def _trace_hint(s: Surroundings, entry: dict) -> str:
 def _finding(s: Surroundings, inventory: Inventory, entry: dict, result: dict) -> Finding:
     what = f"{entry['source']}:{entry['line']}:{entry['column']}: '{entry['text']}' loads"
     if result["status"] == "ok":
-        return Finding(FAMILY, OK, what)
+        changed = result.get("changed", {})
+        sets = f", and sets {state.in_words(changed)}" if changed else ""
+        return Finding(FAMILY, OK, what + sets, details={"sets": changed} if changed else {})
     cause, hint = result.get("cause", ""), result.get("hint", "")
     missing = result.get("missing", False)
     if result["status"] == "placeholder":
