@@ -93,14 +93,20 @@ Outcome FindInFolder(const std::string& folder, std::string_view tail,
   return Outcome::kNotHere;
 }
 
+std::optional<std::string> WorkingFolder() {
+  char path[4096];
+  if (getcwd(path, sizeof path) == nullptr) return std::nullopt;
+  return path;
+}
+
 // The finder that PathFinder would ask for `entry` (PathFinder._path_importer_cache), making and
 // caching it if need be. New reference; null without an exception: leave the module to PathFinder.
 PyRef ImporterFor(PyObject* entry) {
   PyRef where = PyRef::Share(entry);
   if (PyUnicode_GET_LENGTH(entry) == 0) {
-    char cwd[4096];
-    if (getcwd(cwd, sizeof cwd) == nullptr) return PyRef();
-    where = PyRef::Steal(PyUnicode_DecodeFSDefault(cwd));
+    const std::optional<std::string> here = WorkingFolder();
+    if (!here) return PyRef();
+    where = PyRef::Steal(PyUnicode_DecodeFSDefault(here->c_str()));
   }
   PyObject* cache = PySys_GetObject("path_importer_cache");
   if (!where || cache == nullptr || !PyDict_CheckExact(cache)) return PyRef();
@@ -232,28 +238,34 @@ bool Tail(PyObject* fullname, std::string* tail) {
          tail->find('\0') == std::string::npos;
 }
 
-// The names that a folder of `entries` had when last looked at, now or for the archive; null: not
-// known.
-const Folder* LastNames(PyObject* entry) {
-  std::string folder;
-  if (!PyUnicode_CheckExact(entry) || !FileSystemBytes(entry, &folder)) return nullptr;
+// True if the folder had no module or package called `tail` when last looked at, now or for the
+// archive. False also where that is not known.
+bool FolderLacked(std::string folder, std::string_view tail) {
   StripSlashes(&folder);
-  return g.session->folders().Last(folder);
+  const Folder* names = g.session->folders().Last(folder);
+  return names != nullptr && !names->ContainsStem(tail);
 }
 
-// True if no folder of `entries` held a module or package called `tail` when last looked at. Spares
-// our own look at them what PathFinder, which is asked next, asks of the disk in any case; so that
-// this may be out of date and still do no harm.
-bool Lacked(PyObject* entries, const std::string& tail) {
+// The same for all of `entries`. Spares our own look at them what PathFinder, which is asked next,
+// asks of the disk in any case; so that this may be out of date and still do no harm.
+bool Lacked(PyObject* entries, std::string_view tail) {
   PyObject* importers = PySys_GetObject("path_importer_cache");
   if (importers == nullptr || !PyDict_CheckExact(importers)) return false;
+  bool working_folder = false;
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries); ++i) {
     PyObject* entry = PyList_GET_ITEM(entries, i);
-    if (PyDict_GetItemWithError(importers, entry) == Py_None) continue;
-    const Folder* names = PyErr_Occurred() ? nullptr : LastNames(entry);
-    if (names == nullptr || names->ContainsStem(tail)) return false;
+    std::string folder;
+    if (!PyUnicode_CheckExact(entry) || !FileSystemBytes(entry, &folder)) return false;
+    if (folder.empty()) {
+      working_folder = true;  // Whose name is another system call: last.
+    } else if (PyDict_GetItemWithError(importers, entry) != Py_None &&
+               !FolderLacked(std::move(folder), tail)) {
+      return false;
+    }
   }
-  return true;
+  if (!working_folder) return true;
+  std::optional<std::string> here = WorkingFolder();
+  return here && FolderLacked(std::move(*here), tail);
 }
 
 // New reference to a spec or None.

@@ -729,14 +729,14 @@ def test_a_long_path_costs_no_more_calls_than_stock(ours, tree, count, absent):
         "PYLAUNCH_SEAL": "wait",
     }
     one = "import p{0}\ntry:\n    %s\nexcept ImportError: pass\n" % (absent or "pass")
-    program = ours.base / "program.py"
-    program.write_text("".join(one.format(i) for i in range(count)))
-    ours.stock(program, env=env)
-    ours.again(program, env=env)
+    # With -c the working folder is the first.
+    program = ["-c", "".join(one.format(i) for i in range(count))]
+    ours.stock(*program, env=env)
+    ours.again(*program, env=env)
     stock_trace = ours.base / "stock"
     wrap = ["strace", "-f", "-e", f"trace={METADATA}", "-o", stock_trace]
-    mine = calls(ours, METADATA, program, env=env)
-    assert ours.stock(program, env=env, wrap=wrap).code == 0
+    mine = calls(ours, METADATA, *program, env=env)
+    assert ours.stock(*program, env=env, wrap=wrap).code == 0
     stock = stock_trace.read_text().splitlines()
     assert len(mine) <= len(stock)
 
