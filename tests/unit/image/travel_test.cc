@@ -132,8 +132,8 @@ TEST_F(TravelTest, AProcessorMustHaveAllThatTheImagesHad) {
 
 TEST_F(TravelTest, WhatOnlyTheKernelHasAUseForDoesNotCount) {
   const std::string here = ValueOf(here_, kProcessor);
-  for (const auto& [word, bit] :
-       std::vector<std::pair<size_t, int>>{{6, 31}, {6, 5}, {9, 20}, {11, 10}, {4, 3}, {5, 8}, {19, 1}}) {
+  for (const auto& [word, bit] : std::vector<std::pair<size_t, int>>{
+           {6, 31}, {6, 5}, {9, 20}, {11, 10}, {4, 3}, {5, 8}, {19, 1}}) {
     const std::string other = OtherProcessor(here, word, 1u << bit);
     EXPECT_EQ(Why(kProcessor, here, other), "") << word << " " << bit;
     EXPECT_EQ(Why(kProcessor, other, here), "") << word << " " << bit;
