@@ -83,11 +83,10 @@ bool Prepare(FastExit* exit) {
   PyRef signal = BuiltinModule("_signal");
   PyRef io = BuiltinModule("_io");
   PyRef atexit = BuiltinModule("atexit");
-  exit->warnings = PyRef::Steal(PyImport_ImportModule("warnings"));
   PyObject* modules = PyImport_GetModuleDict();
-  if (!gc || !signal || !io || !atexit || !exit->warnings || modules == nullptr ||
-      !PyDict_CheckExact(modules))
+  if (!gc || !signal || !io || !atexit || modules == nullptr || !PyDict_CheckExact(modules))
     return false;
+  exit->warnings = PyRef::Share(PyDict_GetItemString(modules, "warnings"));
   exit->callbacks = PyRef::Steal(PyObject_GetAttrString(gc.get(), "callbacks"));
   exit->get_debug = PyRef::Steal(PyObject_GetAttrString(gc.get(), "get_debug"));
   exit->at_exit = PyRef::Steal(PyObject_GetAttrString(atexit.get(), "register"));

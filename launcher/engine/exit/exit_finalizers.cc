@@ -85,6 +85,7 @@ std::unordered_set<PyObject*> StandardStreams() {
 // True if the filters that CPython goes by ignore every ResourceWarning: of one filter after the
 // other (category second, action first; Python/_warnings.c, get_filter) the first that can match.
 bool AreResourceWarningsIgnored() {
+  if (!g_exit->warnings) return false;
   PyRef filters = PyRef::Steal(PyObject_GetAttrString(g_exit->warnings.get(), "filters"));
   PyErr_Clear();
   if (!filters || !PyList_Check(filters.get())) return false;

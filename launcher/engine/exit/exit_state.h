@@ -39,7 +39,7 @@ struct FastExit {
   PyRef reader;      // io.BufferedReader
   PyRef random;      // io.BufferedRandom
   PyRef file_io;     // io.FileIO
-  PyRef warnings;    // The module.
+  PyRef warnings;    // The module, if it has been preloaded: the program may look whether it is.
   PyRef thread_locals;
   PyRef interactive_hook;  // What stood in sys where our capsule stands.
 

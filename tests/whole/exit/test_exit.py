@@ -505,6 +505,12 @@ def test_the_usual_program_ends_fast(ends):
     )
 
 
+def test_the_program_finds_no_module_that_only_its_end_needs(ours):
+    """But for `atexit` and `gc`, which are built in."""
+    program = "import _struct, sys; print(sorted({*sys.modules} - {*sys.builtin_module_names}))"
+    assert ours.again("-c", program, flags=["--preload=_struct"]) == ours.stock("-c", program)
+
+
 @pytest.mark.every_python
 @pytest.mark.parametrize("name", PRELOADED)
 def test_preloaded_module_of_the_user_ends_as_in_stock(ends, name):
