@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include "absl/base/config.h"
+
 extern "C" int __cxa_atexit(void (*function)(void*), void* argument, void* library);
 
 namespace pylaunch::engine {
@@ -12,7 +14,7 @@ void DoNothing(void*) {}
 void DoNothingWithStatus(int, void*) {}
 
 TEST(ExitList, SeesWhatWasRegisteredPastUs) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef ABSL_HAVE_ADDRESS_SANITIZER
   GTEST_SKIP() << "AddressSanitizer registers functions of its own in their place";
 #endif
   constexpr int kMoreThanABlock = 40;

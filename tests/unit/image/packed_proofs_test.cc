@@ -92,7 +92,7 @@ TEST_F(PackedProofsTest, LeavesTheProcessWhereItWasWhenItsThreadsHaveNothingToDo
   packed_ = PackProofs(files_);
   cpu_set_t before, after;
   sched_getaffinity(0, sizeof before, &before);
-  for (int i = 0; i < 20000; ++i) {
+  for (int i = 0; i < 4000; ++i) {
     ASSERT_NE(FirstChanged(packed_), "");
     sched_getaffinity(0, sizeof after, &after);
     ASSERT_TRUE(CPU_EQUAL(&before, &after)) << i;
