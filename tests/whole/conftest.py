@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import pytest
 import quick
+import stretches
 
 ROOT = Path(__file__).resolve().parents[2]
 # PYLAUNCH_TEST_MODES=stock,warm runs some of them only; a fifth, `image`, only when it is named.
@@ -39,6 +41,7 @@ serial = pytest.mark.serial
 
 
 def pytest_configure(config) -> None:
+    gc.disable()  # Thousands of tests to collect, in each of many workers, and no garbage.
     config.addinivalue_line("markers", "serial: nothing may run beside it")
     for name, words in quick.MARKS.items():
         config.addinivalue_line("markers", f"{name}: {words}")
@@ -52,14 +55,17 @@ def pytest_addoption(parser) -> None:
 
 
 def pytest_collection_modifyitems(config, items) -> None:
+    gc.enable()
     config.stash[quick.COLLECTED] = list(items)
     turn = config.getoption("--turn")
     turn = tuple(map(int, turn.split("/"))) if turn else None
     kept = quick.selection(items, config.getoption("--quick"), turn)
     config.hook.pytest_deselected(items=[x for x in items if x.nodeid not in kept])
     items[:] = [x for x in items if x.nodeid in kept]
-    # pytest-xdist gives each worker a stretch; who has done takes from the end of another's.
-    items.sort(key=lambda item: item.get_closest_marker("one_worker") is None)
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = stretches.in_order(
+        items, workers, lambda item: item.get_closest_marker("one_worker")
+    )
 
 
 # A shell starts background jobs with the first two ignored, nohup with the third, and programs would inherit that.

@@ -27,7 +27,7 @@ COLLECTED = pytest.StashKey[list[pytest.Item]]()
 MARKS = {
     "slow": "takes long: --quick leaves one variant",
     "full": "installs packages, or takes ten processor seconds: --quick leaves it out",
-    "one_worker": "what it needs takes minutes to make: at the front, where one worker has it all",
+    "one_worker": "what its file needs takes minutes to make: one worker has all of it, at first",
     "every_python": "depends on CPython's version most: with --turn, it is each Python's turn",
 }
 
