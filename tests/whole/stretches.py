@@ -1,7 +1,7 @@
 """The order of tests in which pytest-xdist's workers end at about the same time.
 
 With --dist=worksteal each worker gets a stretch of the list, as long as the others'; who has done
-takes from the end of another's (its worksteal.py, check_schedule). So what should stay
+takes from the end of another's (check_schedule). So what should stay
 with one worker, and what takes long, stands at the front of a stretch.
 """
 
