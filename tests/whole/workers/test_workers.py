@@ -442,7 +442,7 @@ def note(number, frame):
     print("got", signal.Signals(number).name, flush=True)
     if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): sys.exit(0)
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGRTMIN + 1): signal.signal(number, note)
-open("ready" + os.environ["PYLAUNCH_WORKER"], "w")
+open("ready" + os.environ["PYLAUNCH_WORKER"], "w").close()
 while True: time.sleep(100)
 """
 
@@ -496,7 +496,7 @@ import os, signal, subprocess, time
 for number in (signal.SIGTERM, signal.SIGINT): signal.signal(number, signal.SIG_IGN)
 child = subprocess.Popen(["sleep", "300"], start_new_session=True)
 open("child" + os.environ["PYLAUNCH_WORKER"], "w").write(str(child.pid))
-open("ready" + os.environ["PYLAUNCH_WORKER"], "w")
+open("ready" + os.environ["PYLAUNCH_WORKER"], "w").close()
 time.sleep(300)
 """
 
