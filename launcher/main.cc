@@ -38,7 +38,6 @@
 #include "launcher/images/lookup.h"
 #include "launcher/init/init.h"
 #include "launcher/own_files.h"
-#include "launcher/python_home/files.h"
 #include "launcher/python_home/python_home.h"
 #include "launcher/tools/archive_tools.h"
 #include "launcher/tools/doctor_request.h"
@@ -93,10 +92,10 @@ Obstacle WhyNotEnter(const PythonHome& home, const OwnFiles& own, const std::str
   if (home.implementation != "cpython")
     return {absl::StrCat("it is ", home.implementation, ", not CPython"), ""};
   if (home.free_threaded) return {"it is a free-threaded build", ""};
-  const std::string loader = home::LoaderOf(home.executable);
-  if (IsMuslLoader(loader.c_str())) {
-    return {absl::StrCat("it is a program of musl's (", loader, "), and the engine is for glibc"),
-            "a Python of Debian, Ubuntu, Fedora and their like has glibc; Alpine's has musl"};
+  if (IsMuslLoader(home.loader.c_str())) {
+    return {
+        absl::StrCat("it is a program of musl's (", home.loader, "), and the engine is for glibc"),
+        "a Python of Debian, Ubuntu, Fedora and their like has glibc; Alpine's has musl"};
   }
   if (own.library.empty()) return {own.cause, own.hint};
   if (access(engine.c_str(), R_OK) == 0) return {};

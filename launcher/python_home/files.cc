@@ -1,6 +1,5 @@
 #include "launcher/python_home/files.h"
 
-#include <elf.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <unistd.h>
@@ -62,14 +61,10 @@ std::optional<std::string> ReadStart(const std::string& path, size_t limit) {
   return file.ok() ? ReadUpTo(file.get(), limit) : std::nullopt;
 }
 
-bool IsElf(const std::string& path) {
-  const std::optional<std::string> start = ReadStart(path, SELFMAG);
-  return start.has_value() && pylaunch::IsElf(start->data(), start->size());
-}
-
-std::string LoaderOf(const std::string& path) {
+std::optional<std::string> LoaderOf(const std::string& path) {
   const std::optional<std::string> start = ReadStart(path, kProgramStart);
-  const char* loader = start.has_value() ? ProgramLoader(start->data(), start->size()) : nullptr;
+  if (!start.has_value() || !IsElf(start->data(), start->size())) return std::nullopt;
+  const char* loader = ProgramLoader(start->data(), start->size());
   return loader == nullptr ? "" : loader;
 }
 

@@ -47,10 +47,9 @@ std::optional<FileState> Look(const std::string& path);
 std::optional<std::string> ReadUpTo(int fd, size_t limit);
 std::optional<std::string> ReadStart(const std::string& path, size_t limit);
 
-bool IsElf(const std::string& path);
-
 // The dynamic loader that a program asks for (contract/program_loader.h); empty: none is known.
-std::string LoaderOf(const std::string& path);
+// Nothing: it is no ELF file.
+std::optional<std::string> LoaderOf(const std::string& path);
 
 // 128 bits in hexadecimal.
 std::string Digest(std::string_view text);

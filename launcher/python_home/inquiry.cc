@@ -48,7 +48,9 @@ class Inquiry {
   // sure again, so nothing needs to be run to ask, and no record to be read.
   bool TellByName(PythonHome* home) const {
     char path[PATH_MAX];
-    if (realpath(candidate_.c_str(), path) == nullptr || !IsElf(path)) return false;
+    if (realpath(candidate_.c_str(), path) == nullptr) return false;
+    const std::optional<std::string> loader = LoaderOf(path);
+    if (!loader.has_value()) return false;
     const std::string base(std::strrchr(path, '/') + 1);
     int end = 0;
     int minor = 0;
@@ -61,6 +63,7 @@ class Inquiry {
     home->minor = minor;
     home->version = Cat("3.", std::to_string(minor));
     home->implementation = "cpython";
+    home->loader = *loader;
     return true;
   }
 
@@ -98,7 +101,7 @@ class Inquiry {
   bool ChooseExecutable(const Answer& answer, Known* known) {
     for (const std::string& path : answer.executables) {
       const std::optional<FileState> file = path.starts_with('/') ? Look(path) : std::nullopt;
-      if (!file.has_value() || !file->IsProgram() || IsSelf(*file) || !IsElf(path)) continue;
+      if (!file.has_value() || !file->IsProgram() || IsSelf(*file) || !LoaderOf(path)) continue;
       const bool itself = file->stamp.SameFile(stamp_);
       known->executable = itself ? candidate_ : path;
       known->executable_stamp = file->stamp;
@@ -122,6 +125,7 @@ class Inquiry {
     home->version = known.version;
     home->implementation = known.implementation;
     home->free_threaded = known.free_threaded;
+    home->loader = LoaderOf(known.executable).value_or("");
     return std::sscanf(known.version.c_str(), "%d.%d", &home->major, &home->minor) == 2;
   }
 

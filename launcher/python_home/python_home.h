@@ -38,6 +38,7 @@ struct PythonHome {
   std::string version;         // "3.11.7"; "3.11" if nobody was asked
   std::string implementation;  // sys.implementation.name: "cpython", "pypy".
   bool free_threaded = false;
+  std::string loader;  // The dynamic loader that `executable` asks for; empty: not known.
   std::string why;  // How it was found, for --explain: "pyvenv.cfg beside pylaunch", "VIRTUAL_ENV",
                     // "PATH", ..., and what was passed over before it.
 };
