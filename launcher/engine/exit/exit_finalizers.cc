@@ -106,23 +106,27 @@ bool AreResourceWarningsIgnored() {
   return false;
 }
 
-// A program may end inside a generator, when C code that it calls comes upon SystemExit.
-bool IsRunning(PyObject* object) {
-  const char* attribute = PyGen_CheckExact(object)              ? "gi_running"
-                          : PyCoro_CheckExact(object)           ? "cr_running"
-                          : Py_TYPE(object) == &PyAsyncGen_Type ? "ag_running"
-                                                                : nullptr;
-  if (attribute == nullptr) return false;
-  PyRef running = PyRef::Steal(PyObject_GetAttrString(object, attribute));
-  PyErr_Clear();
-  return running && PyObject_IsTrue(running.get()) == 1;
-}
-
-// What a `closed` or a `raw` of these tells is C code's: nobody notices the question.
-PyRef Part(PyObject* file, const char* attribute) {
-  PyRef part = PyRef::Steal(PyObject_GetAttrString(file, attribute));
+// Null: it has none. Of types of CPython's own it is C code that answers, so that nobody notices
+// the question.
+PyRef Part(PyObject* object, const char* attribute) {
+  PyRef part = PyRef::Steal(PyObject_GetAttrString(object, attribute));
   PyErr_Clear();
   return part;
+}
+
+// `part` of a generator, a coroutine or an asynchronous generator; null of anything else.
+PyRef PartOfGenerator(PyObject* object, const std::string& part) {
+  const char* prefix = PyGen_CheckExact(object)              ? "gi_"
+                       : PyCoro_CheckExact(object)           ? "cr_"
+                       : Py_TYPE(object) == &PyAsyncGen_Type ? "ag_"
+                                                             : nullptr;
+  return prefix == nullptr ? PyRef() : Part(object, (prefix + part).c_str());
+}
+
+// A program may end inside a generator, when C code that it calls comes upon SystemExit.
+bool IsRunning(PyObject* object) {
+  PyRef running = PartOfGenerator(object, "running");
+  return running && PyObject_IsTrue(running.get()) == 1;
 }
 
 // Of an io.FileIO: closed, or only read from, where closing it warns of nothing.
@@ -164,13 +168,7 @@ bool IsOfInstalledCode(PyTypeObject* type) {
 
 // True for a generator or the like that has come to its end: nothing is left to be closed
 // (_PyGen_Finalize in Objects/genobject.c).
-bool IsFinished(PyObject* object) {
-  const char* attribute = PyGen_CheckExact(object)              ? "gi_frame"
-                          : PyCoro_CheckExact(object)           ? "cr_frame"
-                          : Py_TYPE(object) == &PyAsyncGen_Type ? "ag_frame"
-                                                                : nullptr;
-  return attribute != nullptr && Part(object, attribute).get() == Py_None;
-}
+bool IsFinished(PyObject* object) { return PartOfGenerator(object, "frame").get() == Py_None; }
 
 // True for a task of asyncio's with a result that nobody missed: TaskObj_finalize in
 // Modules/_asynciomodule.c complains of others.
@@ -223,10 +221,6 @@ bool IsOursToFinalise(PyObject* object) {
   return method && PyFunction_Check(method.get()) && IsOfInstalledCode(Py_TYPE(object));
 }
 
-bool IsEndNoticed(FastExit* exit, PyObject* object) {
-  return HasFinalizer(object) || !exit->quiet_types.Contain(Py_TYPE(object));
-}
-
 bool WasBefore(PyObject* object) {
   const auto known = g_exit->noticed.find(object);
   if (known == g_exit->noticed.end() || known->second.type != Py_TYPE(object)) return false;
@@ -236,7 +230,7 @@ bool WasBefore(PyObject* object) {
 
 void NoteNoticed(FastExit* exit) {
   exit->fence.VisitBefore([exit](PyObject* object) {
-    if (IsEndNoticed(exit, object))
+    if (HasFinalizer(object) || !exit->quiet_types.Contain(Py_TYPE(object)))
       exit->noticed.emplace(object, FastExit::Noticed{Py_TYPE(object), PyRef()});
   });
   for (auto& [object, noticed] : exit->noticed) {

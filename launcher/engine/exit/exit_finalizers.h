@@ -8,8 +8,6 @@
 
 namespace pylaunch::engine {
 
-// True if it makes a difference whether and when the object is freed.
-bool IsEndNoticed(FastExit* exit, PyObject* object);
 // True if the code object that `attribute` of `owner` is comes from an installed library.
 bool IsInstalledCode(PyObject* owner, const char* attribute);
 // True for one of those that were there before the program: the collector may have moved it across

@@ -10,24 +10,18 @@
 namespace pylaunch::engine {
 namespace {
 
-// Its path; null: nobody's. dladdr(3) looks for the nearest symbol, too, which takes long.
-const char* LibraryOf(const void* address) {
-  Dl_info info = {};
-  return dladdr(address, &info) == 0 ? nullptr : info.dli_fname;
-}
-
 std::string ListBesideEngine() {
   static const char here = 0;
-  const char* engine = LibraryOf(&here);
-  const std::string path = engine == nullptr ? "" : engine;
+  const std::string path = CodeFile(&here);
   return path.substr(0, path.rfind('/') + 1) + "resume/quiet_types.txt";
 }
 
 }  // namespace
 
+// dladdr(3) looks for the nearest symbol, too, which takes long.
 std::string CodeFile(const void* address) {
-  const char* library = LibraryOf(address);
-  return library == nullptr ? "" : library;
+  Dl_info info = {};
+  return dladdr(address, &info) == 0 ? "" : info.dli_fname;
 }
 
 QuietTypes::QuietTypes() : libraries_(KnownList::Read(ListBesideEngine())) {}
@@ -39,10 +33,12 @@ bool QuietTypes::Contain(PyTypeObject* type) {
   return known.quiet;
 }
 
-bool QuietTypes::ContainCode(const void* function) {
+bool QuietTypes::ContainCode(const void* function) { return IsListed(function, ""); }
+
+bool QuietTypes::IsListed(const void* function, std::string_view type) {
   if (IsInterpreters(function)) return true;
-  const char* library = LibraryOf(function);
-  return library != nullptr && libraries_.HasLibrary(library) && libraries_.HasTypeOf(library, "");
+  const std::string library = CodeFile(function);
+  return !library.empty() && libraries_.HasLibrary(library) && libraries_.HasTypeOf(library, type);
 }
 
 // "_cython_3_2_4.cython_function_or_method": of the libraries that one version of Cython has made,
@@ -59,12 +55,7 @@ bool QuietTypes::IsCythons(std::string_view name) const {
 bool QuietTypes::IsQuiet(PyTypeObject* type) {
   for (; type != nullptr; type = type->tp_base) {
     const auto* function = reinterpret_cast<const void*>(type->tp_dealloc);
-    if (IsInterpreters(function) || IsCythons(type->tp_name)) continue;
-    const char* library = LibraryOf(function);
-    if (library == nullptr || !libraries_.HasLibrary(library) ||
-        !libraries_.HasTypeOf(library, type->tp_name)) {
-      return false;
-    }
+    if (!IsCythons(type->tp_name) && !IsListed(function, type->tp_name)) return false;
   }
   return true;
 }

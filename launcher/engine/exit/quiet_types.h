@@ -12,13 +12,13 @@
 
 namespace pylaunch::engine {
 
+// The file of the library that an address lies in; empty: in none.
+std::string CodeFile(const void* address);
+
 // Tells the types whose objects only give back memory and references when they are freed: those of
 // the interpreter's own library and of those for which launcher/python/resume/quiet_types.txt
 // vouches, and classes made from these. One of another extension may close or write something then
 // (sqlite3.Connection), with no finalizer to tell it by.
-// The file of the library that an address lies in; empty: in none.
-std::string CodeFile(const void* address);
-
 class QuietTypes {
  public:
   QuietTypes();
@@ -33,6 +33,8 @@ class QuietTypes {
 
  private:
   bool IsQuiet(PyTypeObject* type);
+  // True if its library is the interpreter's, or one vouched for as to `type`; empty: as to all.
+  bool IsListed(const void* function, std::string_view type);
   bool IsCythons(std::string_view name) const;
 
   struct Known {

@@ -242,20 +242,28 @@ class Loader:
         candidates += [f"{folder}/{library}" for folder in self.default]
         return next((c for c in candidates if self.fits(c, elf)), None)
 
+    def rpaths(
+        self, elf: Elf, path: str, inherited: tuple[str, ...]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Folders of RPATH that pass down to what is loaded for this file, and those that are
+        searched for it: RPATH counts only without RUNPATH.
+        """
+        own = () if elf.runpath else self.expand(elf.rpath, path)
+        passed = tuple(dict.fromkeys((*own, *inherited)))
+        searched = () if elf.runpath else tuple(dict.fromkeys((*passed, *self.executable_rpath)))
+        return passed, searched
+
     def problems(self, path: str, inherited: tuple[str, ...] = ()) -> list[Problem]:
         """What loading `path` will miss, libraries of libraries included.
 
         Raises NotElf or OSError for `path` itself.
         """
         elf = read(path)
-        # RPATH counts only without RUNPATH, and passes down to what is loaded for this file.
-        own = () if elf.runpath else self.expand(elf.rpath, path)
-        inherited = tuple(dict.fromkeys((*own, *inherited)))
+        inherited, searched = self.rpaths(elf, path, inherited)
         key = (os.path.realpath(path), inherited)
         if key in self.memo:
             return self.memo[key]
         found = self.memo[key] = []
-        searched = () if elf.runpath else tuple(dict.fromkeys((*inherited, *self.executable_rpath)))
         for library in elf.needed:
             file = self.find(library, path, elf, searched)
             if file is None:
@@ -282,9 +290,7 @@ class Loader:
             except (OSError, NotElf):
                 return
             found.add(path)
-            own = () if elf.runpath else self.expand(elf.rpath, path)
-            passed = tuple(dict.fromkeys((*own, *inherited)))
-            searched = () if elf.runpath else (*passed, *self.executable_rpath)
+            passed, searched = self.rpaths(elf, path, inherited)
             for library in elf.needed:
                 file = self.find(library, path, elf, searched)
                 if file is not None:

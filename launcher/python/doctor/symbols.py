@@ -3,10 +3,11 @@ in glibc's elf/dl-lookup.c). 64-bit files only; of others nothing is known."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import mmap
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from . import elf
 
@@ -70,11 +71,21 @@ def _code(name: str) -> int:
     return code
 
 
+# What becomes of a file that is no such file, or is damaged.
+_UNREADABLE = (OSError, ValueError, IndexError, OverflowError, struct.error, ZeroDivisionError)
+
+
+@contextlib.contextmanager
+def _table(path: str) -> Iterator[Table]:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield Table(data)
+
+
 def wanted(path: str) -> set[str]:
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return Table(data).wanted()
-    except (OSError, ValueError, IndexError, OverflowError, struct.error, ZeroDivisionError):
+        with _table(path) as table:
+            return table.wanted()
+    except _UNREADABLE:
         return set()
 
 
@@ -85,12 +96,8 @@ def not_defined(names: set[str], paths: Iterable[str]) -> set[str] | None:
         if not left:
             break
         try:
-            with (
-                open(path, "rb") as file,
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            ):
-                table = Table(data)
+            with _table(path) as table:
                 left = {name for name in left if not table.defines(name, _code(name))}
-        except (OSError, ValueError, IndexError, OverflowError, struct.error, ZeroDivisionError):
+        except _UNREADABLE:
             return None
     return left

@@ -1,4 +1,4 @@
-"""Memory that every start writes is asked for at once: launcher/engine/start/memory_ahead.h."""
+"""Memory that every start writes is asked for at once: launcher/engine/start/arena_memory.h."""
 
 import os
 
